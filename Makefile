@@ -1,0 +1,41 @@
+# Everything works from a fresh clone: each target makes .venv first if it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: venv demo test lint unit wheel completions clean
+
+venv: .venv/installed
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[plot,dev]'
+	-$(BIN)/python -m pip install --quiet --editable '.[fast]'
+	touch $@
+
+demo: venv
+	recipes/demo.sh
+
+test: lint unit wheel
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: venv
+	$(BIN)/python -m pytest
+
+# The wheel must stand alone: its declared dependencies, in an environment made for it.
+wheel: venv
+	rm -rf build/wheel build/wheel-venv
+	$(BIN)/python -m build --quiet --wheel --outdir build/wheel
+	$(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/python -m pip install --quiet build/wheel/*.whl
+	cd build && wheel-venv/bin/illada --version && wheel-venv/bin/illada --help >/dev/null
+	rm -rf build/wheel-venv
+
+completions: venv
+	$(BIN)/python -m illada_cli.completions
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

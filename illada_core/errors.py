@@ -1,0 +1,48 @@
+"""What can go wrong for a user: one sentence, a hint if there is one, and an exit code.
+
+Programming mistakes are not here: they are assertions and keep their tracebacks.
+"""
+
+SIGNAL_EXIT_BASE = 128
+
+
+class IlladaError(Exception):
+    """A user's mistake or a damaged input, told in one sentence.
+
+    `sentence` states the fact, `hint` says what to do next, `code` is the exit code.
+    """
+
+    code = 1
+
+    def __init__(self, sentence: str, hint: str | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.hint = hint
+
+
+class UsageError(IlladaError):
+    """Wrong options, a wrong recipe, or settings that contradict what is on disk."""
+
+    code = 2
+
+
+class DataError(IlladaError):
+    """Input text, a tokenizer or a dataset that cannot be used as it is."""
+
+
+class CheckpointError(IlladaError):
+    """A checkpoint that is missing, incomplete, damaged or of another shape."""
+
+
+class DivergedError(IlladaError):
+    """Training met too many non-finite losses or gradient norms."""
+
+    code = 3
+
+
+class StoppedBySignal(IlladaError):
+    """Work ended early, in good order, because a signal asked for it."""
+
+    def __init__(self, sentence: str, signal_number: int, hint: str | None = None) -> None:
+        super().__init__(sentence, hint)
+        self.code = SIGNAL_EXIT_BASE + signal_number
