@@ -1,0 +1,1 @@
+"""Text to packed rows to batches: sources, tokenizer, shards, packing, batches."""

@@ -1,0 +1,178 @@
+"""Where text comes from: files, folders, globs, standard input and hub datasets, in a fixed order.
+
+Only names are looked at here; reading.py and columns.py open what is listed.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+from illada_core.errors import DataError, UsageError
+
+STDIN = "-"
+HUB_PREFIX = "hf:"
+Layout = Literal["text", "lines", "jsonl", "parquet", "arrow", "hub"]
+Wanted = Literal["auto", "text", "lines", "jsonl"]
+LAYOUTS: dict[str, Layout] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+COMPRESSIONS = (".gz", ".zst")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input: `name` goes into the dataset, `path` is what to open, `bytes` its size on disk.
+
+    A stream (standard input, a named pipe, a hub dataset) has no size, and is read once.
+    """
+
+    name: str
+    path: str
+    layout: Layout
+    compression: str = ""
+    bytes: int = 0
+    is_stream: bool = False
+
+
+def list_sources(
+    inputs: Sequence[str],
+    wanted: Wanted = "auto",
+    globs: Sequence[str] = (),
+    exclude: Collection[Path] = (),
+) -> list[Source]:
+    """List the files that `inputs` name: in the order given, and sorted within a folder.
+
+    `globs` choose among the files of folders, by name or, with a slash, by path within the folder;
+    those that begin with `!` leave files out. Hidden files are passed over. `exclude` holds
+    resolved paths of files and folders that are no input (an output inside its own corpus).
+    DataError if something is missing or nothing is left, UsageError if a file comes twice.
+    """
+    sources: list[Source] = []
+    for given in inputs:
+        alone = len(inputs) == 1
+        for argument in expand(given):
+            sources.extend(list_argument(argument, alone, wanted, globs, exclude))
+    refuse_repeats(sources)
+    if not sources:
+        among = f" with a name like {' or '.join(globs)}" if globs else ""
+        raise DataError(
+            f"no input files{among} in {' '.join(inputs)}",
+            "hidden files are passed over; name a file to take it anyway",
+        )
+    return sources
+
+
+def list_argument(
+    argument: str, alone: bool, wanted: Wanted, globs: Sequence[str], exclude: Collection[Path]
+) -> Iterator[Source]:
+    """Yield the sources of one argument; `alone` leaves a folder's name out of its files' names."""
+    if argument == STDIN:
+        yield Source("-", STDIN, "text" if wanted == "auto" else wanted, is_stream=True)
+    elif argument.startswith(HUB_PREFIX):
+        yield Source(argument, argument, "hub", is_stream=True)
+    elif not os.path.lexists(argument):
+        raise DataError(f"no such file or folder: {argument}")
+    elif os.path.isdir(argument):
+        folder = os.path.normpath(argument)
+        prefix = "" if alone else modest(folder) + "/"
+        start = len(folder.rstrip("/")) + 1
+        for relative in sorted(path[start:] for path in walk(folder, exclude)):
+            if is_chosen(relative, globs):
+                path = os.path.join(folder, relative)
+                yield file_source(prefix + relative, path, wanted)
+    else:
+        yield file_source(modest(argument), argument, wanted)
+
+
+def file_source(name: str, path: str, wanted: Wanted) -> Source:
+    """Describe one file by its suffixes; `wanted` overrides what they say of plain text."""
+    plain, suffix = os.path.splitext(path)
+    compression = suffix if suffix in COMPRESSIONS else ""
+    if not compression:
+        plain = path
+    layout = LAYOUTS.get(os.path.splitext(plain)[1].lower(), "text")
+    if wanted != "auto" and layout not in ("parquet", "arrow"):
+        layout = wanted
+    # A name in an odd encoding must not keep the manifest from being UTF-8.
+    name = os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        size = os.stat(path).st_size
+    except OSError:
+        size = 0  # reading it will tell what is wrong
+    is_stream = not os.path.isfile(path) and os.path.exists(path)
+    return Source(name, path, layout, compression, size, is_stream)
+
+
+def walk(folder: str, exclude: Collection[Path]) -> Iterator[str]:
+    """Yield the files below a folder, links followed but never in a circle."""
+    names = {path.name for path in exclude}
+    waiting: list[tuple[str, frozenset[str]]] = [(folder, frozenset())]
+    while waiting:
+        here, ancestors = waiting.pop()
+        real = os.path.realpath(here)
+        if real in ancestors:
+            continue
+        with os.scandir(here) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.name in names and Path(os.path.realpath(entry.path)) in exclude:
+                    continue
+                if entry.is_dir():
+                    waiting.append((entry.path, ancestors | {real}))
+                elif entry.is_file() or entry.is_symlink():
+                    yield entry.path
+
+
+def expand(argument: str) -> list[str]:
+    """Expand a glob that the shell left alone; anything else stands for itself."""
+    special = argument == STDIN or argument.startswith(HUB_PREFIX)
+    if special or os.path.lexists(argument) or not glob.has_magic(argument):
+        return [argument]
+    found = sorted(glob.glob(argument, recursive=True))
+    if not found:
+        raise DataError(f"nothing matches {argument}")
+    return [path for path in found if not os.path.isdir(path)] or found
+
+
+def is_chosen(relative: str, globs: Sequence[str]) -> bool:
+    """Tell whether a path fits some pattern, if there is any, and none of those after `!`."""
+    wanted = [pattern for pattern in globs if not pattern.startswith("!")]
+    unwanted = [pattern[1:] for pattern in globs if pattern.startswith("!")]
+    return (not wanted or any(fits(relative, pattern) for pattern in wanted)) and not any(
+        fits(relative, pattern) for pattern in unwanted
+    )
+
+
+def fits(relative: str, pattern: str) -> bool:
+    """Tell whether a path within a folder fits a pattern; `*` also crosses slashes."""
+    if "/" in pattern:
+        return fnmatch(relative, pattern) or fnmatch("/" + relative, pattern)
+    return fnmatch(relative.rsplit("/", 1)[-1], pattern)
+
+
+def modest(argument: str) -> str:
+    """Return a name for an argument that says nothing of where on this machine it lies."""
+    path = os.path.normpath(argument)
+    if os.path.isabs(path) or path.startswith("."):
+        return os.path.basename(os.path.abspath(path))
+    return path
+
+
+def refuse_repeats(sources: Sequence[Source]) -> None:
+    """Raise UsageError if two inputs name the same file: its text would count twice."""
+    seen: set[str] = set()
+    for source in sources:
+        key = source.path if source.layout == "hub" else os.path.abspath(source.path)
+        if key in seen:
+            raise UsageError(f"the same input is named twice: {source.path}")
+        seen.add(key)

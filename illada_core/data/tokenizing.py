@@ -1,0 +1,264 @@
+"""Text to a token dataset, resumable by shard; the same bytes however it is run (laws 1 and 2).
+
+Documents keep the order of the sources, and a shard ends with the document that fills it: neither
+workers nor chunks nor interruptions leave a trace.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from illada_core.data.corpus import corpus_chunks
+from illada_core.data.dataset import (
+    MANIFEST,
+    InputFile,
+    Manifest,
+    clear_dataset,
+    fingerprint_of,
+    read_manifest_file,
+    write_manifest,
+)
+from illada_core.data.encoding import EMPTY, Items, encode_chunks
+from illada_core.data.journal import FRESH_HINT, JOURNAL, Journal, Stage, read_journal
+from illada_core.data.reading import Chunk, Fault, already_read
+from illada_core.data.series import SHARD_DOCUMENTS, ShardSeries
+from illada_core.data.shards import ShardEntry
+from illada_core.data.sources import STDIN, Source
+from illada_core.data.tokenizer import Tokenizer
+from illada_core.data.tokenizer_files import write_tokenizer_files
+from illada_core.errors import DataError, UsageError
+
+SHARD_TOKENS = 1 << 27
+OnError = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What has been done since the last event."""
+
+    source_bytes: int
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person should know, once."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A document left out, as `file:line: reason (detail)`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a dataset holds in the end; `skipped` counts documents left out, by reason.
+
+    If it `was_complete` before, nobody knows its `text_bytes` and what was skipped.
+    """
+
+    fingerprint: str
+    documents: int
+    tokens: int
+    text_bytes: int
+    shards: int
+    skipped: dict[str, int]
+    resumed_shards: int
+    was_complete: bool
+
+
+Event = Progress | Notice | Skipped | Report
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that decides the bytes of a dataset."""
+
+    sources: Sequence[Source]
+    tokenizer: Tokenizer
+    text_key: str
+    shard_tokens: int = SHARD_TOKENS
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends each document; UsageError if the tokenizer names none."""
+        eos_id = self.tokenizer.special.eos
+        if eos_id is None:
+            raise UsageError(
+                f"{self.tokenizer.files.path} does not say which token ends a document",
+                "name one of its tokens with --eos",
+            )
+        return eos_id
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the manifest says of how the dataset was made."""
+        return {
+            "eos": self.eos_id,
+            "text_key": self.text_key,
+            "layouts": sorted({source.layout for source in self.sources}),
+            "shard_tokens": self.shard_tokens,
+            "shard_documents": SHARD_DOCUMENTS,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of the job: another one may not go on with its shards."""
+        inputs = [[source.name, source.layout, source.bytes] for source in self.sources]
+        record = asdict(self.tokenizer.record)
+        return fingerprint_of({"tokenizer": record, "settings": self.settings, "inputs": inputs})
+
+
+def tokenize_corpus(
+    job: Job,
+    folder: Path,
+    workers: int,
+    on_error: OnError = "stop",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Event, None, None]:
+    """Write a token dataset to `folder`, or finish the one that an earlier run left there.
+
+    Yields what happens, and a Report at the end; without one it was stopped by `should_stop`, and
+    goes on from the last finished shard when it is called again. UsageError if the folder holds
+    anything else, DataError at a document that cannot be used, unless `on_error` is "skip".
+    """
+    if (folder / MANIFEST).exists():
+        yield complete_report(job, folder)
+        return
+    if any(source.path == STDIN for source in job.sources):
+        clear_earlier_run(folder)  # nothing tells whether it is the same text again
+    vocab_size = job.tokenizer.vocab_size
+    with (
+        Journal(folder, job.fingerprint, vocab_size) as journal,
+        ThreadPoolExecutor(workers, thread_name_prefix="compress") as pool,
+        ShardSeries(folder, vocab_size, job.shard_tokens, journal, pool.map) as series,
+    ):
+        resumed_shards = len(journal.shards)
+        yield resumed_progress(job, journal)
+        chunks = corpus_chunks(job.sources, job.text_key, journal.position)
+        chunks = followed_by(check_engine(job.tokenizer, chunks), chunks)
+        if job.tokenizer.fallback:
+            yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")
+        with closing(encode_chunks(chunks, job.tokenizer, job.eos_id, workers)) as parts:
+            for encoded in parts:
+                if should_stop():
+                    return
+                for fault in encoded.faults:
+                    if fault.reason != EMPTY:
+                        yield skipped(fault, job.sources, on_error)
+                series.add(encoded)
+                yield Progress(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
+        stages = series.finish((len(job.sources), 0))
+        yield write_dataset(job, folder, series.shards, stages, resumed_shards)
+        journal.remove()
+
+
+def clear_earlier_run(folder: Path) -> None:
+    """Remove a dataset, or what was begun of one, if that is what the folder holds."""
+    if (folder / MANIFEST).exists() or (folder / JOURNAL).exists():
+        clear_dataset(folder)
+
+
+def resumed_progress(job: Job, journal: Journal) -> Progress:
+    """Say how much earlier runs have done."""
+    return Progress(
+        sum(source.bytes for source in job.sources[: journal.position[0]]),
+        sum(shard.documents for shard in journal.shards),
+        sum(shard.tokens for shard in journal.shards),
+    )
+
+
+def check_engine(tokenizer: Tokenizer, chunks: Items[Chunk]) -> list[Chunk]:
+    """Read up to the first documents; unless their ids are those of `tokenizers`, fall back."""
+    read = []
+    for chunk in chunks:
+        texts = chunk.read()
+        read.append(already_read(texts, chunk.source_bytes))
+        if texts.texts:
+            if tokenizer.disagrees(texts.texts):
+                tokenizer.fall_back(f"{tokenizer.engine} gives other ids on these documents")
+            break
+    return read
+
+
+def followed_by(read: list[Chunk], chunks: Items[Chunk]) -> Items[Chunk]:
+    """Yield chunks that were read already, then the others."""
+    with closing(chunks):
+        yield from read
+        yield from chunks
+
+
+def skipped(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipped:
+    """Tell of a document that cannot be used; DataError if that ends the work."""
+    name = sources[fault.file].name
+    where = f"{name}:{fault.line}" if fault.line else name
+    text = f"{where}: {fault.reason}" + (f" ({fault.detail})" if fault.detail else "")
+    if on_error == "stop":
+        raise DataError(text, "--on-error skip leaves such documents out and counts them")
+    return Skipped(text)
+
+
+def write_dataset(
+    job: Job, folder: Path, shards: list[ShardEntry], stages: list[Stage], resumed_shards: int
+) -> Report:
+    """Make a folder of finished shards a dataset."""
+    reasons = sum((stage.skipped for stage in stages), Counter[str]())
+    if not shards:
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        raise DataError(f"no document has any text ({why})")
+    digests = [digest for stage in stages for digest in stage.digests]
+    inputs = tuple(
+        InputFile(source.name, size, sha256)
+        for source, (size, sha256) in zip(job.sources, digests, strict=True)
+    )
+    write_tokenizer_files(job.tokenizer.files, folder)
+    manifest = Manifest("documents", job.tokenizer.record, inputs, job.settings, tuple(shards))
+    fingerprint = write_manifest(folder, manifest)
+    return Report(
+        fingerprint=fingerprint,
+        documents=sum(shard.documents for shard in shards),
+        tokens=sum(shard.tokens for shard in shards),
+        text_bytes=sum(stage.text_bytes for stage in stages),
+        shards=len(shards),
+        skipped=dict(reasons),
+        resumed_shards=resumed_shards,
+        was_complete=False,
+    )
+
+
+def finished_shards(job: Job, folder: Path) -> int:
+    """Return how many shards earlier runs finished; UsageError if another job did."""
+    if (folder / MANIFEST).exists():
+        return complete_report(job, folder).shards
+    return len(read_journal(folder, job.fingerprint))
+
+
+def complete_report(job: Job, folder: Path) -> Report:
+    """Report on a dataset that is complete; UsageError if another job made it."""
+    fields = read_manifest_file(folder)
+    made = [[item["name"], item["bytes"]] for item in fields.get("inputs", ())]
+    asked = [[source.name, source.bytes] for source in job.sources]
+    wanted = (asdict(job.tokenizer.record), job.settings, asked)
+    if wanted != (fields.get("tokenizer"), fields["settings"], made):
+        raise UsageError(f"{folder} was made from other inputs, or with other settings", FRESH_HINT)
+    return Report(
+        fingerprint=fields["fingerprint"],
+        documents=fields["documents"],
+        tokens=fields["tokens"],
+        text_bytes=0,
+        shards=len(fields["shards"]),
+        skipped={},
+        resumed_shards=len(fields["shards"]),
+        was_complete=True,
+    )
