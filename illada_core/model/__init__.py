@@ -1,0 +1,1 @@
+"""The transformer: its configuration, attention, layers and released weight layouts."""

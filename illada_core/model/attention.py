@@ -1,0 +1,148 @@
+"""Bidirectional attention over packed segments: each token sees its own segment, and no other.
+
+One function, several kernels, chosen once. No kernel ever sees a mask of T x T: segments are told
+by their offsets, or taken one at a time.
+
+Shapes: T packed tokens, D segments, S tokens of a segment, H query heads, G key/value heads,
+K head size.
+"""
+
+import inspect
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from illada_core.errors import UsageError
+from illada_core.model.matmul_attention import matmul_attention
+
+BACKENDS = ("varlen", "flash", "sdpa", "matmul")
+HALF_DTYPES = (torch.bfloat16, torch.float16)
+FLASH_CAPABILITY = (8, 0)  # the flash kernels need Ampere or later
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Where packed segments end, on the host and on the device; positions restart in each."""
+
+    ends: tuple[int, ...]
+    offsets_D1: Tensor  # int32
+    positions_T: Tensor  # int64
+    longest: int
+
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def of(ends: tuple[int, ...], device: torch.device) -> "Segments":
+        """Describe segments by their cumulative ends; the same ends give the same object."""
+        with torch.inference_mode(False):  # the tensors may be met again by a training step
+            offsets_D1 = torch.tensor((0, *ends))
+            lengths_D = offsets_D1.diff()
+            assert lengths_D.min() > 0, "segment ends must rise from above 0"
+            positions_T = torch.arange(ends[-1]) - offsets_D1[:-1].repeat_interleave(lengths_D)
+            return Segments(
+                ends=ends,
+                offsets_D1=offsets_D1.to(device, torch.int32),
+                positions_T=positions_T.to(device),
+                longest=int(lengths_D.max()),
+            )
+
+
+def choose_backend(
+    device: torch.device | str, dtype: torch.dtype, wanted: str = "auto"
+) -> tuple[str, str]:
+    """Return the name of the attention kernel for a device and compute dtype, and why.
+
+    Raises UsageError for an unknown name, or one that cannot run here.
+    """
+    device = torch.device(device)
+    if wanted not in ("auto", *BACKENDS):
+        raise UsageError(
+            f"unknown attention backend {wanted!r}", hint=f"auto or one of {', '.join(BACKENDS)}"
+        )
+    faults = {name: fault(name, device, dtype) for name in BACKENDS}
+    if wanted != "auto":
+        if faults[wanted]:
+            raise UsageError(f"attention backend {wanted!r} {faults[wanted]}")
+        return wanted, "asked for"
+    if not faults["varlen"]:
+        return "varlen", "torch's packed flash kernel"
+    if not faults["flash"]:
+        return "flash", f"flash-attn's packed kernel, as torch's {faults['varlen']}"
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        return "matmul", "bfloat16 matrix products outrun the fused kernel on CPUs"
+    return "sdpa", f"segments one by one, as the packed kernel {faults['varlen']}"
+
+
+def fault(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Say why a kernel cannot run for this device and dtype, None if it can."""
+    if name not in ("varlen", "flash"):
+        return None
+    if device.type != "cuda":
+        return f"needs a CUDA device, not {device.type}"
+    if dtype not in HALF_DTYPES:
+        return f"computes in half precision only, not {str(dtype).removeprefix('torch.')}"
+    if torch.cuda.get_device_capability(device) < FLASH_CAPABILITY:
+        return "needs a GPU of the Ampere generation or later"
+    if name == "flash" and find_spec("flash_attn") is None:
+        return "needs the package flash-attn (extra: flash)"
+    if name == "varlen" and not varlen_shares_heads():
+        return f"does not share heads in torch {torch.__version__}"
+    return None
+
+
+def varlen_shares_heads() -> bool:
+    """Say whether this torch has the packed kernel with grouped-query attention."""
+    if find_spec("torch.nn.attention.varlen") is None:
+        return False
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+def packed_attention(
+    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments, backend: str
+) -> Tensor:
+    """Attend within each segment, all positions to all, and return out_THK."""
+    if backend in ("varlen", "flash"):
+        return flash_attention(q_THK, k_TGK, v_TGK, segments, backend)
+    if backend == "matmul":
+        return matmul_attention(q_THK, k_TGK, v_TGK, segments.ends)
+    return segment_attention(q_THK, k_TGK, v_TGK, segments)
+
+
+def flash_attention(
+    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments, backend: str
+) -> Tensor:
+    """Attend through one of the two packed flash kernels, which share heads by themselves."""
+    bounds = (segments.offsets_D1, segments.offsets_D1, segments.longest, segments.longest)
+    if backend == "flash":
+        from flash_attn import flash_attn_varlen_func
+
+        return flash_attn_varlen_func(q_THK, k_TGK, v_TGK, *bounds)
+    from torch.nn.attention.varlen import varlen_attn
+
+    out_THK = varlen_attn(q_THK, k_TGK, v_TGK, *bounds, enable_gqa=True)
+    assert isinstance(out_THK, Tensor)
+    return out_THK
+
+
+def segment_attention(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments) -> Tensor:
+    """Attend through torch's scaled_dot_product_attention, equal segments in one call."""
+    shares = q_THK.shape[1] != k_TGK.shape[1]
+    packed = (q_THK, k_TGK, v_TGK)
+    if segments.longest * len(segments.ends) == segments.ends[-1]:
+        shape = (len(segments.ends), segments.longest)
+        q_DHSK, k_DGSK, v_DGSK = (x.unflatten(0, shape).transpose(1, 2) for x in packed)
+        out_DHSK = F.scaled_dot_product_attention(q_DHSK, k_DGSK, v_DGSK, enable_gqa=shares)
+        return out_DHSK.transpose(1, 2).flatten(0, 1)
+    pieces = []
+    start = 0
+    for end in segments.ends:
+        q_HSK, k_GSK, v_GSK = (x[None, start:end].transpose(1, 2) for x in packed)
+        out_HSK = F.scaled_dot_product_attention(q_HSK, k_GSK, v_GSK, enable_gqa=shares)
+        pieces.append(out_HSK[0].transpose(0, 1))
+        start = end
+    return torch.cat(pieces)

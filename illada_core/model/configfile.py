@@ -1,0 +1,241 @@
+"""`config.json` of the two released families, both ways; no torch.
+
+Whatever a file says that this transformer does not compute is an error, never ignored. Dropout is
+the exception: it is off outside the training that wrote the file.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from illada_core.errors import CheckpointError, UsageError
+from illada_core.model.config import LLADA_8B, ModelConfig
+
+# What a file may say only in this way, because nothing else is implemented. An absent key is fine.
+ILLADA_FIXED: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "layer_norm_eps": (None,),
+    "rope_scaling": (None,),
+    "partial_rotary_factor": (1.0, None),
+    "sliding_window": (None,),
+    "qk_norm": (False, None),
+    "use_qk_norm": (False, None),
+    "quantization_config": (None,),
+}
+LLADA_FIXED: dict[str, tuple[Any, ...]] = {
+    "block_type": ("llama",),
+    "activation_type": ("silu",),
+    "layer_norm_type": ("rms",),
+    "layer_norm_with_affine": (True,),
+    "bias_for_layer_norm": (False, None),
+    "attention_layer_norm": (False,),
+    "include_bias": (False,),
+    "include_qkv_bias": (False,),
+    "input_emb_norm": (False,),
+    "scale_logits": (False,),
+    "alibi": (False,),
+    "rope": (True,),
+    "clip_qkv": (None,),
+    "multi_query_attention": (False, None),
+    "rope_scaling": (None,),
+    "quantization_config": (None,),
+}
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read `config.json` of a released or exported model.
+
+    Raises CheckpointError for a missing or broken file, another architecture, or a feature the
+    transformer does not have.
+    """
+    path = Path(folder) / "config.json"
+    facts = read_json(path)
+    family = facts.get("model_type")
+    if family not in ("illada", "llada"):
+        raise CheckpointError(
+            f"{path}: the model type is {family!r}, which this transformer does not compute",
+            hint="models of type illada (iLLaDA) and llada (LLaDA-8B, LLaDA-1.5) can be loaded",
+        )
+    for key, allowed in (ILLADA_FIXED if family == "illada" else LLADA_FIXED).items():
+        if key in facts and facts[key] not in allowed:
+            raise CheckpointError(
+                f"{path}: {key} is {json.dumps(facts[key])}, which is not supported",
+                hint=f"only {json.dumps(allowed[0])} is",
+            )
+    try:
+        return illada_config(facts) if family == "illada" else llada_config(facts)
+    except KeyError as error:
+        raise CheckpointError(f"{path} does not say {error.args[0]}") from None
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds a value that is no number ({error})") from None
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {error.sentence}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or say what is wrong with the file."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} is missing, so {path.parent} is no model folder",
+            hint="a model folder holds config.json and model.safetensors",
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error})") from None
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return facts
+
+
+def special_ids(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the special ids under our names; of several eos ids the first."""
+    ids = {}
+    for ours in ("bos", "pad", "eos", "mask"):
+        value = facts.get(f"{ours}_token_id")
+        ids[f"{ours}_id"] = value[0] if isinstance(value, list) and value else value
+    return ids
+
+
+def illada_config(facts: dict[str, Any]) -> ModelConfig:
+    """Translate the Llama-style keys of iLLaDA."""
+    rope = facts.get("rope_parameters") or facts
+    if rope.get("rope_type", "default") != "default":
+        raise UsageError(f"rotary positions of type {rope['rope_type']!r} are not supported")
+    heads = int(facts["num_attention_heads"])
+    return ModelConfig(
+        vocab_size=int(facts["vocab_size"]),
+        width=int(facts["hidden_size"]),
+        layers=int(facts["num_hidden_layers"]),
+        heads=heads,
+        kv_heads=int(facts.get("num_key_value_heads") or heads),
+        head_size=int(facts.get("head_dim") or int(facts["hidden_size"]) // heads),
+        ffn_size=int(facts["intermediate_size"]),
+        max_length=int(facts["max_position_embeddings"]),
+        rope_theta=float(rope["rope_theta"]),
+        norm_eps=float(facts["rms_norm_eps"]),
+        tied=bool(facts["tie_word_embeddings"]),
+        rope_in_float32=bool(facts.get("rope_full_precision", False)),
+        family="illada",
+        initializer_range=facts.get("initializer_range"),
+        **special_ids(facts),
+    )
+
+
+def llada_config(facts: dict[str, Any]) -> ModelConfig:
+    """Translate the OLMo-style keys of LLaDA."""
+    width, heads = int(facts["d_model"]), int(facts["n_heads"])
+    return ModelConfig(
+        vocab_size=int(facts.get("embedding_size") or facts["vocab_size"]),
+        width=width,
+        layers=int(facts["n_layers"]),
+        heads=heads,
+        kv_heads=int(facts.get("n_kv_heads") or heads),
+        head_size=width // heads,
+        ffn_size=int(facts.get("mlp_hidden_size") or facts["mlp_ratio"] * width),
+        max_length=int(facts["max_sequence_length"]),
+        rope_theta=float(facts["rope_theta"]),
+        norm_eps=float(facts["rms_norm_eps"]),
+        tied=bool(facts["weight_tying"]),
+        rope_in_float32=bool(facts.get("rope_full_precision", LLADA_8B.rope_in_float32)),
+        family="llada",
+        initializer_range=facts.get("init_std"),
+        **special_ids(facts),
+    )
+
+
+def config_facts(config: ModelConfig, layout: str, dtype: str) -> dict[str, Any]:
+    """Return the contents of config.json as a released checkpoint of `layout` writes them.
+
+    Added to the released keys: `mask_token_id`, so that the folder describes itself, and in the
+    iLLaDA layout `rope_full_precision` where it departs from the family.
+    """
+    facts = illada_facts(config) if layout == "illada" else llada_facts(config)
+    ids = {f"{name}_token_id": vars(config)[f"{name}_id"] for name in ("bos", "eos", "mask", "pad")}
+    facts |= {name: number for name, number in ids.items() if number is not None}
+    return facts | {"torch_dtype": dtype}
+
+
+def illada_facts(config: ModelConfig) -> dict[str, Any]:
+    facts = {
+        "architectures": ["ILLaDAForCausalLM"],
+        "auto_map": {
+            "AutoConfig": "configuration_illada.ILLaDAConfig",
+            "AutoModel": "modeling_illada.ILLaDAForCausalLM",
+            "AutoModelForCausalLM": "modeling_illada.ILLaDAForCausalLM",
+        },
+        "model_type": "illada",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "hidden_act": "silu",
+        "hidden_size": config.width,
+        "initializer_range": config.initial_std,
+        "intermediate_size": config.ffn_size,
+        "layer_norm_eps": None,
+        "max_position_embeddings": config.max_length,
+        "mlp_bias": False,
+        "num_attention_heads": config.heads,
+        "num_hidden_layers": config.layers,
+        "num_key_value_heads": config.kv_heads,
+        "resid_pdrop": 0.0,
+        "rms_norm_eps": config.norm_eps,
+        "rope_scaling": None,
+        "rope_theta": config.rope_theta,
+        "tie_word_embeddings": config.tied,
+        "use_cache": False,
+        "vocab_size": config.vocab_size,
+    }
+    if config.head_size * config.heads != config.width:
+        facts["head_dim"] = config.head_size
+    if config.rope_in_float32:
+        facts["rope_full_precision"] = True
+    return facts
+
+
+def llada_facts(config: ModelConfig) -> dict[str, Any]:
+    if config.head_size * config.heads != config.width:
+        raise UsageError("the llada layout cannot say a head size other than width / heads")
+    return {
+        "architectures": ["LLaDAModelLM"],
+        "auto_map": {
+            "AutoConfig": "configuration_llada.LLaDAConfig",
+            "AutoModel": "modeling_llada.LLaDAModelLM",
+            "AutoModelForCausalLM": "modeling_llada.LLaDAModelLM",
+        },
+        "model_type": "llada",
+        "activation_type": "silu",
+        "alibi": False,
+        "attention_dropout": 0.0,
+        "attention_layer_norm": False,
+        "attention_layer_norm_with_affine": True,
+        "bias_for_layer_norm": False,
+        "block_group_size": 1,
+        "block_type": "llama",
+        "d_model": config.width,
+        "embedding_dropout": 0.0,
+        "embedding_size": config.vocab_size,
+        "flash_attention": False,
+        "include_bias": False,
+        "include_qkv_bias": False,
+        "init_fn": "mitchell",
+        "init_std": config.initial_std,
+        "input_emb_norm": False,
+        "layer_norm_type": "rms",
+        "layer_norm_with_affine": True,
+        "max_sequence_length": config.max_length,
+        "mlp_hidden_size": config.ffn_size,
+        "n_heads": config.heads,
+        "n_kv_heads": config.kv_heads,
+        "n_layers": config.layers,
+        "residual_dropout": 0.0,
+        "rms_norm_eps": config.norm_eps,
+        "rope": True,
+        "rope_full_precision": config.rope_in_float32,
+        "rope_theta": config.rope_theta,
+        "scale_logits": False,
+        "use_cache": False,
+        "vocab_size": config.vocab_size,
+        "weight_tying": config.tied,
+    }

@@ -1,0 +1,186 @@
+"""The paper's dense bidirectional transformer: packed ids and segments in, hidden states out.
+
+Pre-norm blocks of RMSNorm, grouped-query attention with rotary positions and SwiGLU, no biases.
+It knows nothing of masks, recipes, ranks or files. Parameters may be float32 masters while the
+arithmetic runs in `compute_dtype`: each weight is cast where it is used, and gradients arrive in
+the parameters' own dtype.
+
+Shapes: T packed tokens, M asked rows, V vocabulary, C channels, H query heads, G key/value heads,
+K head size, R half a head, F feed-forward width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from illada_core.model.attention import Segments, packed_attention
+from illada_core.model.config import ModelConfig
+from illada_core.model.linear import linear
+
+
+class Linear(nn.Linear):
+    """A projection without bias, computed in the dtype of its input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Leave the weight as it is: weights come from files or from `initial`, not from here."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight)
+
+
+class Embedding(nn.Embedding):
+    """A row for each id."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weight as it is, as `Linear` does."""
+
+
+class RMSNorm(nn.Module):
+    """Scale each row to unit mean square: statistics in float32, weight in the input's dtype."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x_TC: Tensor) -> Tensor:
+        unit_TC = F.rms_norm(x_TC, self.weight.shape, None, self.eps)
+        return unit_TC * self.weight.to(x_TC.dtype)
+
+
+def rotary_tables(
+    positions_T: Tensor, head_size: int, theta: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return cos_T1K, and sin_T1K with its first half negated, computed in float32."""
+    powers_R = torch.arange(0, head_size, 2, device=positions_T.device).float() / head_size
+    angles_T1R = positions_T.float()[:, None, None] * (1.0 / theta**powers_R)
+    cos_T1R, sin_T1R = angles_T1R.cos().to(dtype), angles_T1R.sin().to(dtype)
+    return torch.cat((cos_T1R, cos_T1R), dim=-1), torch.cat((-sin_T1R, sin_T1R), dim=-1)
+
+
+def rotate(x_THK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
+    """Rotate channel pairs (i, i + R) by their angles, in the dtype of the tables."""
+    full_THK = x_THK.to(cos_T1K.dtype)
+    left_THR, right_THR = full_THK.chunk(2, dim=-1)
+    swapped_THK = torch.cat((right_THR, left_THR), dim=-1)
+    return (full_THK * cos_T1K + swapped_THK * sin_T1K).to(x_THK.dtype)
+
+
+def picked(x_TC: Tensor, rows_M: Tensor | None) -> Tensor:
+    """Return the asked rows, or all of them."""
+    return x_TC if rows_M is None else x_TC.index_select(0, rows_M)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig, backend: str) -> None:
+        super().__init__()
+        self.query = Linear(config.width, config.heads * config.head_size)
+        self.key = Linear(config.width, config.kv_heads * config.head_size)
+        self.value = Linear(config.width, config.kv_heads * config.head_size)
+        self.output = Linear(config.heads * config.head_size, config.width)
+        self.head_size = config.head_size
+        self.backend = backend
+        self.attend = packed_attention  # an attribute, so that it can be kept out of a compilation
+
+    def forward(
+        self,
+        x_TC: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        segments: Segments,
+        rows_M: Tensor | None = None,
+    ) -> Tensor:
+        heads = (-1, self.head_size)
+        q_THK = rotate(self.query(x_TC).unflatten(-1, heads), *rotation)
+        k_TGK = rotate(self.key(x_TC).unflatten(-1, heads), *rotation)
+        v_TGK = self.value(x_TC).unflatten(-1, heads)
+        out_THK = self.attend(q_THK, k_TGK, v_TGK, segments, self.backend)
+        return self.output(picked(out_THK.flatten(-2), rows_M))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = Linear(config.width, config.ffn_size)
+        self.up = Linear(config.width, config.ffn_size)
+        self.down = Linear(config.ffn_size, config.width)
+
+    def forward(self, x_TC: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x_TC)) * self.up(x_TC))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: ModelConfig, backend: str) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.width, config.norm_eps)
+        self.attention = Attention(config, backend)
+        self.ffn_norm = RMSNorm(config.width, config.norm_eps)
+        self.ffn = FeedForward(config)
+
+    def forward(
+        self,
+        x_TC: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        segments: Segments,
+        rows_M: Tensor | None = None,
+    ) -> Tensor:
+        mixed_MC = self.attention(self.attention_norm(x_TC), rotation, segments, rows_M)
+        x_MC = picked(x_TC, rows_M) + mixed_MC
+        return x_MC + self.ffn(self.ffn_norm(x_MC))
+
+
+class Transformer(nn.Module):
+    """A stack of layers between an embedding and a head, which may be the same matrix.
+
+    Its weights are unset: `initial.new_model` draws them, `weights.load_model` reads them.
+    `backend` names the attention kernel (see `attention.choose_backend`).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        compute_dtype: torch.dtype = torch.float32,
+        backend: str = "sdpa",
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = compute_dtype
+        self.embedding = Embedding(config.vocab_size, config.width)
+        self.layers = nn.ModuleList(Layer(config, backend) for _ in range(config.layers))
+        self.final_norm = RMSNorm(config.width, config.norm_eps)
+        self.output = None if config.tied else Linear(config.width, config.vocab_size)
+
+    @property
+    def head_weight_VC(self) -> Tensor:
+        """The matrix of the head: the embedding when tied."""
+        return self.embedding.weight if self.output is None else self.output.weight
+
+    def forward(self, ids_T: Tensor, segments: Segments, rows_M: Tensor | None = None) -> Tensor:
+        """Return hidden_MC after the final norm, in the compute dtype: of all rows, or those asked.
+
+        The last layer's feed-forward, too, is spared the rows that nobody asks for.
+        """
+        config = self.config
+        rotation = rotary_tables(
+            segments.positions_T,
+            config.head_size,
+            config.rope_theta,
+            torch.float32 if config.rope_in_float32 else self.compute_dtype,
+        )
+        x_TC = self.embedding(ids_T).to(self.compute_dtype)
+        for layer in self.layers[:-1]:
+            x_TC = layer(x_TC, rotation, segments)
+        return self.final_norm(self.layers[-1](x_TC, rotation, segments, rows_M))
+
+    def head(self, hidden_MC: Tensor) -> Tensor:
+        """Return logits_MV of the given hidden rows, in the compute dtype."""
+        return linear(hidden_MC, self.head_weight_VC)
+
+    def logits_at(self, ids_T: Tensor, segment_ends: Sequence[int], rows_M: Tensor) -> Tensor:
+        """Return logits_MV of the packed rows asked for; no other row reaches the head."""
+        segments = Segments.of(tuple(segment_ends), ids_T.device)
+        return self.head(self(ids_T, segments, rows_M))

@@ -1,0 +1,346 @@
+"""Weights on disk: both released layouts, read strictly and written atomically.
+
+Nothing is guessed: every key of every file is accounted for before a weight is read, and pickle
+files, which can run code, are refused. Tensors go one by one from the mapped file to their device
+and dtype, so the host never holds more than the weights and one file.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from illada_core.errors import CheckpointError, UsageError
+from illada_core.model.attention import choose_backend
+from illada_core.model.config import ModelConfig, parameter_shapes
+from illada_core.model.configfile import config_facts, read_config, read_json
+from illada_core.model.layouts import doubled_head, stored_names
+from illada_core.model.transformer import Transformer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+SHARD_BYTES = 5_000_000_000
+NAMES_SHOWN = 3
+ROWS_COMPARED = 4096
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a file, as its header describes it."""
+
+    path: Path
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def load_model(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: str = "auto",
+    compute_dtype: str = "auto",
+    backend: str = "auto",
+) -> Transformer:
+    """Load a released folder of either layout, an exported `model/` folder, or a run's.
+
+    `dtype` is what the parameters are kept in (`auto`: as stored), `compute_dtype` what the
+    arithmetic runs in (`auto`: the same), `backend` the attention kernel. Raises CheckpointError
+    for anything missing, damaged, unknown or of another shape, UsageError for an unknown name.
+    """
+    folder = model_folder(path)
+    config = read_config(folder)
+    stored = stored_weights(folder, config)
+    kept = named_dtype(dtype, auto=STORED_DTYPES[stored["embedding.weight"].dtype])
+    compute = named_dtype(compute_dtype, auto=str(kept).removeprefix("torch."))
+    device = torch.device(device)
+    with torch.device("meta"):
+        model = Transformer(config, compute, choose_backend(device, compute, backend)[0])
+    model.load_state_dict(read_weights(stored, device, kept), assign=True)
+    return model
+
+
+def named_dtype(name: str, auto: str = "float32") -> torch.dtype:
+    """Return the dtype called `name`; `auto` says which one "auto" is."""
+    try:
+        return DTYPES[auto if name == "auto" else name]
+    except KeyError:
+        raise UsageError(f"unknown dtype {name!r}", hint=f"one of {', '.join(DTYPES)}") from None
+
+
+def model_folder(path: str | Path) -> Path:
+    """Return the folder that holds config.json: the path itself, or `model/` in a run folder."""
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is a file", hint="name the folder that holds config.json")
+    inner = path / "model"
+    return inner if (inner / "config.json").exists() > (path / "config.json").exists() else path
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that make up a model: one, or the shards of its index."""
+    found = {path.name for path in folder.glob("model*.safetensors")}
+    if (folder / INDEX_FILE).exists():
+        placed = read_json(folder / INDEX_FILE).get("weight_map")
+        if not isinstance(placed, dict):
+            raise CheckpointError(f"{folder / INDEX_FILE} holds no weight_map")
+        if absent := {str(name) for name in placed.values()} - found:
+            raise CheckpointError(f"{folder} lacks {listed(absent)}, named by its index")
+        if strays := found - set(placed.values()):
+            raise CheckpointError(f"{folder} holds {listed(strays)}, which its index does not name")
+    if not found:
+        pickles = {path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES}
+        if pickles:
+            raise CheckpointError(
+                f"{folder} holds its weights as pickle ({listed(pickles)}), which is not read",
+                hint="a pickle file can run code: convert it to safetensors first",
+            )
+        raise CheckpointError(f"{folder} holds no {SINGLE_FILE} and no shards of one")
+    return [folder / name for name in sorted(found)]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Name the first few in order, and count the rest."""
+    ordered = sorted(names)
+    rest = len(ordered) - NAMES_SHOWN
+    return ", ".join(ordered[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Map a safetensors file, and say it in a sentence if it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            yield tensors
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is damaged or was not written to its end ({error})",
+            hint="copy or download it again",
+        ) from None
+
+
+def stored_weights(folder: Path, config: ModelConfig) -> dict[str, Stored]:
+    """Find every parameter in the files of a folder, by headers alone, and account for each key.
+
+    A tied head that is stored twice must equal the embedding. Raises CheckpointError that names
+    missing, unknown, duplicate and misshapen keys.
+    """
+    found: dict[str, Stored] = {}
+    duplicate = []
+    for path in weight_files(folder):
+        with opened(path) as tensors:
+            for key in tensors.keys():  # noqa: SIM118 (not a mapping)
+                part = tensors.get_slice(key)
+                if key in found:
+                    duplicate.append(key)
+                found[key] = Stored(path, key, part.get_dtype(), tuple(part.get_shape()))
+    names = stored_names(config, config.family)
+    shapes = dict(zip(names.values(), parameter_shapes(config).values(), strict=True))
+    copy = doubled_head(config, config.family)
+    if copy is not None and copy in found:
+        shapes[copy] = shapes[names["embedding.weight"]]
+    faults = {
+        "duplicate": duplicate,
+        "missing": shapes.keys() - found.keys(),
+        "unknown": found.keys() - shapes.keys(),
+        "misshapen": [
+            f"{key}, {found[key].dtype} {list(found[key].shape)} for {list(shape)}"
+            for key, shape in shapes.items()
+            if key in found and (found[key].shape != shape or found[key].dtype not in STORED_DTYPES)
+        ],
+    }
+    told = [f"{len(keys)} {fault} ({listed(keys)})" for fault, keys in faults.items() if keys]
+    if told:
+        raise CheckpointError(
+            f"the weights in {folder} do not fit its config.json: {'; '.join(told)}"
+        )
+    if (
+        copy is not None
+        and copy in found
+        and not same_tensor(found[copy], found[names["embedding.weight"]])
+    ):
+        raise CheckpointError(
+            f"{folder}: {copy} differs from {names['embedding.weight']}, "
+            "though config.json says they are one matrix"
+        )
+    return {ours: found[key] for ours, key in names.items()}
+
+
+def same_tensor(one: Stored, other: Stored) -> bool:
+    """Compare the bits of two stored matrices, a few rows at a time."""
+    with opened(one.path) as first, opened(other.path) as second:
+        rows = [first.get_slice(one.key), second.get_slice(other.key)]
+        return all(
+            torch.equal(*(part[first : first + ROWS_COMPARED].view(torch.uint8) for part in rows))
+            for first in range(0, one.shape[0], ROWS_COMPARED)
+        )
+
+
+def read_weights(
+    stored: Mapping[str, Stored], device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Copy each tensor from its mapped file to `device` in `dtype`, file by file."""
+    weights: dict[str, Tensor] = {}
+    for path in sorted({tensor.path for tensor in stored.values()}):
+        with opened(path) as tensors:
+            for ours, tensor in stored.items():
+                if tensor.path == path:
+                    weights[ours] = torch.empty(tensor.shape, dtype=dtype, device=device)
+                    weights[ours].copy_(tensors.get_tensor(tensor.key))
+    return weights
+
+
+def save_model(
+    model: Transformer,
+    folder: str | Path,
+    layout: str = "illada",
+    tokenizer_folder: str | Path | None = None,
+    dtype: str = "auto",
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a model as a released checkpoint of `layout` is laid out, complete or not at all.
+
+    `tokenizer_folder` (or the tokenizer.json itself) is copied beside the weights. An earlier
+    export in `folder` is replaced; anything else there is a UsageError.
+    """
+    save_weights(
+        model.state_dict(), model.config, folder, layout, tokenizer_folder, dtype, shard_bytes
+    )
+
+
+def save_weights(
+    weights: Mapping[str, Tensor],
+    config: ModelConfig,
+    folder: str | Path,
+    layout: str = "illada",
+    tokenizer_folder: str | Path | None = None,
+    dtype: str = "auto",
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a state dict of ours like `save_model`; the tensors may live on any device."""
+    folder = Path(folder).absolute()
+    refuse_foreign_files(folder)
+    kept = named_dtype(dtype, auto=str(weights["embedding.weight"].dtype).removeprefix("torch."))
+    keys = {key: weights[ours] for ours, key in stored_names(config, layout).items()}
+    if copy := doubled_head(config, layout):
+        keys[copy] = weights["embedding.weight"]
+    facts = config_facts(config, layout, str(kept).removeprefix("torch."))
+    partial, replaced = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        write_json(partial / "config.json", facts)
+        write_shards(partial, keys, kept, shard_bytes)
+        if tokenizer_folder is not None:
+            copy_tokenizer(Path(tokenizer_folder), partial)
+        for path in (*partial.iterdir(), partial):
+            flush_to_disk(path)
+        if folder.exists():
+            folder.rename(replaced)
+        partial.rename(folder)
+        flush_to_disk(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_shards(
+    folder: Path, keys: Mapping[str, Tensor], dtype: torch.dtype, shard_bytes: int
+) -> None:
+    """Write tensors in order as one file, or as shards of at most `shard_bytes` and an index."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for key, tensor in keys.items():
+        size = tensor.numel() * dtype.itemsize
+        if shards[-1] and filled + size > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(key)
+        filled += size
+    placed: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = SINGLE_FILE
+        if len(shards) > 1:
+            name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        # A clone each: safetensors refuses tensors that share memory, as a tied head's do.
+        tensors = {key: keys[key].detach().to("cpu", dtype, copy=True) for key in shard}
+        write_tensors(tensors, folder / name)
+        shutil.copymode(folder / "config.json", folder / name)  # safetensors writes private files
+        placed |= dict.fromkeys(shard, name)
+    if len(shards) > 1:
+        total = sum(tensor.numel() * dtype.itemsize for tensor in keys.values())
+        write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": placed})
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write one safetensors file of tensors on the CPU. Raises OSError, as other writes do."""
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise CheckpointError(f"cannot write {path}: {error}") from None
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy tokenizer.json and what belongs to it, from a folder or from beside the file."""
+    if source.is_file():
+        shutil.copyfile(source, folder / TOKENIZER_FILES[0])
+        source = source.parent
+    elif not (source / TOKENIZER_FILES[0]).exists():
+        raise CheckpointError(f"{source} holds no {TOKENIZER_FILES[0]}")
+    for name in TOKENIZER_FILES:
+        if (source / name).exists() and not (folder / name).exists():
+            shutil.copyfile(source / name, folder / name)
+
+
+def refuse_foreign_files(folder: Path) -> None:
+    """Raise UsageError where writing a model would delete something no export wrote."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder to write a model to")
+    ours = {"config.json", INDEX_FILE, *TOKENIZER_FILES}
+    present = {path.name for path in folder.iterdir()}
+    weights = {path.name for path in folder.glob("model*.safetensors")}
+    if strays := present - weights - ours:
+        raise UsageError(
+            f"{folder} holds {listed(strays)}, which an export would delete",
+            hint="choose a new folder",
+        )
+
+
+def write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file or a folder's entries are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
