@@ -1,0 +1,1 @@
+"""Masked diffusion: the objective, the sampler and the scoring rules."""

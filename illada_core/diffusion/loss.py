@@ -1,0 +1,98 @@
+"""Cross-entropy of hidden tokens, in chunks: the only place in training that sees logits.
+
+Only the rows of the head that somebody reads are computed (law 6), a chunk of rows at a time, and
+each chunk's gradients are taken at once, while its logits are there: three products a row instead
+of the four of recomputing them in the backward pass, and [T, V] logits never exist.
+
+M masked positions, V vocabulary, C channels, R rows of a chunk.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from illada_core.model.linear import product
+
+# A chunk is tall enough to pay for its pass over the head's gradient; on a CPU a softmax tile and
+# a block of that gradient fit the cache. Figures: benchmarks/results/loss.md.
+CHUNK_ROWS = 768
+CPU_TILE_LOGITS, TILE_LOGITS = 1 << 20, 1 << 25
+GRADIENT_BLOCK = 4096
+
+
+def masked_cross_entropy(
+    hidden_MC: Tensor, head_weight_VC: Tensor, targets_M: Tensor, weights_M: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of weight · nll over hidden positions, and nll_M detached, both float32.
+
+    Products are taken in the dtype of `hidden_MC`; softmax, sums and the head's gradient in
+    float32. The mask token keeps its logit, as in LLaDA's published loss. M may be 0. Gradients
+    reach `hidden_MC` and `head_weight_VC`, and the backward pass runs once.
+    """
+    if not torch.is_grad_enabled():
+        hidden_MC, head_weight_VC = hidden_MC.detach(), head_weight_VC.detach()
+    return MaskedCrossEntropy.apply(hidden_MC, head_weight_VC, targets_M, weights_M)
+
+
+class MaskedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_MC: Tensor, head_weight_VC: Tensor, targets_M: Tensor, weights_M: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        head_VC = head_weight_VC.to(hidden_MC.dtype)
+        vocabulary = len(head_VC)
+        wants_hidden, wants_head = ctx.needs_input_grad[:2]
+        grad_hidden_MC = torch.empty_like(hidden_MC) if wants_hidden else None
+        grad_head_VC = torch.zeros_like(head_VC, dtype=torch.float32) if wants_head else None
+        nll_M = torch.empty_like(weights_M, dtype=torch.float32)
+
+        buffer_RV = hidden_MC.new_empty(min(CHUNK_ROWS, len(hidden_MC)), vocabulary)
+        for start in range(0, len(hidden_MC), CHUNK_ROWS):
+            chunk = slice(start, start + CHUNK_ROWS)
+            hidden_RC, weights_R1 = hidden_MC[chunk], weights_M[chunk, None]
+            logits_RV = product(hidden_RC, head_VC, buffer_RV[: len(hidden_RC)])
+            nll_M[chunk] = turn_into_gradient(logits_RV, targets_M[chunk, None])
+            if grad_hidden_MC is not None:
+                grad_hidden_MC[chunk] = product(logits_RV, head_VC.t()) * weights_R1
+            if grad_head_VC is not None:
+                weighted_RC = (hidden_RC * weights_R1).to(hidden_RC.dtype)
+                for first in range(0, vocabulary, GRADIENT_BLOCK):
+                    block = slice(first, first + GRADIENT_BLOCK)
+                    grad_head_VC[block] += product(logits_RV[:, block].t(), weighted_RC.t())
+
+        ctx.gradients = grad_hidden_MC, grad_head_VC
+        ctx.head_dtype = head_weight_VC.dtype
+        ctx.mark_non_differentiable(nll_M)
+        return (nll_M * weights_M).sum(), nll_M
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_sum: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (grad_hidden_MC, grad_head_VC), ctx.gradients = ctx.gradients, None
+        if grad_hidden_MC is not None:
+            grad_hidden_MC.mul_(grad_sum)
+        if grad_head_VC is not None:
+            grad_head_VC = grad_head_VC.mul_(grad_sum).to(ctx.head_dtype)
+        return grad_hidden_MC, grad_head_VC, None, None
+
+
+def turn_into_gradient(logits_RV: Tensor, targets_R1: Tensor) -> Tensor:
+    """Turn logits in place into their gradient, softmax minus one-hot; return nll_R (float32)."""
+    tile_logits = CPU_TILE_LOGITS if logits_RV.is_cpu else TILE_LOGITS
+    tile = max(1, tile_logits // logits_RV.shape[1])
+    nll_R = torch.empty(len(logits_RV), dtype=torch.float32, device=logits_RV.device)
+    for first in range(0, len(logits_RV), tile):
+        rows = slice(first, first + tile)
+        exact_RV = logits_RV[rows].float()
+        largest_R1 = exact_RV.amax(1, keepdim=True)
+        target_R1 = exact_RV.gather(1, targets_R1[rows])
+        share_RV = exact_RV.softmax(1)
+        # The largest share is at least 1/V, so the normalizer comes back from it exactly.
+        log_sum_R1 = largest_R1 - share_RV.amax(1, keepdim=True).log()
+        nll_R[rows] = (log_sum_R1 - target_R1)[:, 0]
+        # In float32: beside a share near 1, the difference would be lost in bfloat16.
+        share_RV.scatter_add_(1, targets_R1[rows], torch.full_like(target_R1, -1.0))
+        logits_RV[rows] = share_RV
+    return nll_R
