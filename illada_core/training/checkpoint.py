@@ -1,0 +1,95 @@
+"""A checkpoint's contents: the model in the released layout, AdamW's moments, and the progress.
+
+    step-…/model/  step-…/optimizer.safetensors  step-…/state.json
+
+`model/` holds the float32 masters, so a checkpoint loads wherever a model does. There is no
+generator state and no data position to keep: order and noise are functions of seed and step.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from illada_core.errors import CheckpointError, UsageError
+from illada_core.model.transformer import Transformer
+from illada_core.model.weights import load_model, save_model, write_tensors
+from illada_core.training import run_folder
+from illada_core.training.optim import moment_tensors, restore_moments
+from illada_core.training.schedule import ScheduleState
+
+MOMENTS = "optimizer.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come; `updates` counts the steps that were not dropped."""
+
+    step: int = 0
+    tokens: int = 0
+    updates: int = 0
+    bad_steps: int = 0
+    dropped_steps: int = 0
+    validated_step: int = -1
+    schedule: ScheduleState = field(default_factory=ScheduleState)
+
+
+def save_checkpoint(
+    run: Path,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    facts: dict[str, Any],
+    tokenizer_file: Path | None,
+) -> Path:
+    """Write the checkpoint of `progress.step`, complete or not at all; `facts` go beside it."""
+
+    def fill(folder: Path) -> None:
+        save_model(model, folder / run_folder.MODEL, "illada", tokenizer_file, "float32")
+        moments = {
+            name: moment.cpu().contiguous()
+            for name, moment in moment_tensors(model, optimizer).items()
+        }
+        write_tensors(moments, folder / MOMENTS)
+
+    return run_folder.write_checkpoint(
+        run, progress.step, fill, {"progress": asdict(progress), **facts}
+    )
+
+
+def read_progress(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any]]:
+    """Return the progress of an intact checkpoint, and the facts beside it.
+
+    `fingerprint` is that of the dataset at hand; UsageError unless it is the one trained on so
+    far, CheckpointError if the checkpoint is damaged.
+    """
+    facts = run_folder.read_checkpoint(path)
+    if facts["dataset"] != fingerprint:
+        raise UsageError(
+            f"the dataset has changed since {path} was saved "
+            f"(fingerprint {fingerprint[:12]} instead of {facts['dataset'][:12]})",
+            "give the dataset the run began with, or start over with --fresh",
+        )
+    progress = facts.pop("progress")
+    return Progress(**{**progress, "schedule": ScheduleState(**progress["schedule"])}), facts
+
+
+def load_weights(
+    path: Path, device: torch.device, compute_dtype: str, attention: str
+) -> Transformer:
+    """Load the float32 masters of a checkpoint."""
+    return load_model(path / run_folder.MODEL, device, "float32", compute_dtype, attention)
+
+
+def load_moments(
+    path: Path, model: Transformer, optimizer: torch.optim.Optimizer, updates: int
+) -> None:
+    """Put a checkpoint's moments back into a fresh optimizer."""
+    try:
+        moments = load_file(path / MOMENTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path / MOMENTS}: {error}") from None
+    restore_moments(model, optimizer, moments, updates)

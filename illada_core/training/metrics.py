@@ -1,0 +1,133 @@
+"""What a run leaves to read: metrics.jsonl, environment.json and, if asked for, TensorBoard.
+
+metrics.jsonl has one object a line with a `kind`: step, dropped, validation, decay, finished.
+Numbers that are not finite are null. On resume the lines after the checkpoint are cut off, so
+each step stands there once.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections import deque
+from datetime import UTC, datetime
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import illada_core
+from illada_core.data.files import write_file
+from illada_core.training import run_folder
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Return the complete lines of a run's metrics; a line cut short by a kill is left out."""
+    path = run / run_folder.METRICS
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+class Metrics:
+    """The open metrics of a run; every line is handed to the system when it is written."""
+
+    def __init__(self, run: Path, last_step: int, tensorboard: bool) -> None:
+        kept = [line for line in read_metrics(run) if line["step"] <= last_step]
+        path = run / run_folder.METRICS
+        write_file(path, b"".join(encoded(line) for line in kept))
+        # Unbuffered: a full disk is told at its line, and a kill loses none of the lines before.
+        self.file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self.is_finished = bool(kept) and kept[-1]["kind"] == "finished"
+        self.board = open_board(run / run_folder.TENSORBOARD, last_step) if tensorboard else None
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Add one line."""
+        self.file.write(encoded({"kind": kind, "step": step, **values}))
+        if self.board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def encoded(line: dict[str, Any]) -> bytes:
+    """Write one line of JSON, with null for what JSON cannot say."""
+    return json.dumps({name: plain(value) for name, value in line.items()}).encode() + b"\n"
+
+
+def plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def open_board(folder: Path, last_step: int) -> Any:
+    """Return a TensorBoard writer that forgets steps after `last_step`."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=last_step + 1)
+
+
+def record_start(run: Path, step: int, device: torch.device, world: int, backend: str) -> None:
+    """Add this start of the run to environment.json: versions, hardware, command line."""
+    path = run / run_folder.ENVIRONMENT
+    starts = json.loads(path.read_bytes())["starts"] if path.exists() else []
+    starts.append(
+        {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "step": step,
+            "command": sys.argv,
+            "illada": illada_core.__version__,
+            "commit": source_commit(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "system": platform.platform(),
+            "device": device_name(device),
+            "attention": backend,
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+            "world": world,
+        }
+    )
+    content = json.dumps({"starts": starts}, indent=1) + "\n"
+    write_file(path, content.encode())
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name that the driver gives a device; for a CPU, its architecture."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu {platform.machine()}"
+
+
+def source_commit() -> str | None:
+    """Return the git commit of an editable checkout, or None."""
+    checkout = Path(illada_core.__file__).parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+class Speed:
+    """Tokens and FLOPs per second over the last steps of this process, pauses left out."""
+
+    def __init__(self, steps: int = 20) -> None:
+        self.last: deque[tuple[float, float, float]] = deque(maxlen=steps)
+
+    def add(self, seconds: float, tokens: float, flops: float) -> tuple[float, float]:
+        """Add one step and return (tokens per second, FLOP per second)."""
+        self.last.append((seconds, tokens, flops))
+        total_s, total_tokens, total_flops = (
+            sum(column) for column in zip(*self.last, strict=True)
+        )
+        return total_tokens / total_s, total_flops / total_s

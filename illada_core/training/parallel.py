@@ -1,0 +1,129 @@
+"""Plain data parallelism: every rank holds the model, sees its share of the rows, sums gradients.
+
+One process without torchrun is one rank, and then nothing here costs anything. Gradients are
+summed, not averaged: the loss is already divided by the global token count, so ranks may hold
+different numbers of tokens and even of micro-batches.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from illada_core.errors import UsageError
+
+BUCKET_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this is, and the device it computes on."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.rank == 0
+
+
+def is_main_process() -> bool:
+    """Tell from torchrun's environment, before any group exists, whether this is rank 0."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """Join the processes that torchrun started, if it did; `device` is auto, cpu, cuda, cuda:N."""
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    ranks = Ranks(rank, world, choose_device(device, int(os.environ.get("LOCAL_RANK", "0"))))
+    if world == 1:
+        yield ranks
+        return
+    dist.init_process_group("nccl" if ranks.device.type == "cuda" else "gloo")
+    try:
+        yield ranks
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(wanted: str, local_rank: int) -> torch.device:
+    """Return the device of this process. Raises UsageError if it is not there."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise UsageError(f"recipe: run.device {wanted!r} is not a device") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("recipe: run.device is cuda, but torch sees no CUDA device here")
+        device = torch.device("cuda", local_rank if device.index is None else device.index)
+        if device.index >= torch.cuda.device_count():
+            raise UsageError(
+                f"recipe: run.device is {device}, but torch sees {torch.cuda.device_count()}"
+            )
+        torch.cuda.set_device(device)
+    elif device.type != "cpu":
+        raise UsageError(f"recipe: run.device must be auto, cpu or cuda, not {wanted!r}")
+    return device
+
+
+def sum_over_ranks(ranks: Ranks, *numbers: float) -> tuple[float, ...]:
+    """Add up each number over all ranks, in float64."""
+    if ranks.world == 1:
+        return numbers
+    total = torch.tensor(numbers, dtype=torch.float64, device=ranks.device)
+    dist.all_reduce(total)
+    return tuple(total.tolist())
+
+
+def sum_tensor_over_ranks(ranks: Ranks, tensor: Tensor) -> Tensor:
+    """Add up a tensor over all ranks, in place."""
+    if ranks.world > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def sum_gradients(ranks: Ranks, parameters: Iterable[Tensor]) -> None:
+    """Add up the gradients of all ranks in place, bucket by bucket."""
+    if ranks.world == 1:
+        return
+    for bucket in buckets(parameters):
+        gradients = [gradient_of(parameter) for parameter in bucket]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        pieces = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, piece in zip(gradients, pieces, strict=True):
+            gradient.copy_(piece.view_as(gradient))
+
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    """Return the gradient, made of zeros on a rank whose rows never reached the parameter."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def buckets(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Group parameters in order, about BUCKET_BYTES of float32 gradients a group."""
+    group: list[Tensor] = []
+    for parameter in parameters:
+        group.append(parameter)
+        if sum(member.numel() * member.element_size() for member in group) >= BUCKET_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def wait_for_all(ranks: Ranks) -> None:
+    """Hold every rank until all have come here."""
+    if ranks.world > 1:
+        dist.barrier()

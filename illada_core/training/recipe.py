@@ -1,0 +1,268 @@
+"""What a run is asked to do: frozen dataclasses that mirror a recipe's TOML tables one to one.
+
+Every key carries the words that explain it; the printed recipe and docs/recipes.md come from
+them. Reading, changing and writing TOML is recipe_files.py. No torch.
+"""
+
+from dataclasses import dataclass, field, fields
+from math import inf
+from typing import Any, Literal
+
+from illada_core.errors import UsageError
+
+
+def key(default: Any, about: str, may_change: bool = False) -> Any:
+    """Describe a key: its default, its meaning with unit, and whether a resume may change it."""
+    return field(default=default, metadata={"about": about, "may_change": may_change})
+
+
+def needed(about: str) -> Any:
+    """Describe a key that every recipe must give."""
+    return field(metadata={"about": about, "may_change": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelKeys:
+    """The transformer to train: its sizes, or a model to start from that has them.
+
+    Special ids are not here, they come from the tokenizer.
+    """
+
+    ckpt: str = key("", "model, checkpoint or run to start from; also --ckpt; empty: fresh weights")
+    layers: int = key(0, "transformer layers")
+    width: int = key(0, "channels of the residual stream")
+    heads: int = key(0, "query heads")
+    kv_heads: int = key(0, "key/value heads, shared by groups of query heads")
+    head_size: int = key(0, "channels of one head; 0: width / heads")
+    ffn_size: int = key(0, "hidden channels of the SwiGLU feed-forward")
+    vocab_size: int = key(0, "ids; 0: the dataset's, rounded up to a multiple of 128")
+    max_length: int = key(0, "longest row in tokens")
+    rope_theta: float = key(500_000.0, "base of the rotary angles")
+    norm_eps: float = key(1e-6, "added to the mean square in RMSNorm")
+    tied: bool = key(True, "embedding and LM head are one matrix")
+    initializer_range: float = key(0.0, "std of fresh weights; 0: sqrt(2 / (5 width))")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataKeys:
+    """Where the packed rows are; a run is bound to their fingerprint, not to their place."""
+
+    path: str = key("", "packed dataset; also --data", may_change=True)
+    holdout: str = key(
+        "", "packed dataset to validate on; empty: the validation part of path", may_change=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveKeys:
+    """Eq. (1): how tokens are hidden, and how segments are made."""
+
+    masking: Literal["bernoulli", "fixed-count"] = key(
+        "bernoulli", "each token by itself, or an exact count per segment"
+    )
+    ratio: Literal["uniform", "stratified"] = key(
+        "uniform", "masking ratios drawn apart, or spread evenly over the global batch"
+    )
+    epsilon: float = key(1e-3, "least masking ratio")
+    split_probability: float = key(0.3, "share of rows cut in two at a random place")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchKeys:
+    """How many rows make a step, and how many go through the model at once."""
+
+    rows: int = needed("rows of one step, over all ranks and micro-batches")
+    micro_rows: int = key(1, "rows of one forward and backward pass", may_change=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerKeys:
+    """AdamW in float32; weight decay on every matrix, none on the norms' vectors."""
+
+    peak_lr: float = needed("learning rate after the warm-up")
+    weight_decay: float = key(0.1, "decoupled weight decay, times the learning rate")
+    beta1: float = key(0.9, "decay of the mean of gradients")
+    beta2: float = key(0.95, "decay of the mean of squared gradients")
+    epsilon: float = key(1e-8, "added to the root of the mean square")
+    clip_norm: float = key(1.0, "largest global gradient norm; 0: no clipping")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleKeys:
+    """Linear warm-up, constant, then a decay; docs/recipes.md tells when the decay starts."""
+
+    warmup_tokens: int = needed("tokens of the linear warm-up")
+    final_lr: float = needed("learning rate at the end of the decay")
+    decay: Literal["cosine", "linear", "none"] = key("cosine", "shape of the decay")
+    decay_start_tokens: int = key(
+        0, "tokens at which the decay starts; or give decay_share", may_change=True
+    )
+    decay_share: float = key(0.0, "share of the run's tokens that the decay takes", may_change=True)
+    plateau: bool = key(
+        False, "start the decay sooner, when the smoothed loss stops falling", may_change=True
+    )
+    plateau_window_tokens: int = key(0, "tokens over which the loss is averaged", may_change=True)
+    plateau_windows: int = key(
+        3, "windows in a row without a new least loss that make a plateau", may_change=True
+    )
+    plateau_drop: float = key(
+        1e-3, "nats per token by which a new least loss must be lower", may_change=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunKeys:
+    """How long to train, where, and in what arithmetic."""
+
+    total_tokens: int = key(0, "tokens to train on; or give epochs", may_change=True)
+    epochs: float = key(0.0, "passes over the dataset", may_change=True)
+    seed: int = key(0, "seed of weights, order, splits, ratios and masks")
+    compute_dtype: Literal["bfloat16", "float32"] = key(
+        "bfloat16", "arithmetic of the model; weights and optimizer are float32"
+    )
+    attention: str = key("auto", "attention backend; auto: the fastest here", may_change=True)
+    compile: bool = key(False, "compile the layers with torch.compile", may_change=True)
+    device: str = key("auto", "auto, cpu, cuda or cuda:N", may_change=True)
+    threads: int = key(0, "CPU threads; 0: torch's choice", may_change=True)
+    peak_tflops: float = key(
+        0.0, "dense peak of one device for MFU; 0: looked up by its name", may_change=True
+    )
+    max_bad_steps: int = key(
+        10, "non-finite steps in a row after which the run ends (code 3)", may_change=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationKeys:
+    """The bound on held-out rows, always under the same noise."""
+
+    every_steps: int = key(0, "steps between validations; 0: only at the end", may_change=True)
+    rows: int = key(0, "held-out rows to draw; 0: each once", may_change=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointKeys:
+    """When to save, and what to keep."""
+
+    every_steps: int = key(0, "steps between checkpoints; 0: only at the end", may_change=True)
+    keep_last: int = key(2, "newest checkpoints to keep", may_change=True)
+    keep_every_steps: int = key(
+        0, "also keep every checkpoint at a multiple of this; 0: none", may_change=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogKeys:
+    """What is written beside metrics.jsonl."""
+
+    curves: bool = key(True, "keep curves.png up to date (needs matplotlib)", may_change=True)
+    tensorboard: bool = key(False, "write TensorBoard events too", may_change=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanKeys:
+    """The hardware that the printed plan is counted for; training does not read it."""
+
+    device: str = key("H100", "kind of device", may_change=True)
+    devices: int = key(8, "number of devices", may_change=True)
+    mfu: float = key(0.4, "share of the peak that the plan expects", may_change=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All keys of a run. Raises UsageError where values contradict each other."""
+
+    model: ModelKeys = ModelKeys()
+    data: DataKeys = DataKeys()
+    objective: ObjectiveKeys = ObjectiveKeys()
+    batch: BatchKeys
+    optimizer: OptimizerKeys
+    schedule: ScheduleKeys
+    run: RunKeys
+    validation: ValidationKeys = ValidationKeys()
+    checkpoint: CheckpointKeys = CheckpointKeys()
+    log: LogKeys = LogKeys()
+    plan: PlanKeys = PlanKeys()
+
+    def __post_init__(self) -> None:
+        for broken, sentence in rules(self):
+            if broken:
+                raise UsageError(f"recipe: {sentence}")
+
+
+def rules(recipe: Recipe) -> list[tuple[bool, str]]:
+    """List what a recipe must obey beyond types: (broken, sentence)."""
+    model, objective, batch = recipe.model, recipe.objective, recipe.batch
+    optimizer, schedule, run = recipe.optimizer, recipe.schedule, recipe.run
+    decays = schedule.decay != "none"
+    return [
+        *((True, f"{name} must be finite and at least 0") for name in wild_keys(recipe)),
+        *((True, f"missing model.{name}, or model.ckpt") for name in missing_sizes(model)),
+        (
+            not model.head_size and bool(model.heads) and bool(model.width % model.heads),
+            "model.width is no multiple of model.heads: give model.head_size",
+        ),
+        (not 0 < objective.epsilon < 1, "objective.epsilon must lie between 0 and 1"),
+        (objective.split_probability > 1, "objective.split_probability must be at most 1"),
+        (batch.rows < 1, "batch.rows must be at least 1"),
+        (batch.micro_rows < 1, "batch.micro_rows must be at least 1"),
+        (optimizer.beta1 >= 1 or optimizer.beta2 >= 1, "the optimizer's betas must be below 1"),
+        (
+            (run.total_tokens > 0) == (run.epochs > 0),
+            "give one of run.total_tokens and run.epochs",
+        ),
+        (run.seed >= 2**63, "run.seed must be below 2^63"),
+        (run.max_bad_steps < 1, "run.max_bad_steps must be at least 1"),
+        (
+            decays and (schedule.decay_start_tokens > 0) == (schedule.decay_share > 0),
+            "give one of schedule.decay_start_tokens and schedule.decay_share",
+        ),
+        (schedule.decay_share > 1, "schedule.decay_share must be at most 1"),
+        (
+            schedule.plateau and not (decays and schedule.plateau_window_tokens),
+            "schedule.plateau needs a decay and schedule.plateau_window_tokens",
+        ),
+        (recipe.checkpoint.keep_last < 1, "checkpoint.keep_last must be at least 1"),
+        (not 0 < recipe.plan.mfu <= 1, "plan.mfu must lie between 0 and 1"),
+        (recipe.plan.devices < 1, "plan.devices must be at least 1"),
+    ]
+
+
+def missing_sizes(model: ModelKeys) -> list[str]:
+    """Name the sizes that fresh weights need and the recipe does not give."""
+    sizes = ("layers", "width", "heads", "kv_heads", "ffn_size", "max_length")
+    return [] if model.ckpt else [name for name in sizes if not vars(model)[name]]
+
+
+def wild_keys(recipe: Recipe) -> list[str]:
+    """Name the keys whose number is negative, infinite or not a number."""
+    return [
+        name
+        for name, value in flat(recipe).items()
+        if isinstance(value, int | float) and not 0 <= value < inf
+    ]
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Return every key under its full name, `table.key`, in the order of the recipe."""
+    return {
+        f"{table.name}.{item.name}": getattr(getattr(recipe, table.name), item.name)
+        for table in fields(recipe)
+        for item in fields(table.type)  # type: ignore[arg-type]
+    }
+
+
+def length_keys() -> list[str]:
+    """Return the names of the keys that decide where the decay lies and the run ends."""
+    decay = [item.name for item in fields(ScheduleKeys) if item.metadata["may_change"]]
+    return ["run.total_tokens", "run.epochs", *(f"schedule.{name}" for name in decay)]
+
+
+def may_change() -> frozenset[str]:
+    """Return the full names of the keys that may differ when a run is resumed."""
+    return frozenset(
+        f"{table.name}.{item.name}"
+        for table in fields(Recipe)
+        for item in fields(table.type)  # type: ignore[arg-type]
+        if item.metadata["may_change"]
+    )

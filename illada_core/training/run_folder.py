@@ -1,0 +1,222 @@
+"""The folder of a run: names, its lock, and checkpoints that are complete or absent. No torch.
+
+    recipe.toml  environment.json  metrics.jsonl  curves.png  checkpoints/step-…/  model/
+
+A checkpoint is filled under a temporary name, hashed, synced and renamed. The newest one is found
+by listing, never by a pointer that could lie. Nothing is deleted under a final name either.
+"""
+
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from illada_core.data.files import PARTIAL, sync_folder
+from illada_core.errors import CheckpointError, IlladaError, UsageError
+
+CHECKPOINT_FORMAT = 1
+RECIPE, ENVIRONMENT, METRICS, CURVES = (
+    "recipe.toml",
+    "environment.json",
+    "metrics.jsonl",
+    "curves.png",
+)
+CHECKPOINTS, MODEL, TENSORBOARD, LOCK, DECAY = (
+    "checkpoints",
+    "model",
+    "tensorboard",
+    ".lock",
+    "decay",
+)
+FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
+FILES = (METRICS, CURVES, DECAY, RECIPE, ENVIRONMENT)  # the last one makes a folder that of a run
+STATE = "state.json"
+TEMPORARY = ".partial-"
+STEP_NAME = re.compile(r"step-(\d+)")
+HASH_CHUNK_BYTES = 1 << 22
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold a run folder for this process, making it if needed; the lock dies with the process."""
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise IlladaError(
+                f"another process is training in {run}", "wait for it, or choose another -o"
+            ) from None
+        yield
+
+
+def refuse_foreign(run: Path) -> None:
+    """Raise UsageError if a folder that no run has made holds what a run would overwrite."""
+    found = [name for name in (*FOLDERS, *FILES) if (run / name).exists()]
+    if found and not (run / ENVIRONMENT).exists():
+        raise UsageError(
+            f"{run} is not the folder of a run, but holds {found[0]}",
+            "choose another folder with -o",
+        )
+
+
+def start_over(run: Path) -> None:
+    """Delete what an earlier run left in its folder, and nothing else."""
+    for name in FOLDERS:
+        remove_folder(run / name)
+    for name in FILES:
+        (run / name).unlink(missing_ok=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder under another name, so that no half of it is left under its own."""
+    if path.is_dir():
+        doomed = path.with_name(f"{TEMPORARY}old-{path.name}")
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Delete what a killed process left half-written or half-deleted."""
+    for path in [*run.glob(f"{TEMPORARY}*"), *(run / CHECKPOINTS).glob(f"{TEMPORARY}*")]:
+        shutil.rmtree(path)
+    for path in run.glob(f"*{PARTIAL}"):
+        path.unlink()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; synced and renamed to `path` at the end, else deleted.
+
+    An OSError on the way names `path`: the temporary name says nothing to a user.
+    """
+    temporary = path.with_name(TEMPORARY + path.name)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for part in (*temporary.rglob("*"), temporary):
+            sync_folder(part)
+        remove_folder(path)
+        temporary.rename(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    return run / CHECKPOINTS / f"step-{step:09d}"
+
+
+def list_checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """Return the complete checkpoints of a run as (step, folder), oldest first."""
+    found = [
+        (int(match[1]), path)
+        for path in (run / CHECKPOINTS).glob("step-*")
+        if (match := STEP_NAME.fullmatch(path.name)) and path.is_dir()
+    ]
+    return sorted(found)
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """Return the newest complete checkpoint of a run, or None."""
+    checkpoints = list_checkpoints(run)
+    return checkpoints[-1][1] if checkpoints else None
+
+
+def weights_folder(given: Path) -> Path:
+    """Return the folder with the weights that `--ckpt GIVEN` means. Raises CheckpointError.
+
+    A model folder is itself; a checkpoint means its model; a run means its newest checkpoint.
+    """
+    newest = newest_checkpoint(given)
+    for folder in (given, given / MODEL if newest is None else newest / MODEL):
+        if (folder / "config.json").is_file():
+            return folder
+    if not given.exists():
+        raise CheckpointError(f"no such model, checkpoint or run: {given}")
+    if (given / RECIPE).is_file():
+        raise CheckpointError(f"the run {given} has no complete checkpoint yet")
+    raise CheckpointError(f"{given} is neither a model (no config.json) nor a run (no recipe.toml)")
+
+
+def write_checkpoint(
+    run: Path, step: int, fill: Callable[[Path], None], state: dict[str, Any]
+) -> Path:
+    """Write a checkpoint: `fill` puts files into a folder, `state` goes beside them with hashes."""
+    path = checkpoint_path(run, step)
+    with new_folder(path) as temporary:
+        fill(temporary)
+        content = {
+            "format": CHECKPOINT_FORMAT,
+            "state": state,
+            "files": {
+                str(file.relative_to(temporary)): {
+                    "bytes": file.stat().st_size,
+                    "sha256": file_sha256(file),
+                }
+                for file in files_below(temporary)
+            },
+        }
+        signed = {**content, "sha256": content_sha256(content)}
+        (temporary / STATE).write_text(json.dumps(signed, indent=1) + "\n")
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's state after checking every byte. Raises CheckpointError."""
+    hint = f"delete {path} to go on from the checkpoint before it"
+    try:
+        content = json.loads((path / STATE).read_bytes())
+        signature = content.pop("sha256")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path / STATE} is missing or damaged", hint) from None
+    if content.get("format") != CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {content.get('format')}, this illada reads "
+            f"{CHECKPOINT_FORMAT}"
+        )
+    if signature != content_sha256(content):
+        raise CheckpointError(f"{path / STATE} was changed after it was written", hint)
+    for name, expected in content["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing", hint)
+        if file.stat().st_size != expected["bytes"]:
+            raise CheckpointError(
+                f"{file} has {file.stat().st_size} bytes instead of {expected['bytes']}", hint
+            )
+        if file_sha256(file) != expected["sha256"]:
+            raise CheckpointError(f"{file} was changed after it was written", hint)
+    return content["state"]
+
+
+def content_sha256(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def prune_checkpoints(run: Path, keep_last: int, keep_every_steps: int) -> None:
+    """Delete old checkpoints: all but the newest, and the multiples of `keep_every_steps`."""
+    for step, path in list_checkpoints(run)[:-keep_last]:
+        if not keep_every_steps or step % keep_every_steps:
+            remove_folder(path)

@@ -1,0 +1,236 @@
+"""A run that is under way: its model, optimizer and progress, opened, saved and exported.
+
+The loop (loop.py) decides what happens when; here is what it acts on.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from illada_core.data.files import write_file
+from illada_core.diffusion.objective import Objective
+from illada_core.errors import UsageError
+from illada_core.model.attention import choose_backend, packed_attention
+from illada_core.model.initial import new_model
+from illada_core.model.transformer import Layer, Transformer
+from illada_core.model.weights import DTYPES, load_model, save_model
+from illada_core.training import run_folder
+from illada_core.training.checkpoint import (
+    Progress,
+    load_moments,
+    load_weights,
+    read_progress,
+    save_checkpoint,
+)
+from illada_core.training.metrics import Metrics, device_name, record_start
+from illada_core.training.optim import new_optimizer
+from illada_core.training.parallel import Ranks, wait_for_all
+from illada_core.training.plan import known_kind
+from illada_core.training.recipe import Recipe, flat, length_keys
+from illada_core.training.recipe_files import differing_keys, load_recipe, to_toml
+from illada_core.training.task import Task
+
+
+@dataclass
+class Session:
+    """What changes while a run goes on, and what it acts with; `metrics` is rank 0's alone."""
+
+    task: Task
+    run: Path
+    ranks: Ranks
+    model: Transformer
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    attention: str
+    attention_reason: str
+    peak_flops: float | None
+    progress: Progress
+    saved_at: Path | None
+    metrics: Metrics | None
+    remarks: tuple[str, ...]
+
+    def write(self, kind: str, step: int, **values: object) -> None:
+        """Add a line to the metrics, on rank 0."""
+        if self.metrics is not None:
+            self.metrics.write(kind, step, tokens=self.progress.tokens, **values)
+
+    def save(self) -> Path:
+        """Write a checkpoint of this moment and delete those that need not be kept."""
+        keys = self.task.recipe.checkpoint
+        if self.ranks.is_main:
+            save_checkpoint(
+                self.run,
+                self.model,
+                self.optimizer,
+                self.progress,
+                {"dataset": self.task.train.fingerprint, **circumstances(self.ranks)},
+                self.task.tokenizer_file,
+            )
+            run_folder.prune_checkpoints(self.run, keys.keep_last, keys.keep_every_steps)
+        wait_for_all(self.ranks)
+        self.saved_at = run_folder.checkpoint_path(self.run, self.progress.step)
+        return self.saved_at
+
+    def export(self) -> Path:
+        """Write `model/` in the released layout, in the dtype the model computes in."""
+        folder = self.run / run_folder.MODEL
+        if self.metrics is not None and not (self.metrics.is_finished and folder.is_dir()):
+            dtype = self.task.recipe.run.compute_dtype
+            save_model(self.model, folder, "illada", self.task.tokenizer_file, dtype)
+            self.write("finished", self.progress.step)
+        wait_for_all(self.ranks)
+        return folder
+
+
+@contextmanager
+def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session]:
+    """Begin a run in its folder, or take it up where its newest checkpoint left it.
+
+    Raises UsageError if the folder holds another run, CheckpointError if the checkpoint is damaged.
+    """
+    keys = task.recipe.run
+    with ExitStack() as stack:
+        before = None
+        if ranks.is_main:
+            run_folder.refuse_foreign(run)
+            stack.enter_context(run_folder.locked(run))
+            before = earlier_recipe(run, task.recipe, fresh)
+        wait_for_all(ranks)
+        checkpoint = run_folder.newest_checkpoint(run)
+        if keys.threads:
+            torch.set_num_threads(keys.threads)
+        progress, remarks = Progress(), list(task.remarks)
+        if checkpoint is not None:
+            progress, facts = read_progress(checkpoint, task.train.fingerprint)
+            check_length(before, task.recipe, progress)
+            remarks += changed_circumstances(facts, ranks)
+        compute_dtype = DTYPES[keys.compute_dtype]
+        backend, reason = choose_backend(ranks.device, compute_dtype, keys.attention)
+        model = starting_model(task, checkpoint, ranks, backend)
+        optimizer = new_optimizer(model, task.recipe.optimizer)
+        if checkpoint is not None:
+            load_moments(checkpoint, model, optimizer, progress.updates)
+        metrics = None
+        if ranks.is_main:
+            record_start(run, progress.step, ranks.device, ranks.world, backend)
+            write_file(run / run_folder.RECIPE, to_toml(task.recipe).encode())
+            metrics = Metrics(run, progress.step, task.recipe.log.tensorboard)
+            stack.callback(metrics.close)
+        yield Session(
+            task=task,
+            run=run,
+            ranks=ranks,
+            model=model,
+            optimizer=optimizer,
+            objective=Objective(
+                **vars(task.recipe.objective), mask_id=mask_id(task), seed=keys.seed
+            ),
+            attention=backend,
+            attention_reason=reason,
+            peak_flops=peak_flops(task.recipe, ranks.device),
+            progress=progress,
+            saved_at=checkpoint,
+            metrics=metrics,
+            remarks=tuple(remarks) if ranks.is_main else (),
+        )
+
+
+def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:
+    """Return the recipe of the run in the folder, None if there is none (any more).
+
+    Raises UsageError if it differs from `recipe` in a key that a resume may not change.
+    """
+    run_folder.remove_leftovers(run)
+    if fresh:
+        run_folder.start_over(run)
+    path = run / run_folder.RECIPE
+    if not path.exists():
+        return None
+    before = load_recipe(path)
+    if keys := differing_keys(before, recipe):
+        raise UsageError(
+            f"{run} holds a run of another recipe: {', '.join(keys)} changed",
+            "give the recipe it began with, another folder with -o, or --fresh to replace it",
+        )
+    return before
+
+
+def circumstances(ranks: Ranks) -> dict[str, Any]:
+    """Return what must not change for losses to be the same bit for bit."""
+    return {
+        "device": device_name(ranks.device),
+        "ranks": ranks.world,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def changed_circumstances(facts: dict[str, Any], ranks: Ranks) -> list[str]:
+    """Say what is different from when a checkpoint was saved."""
+    return [
+        f"{name} was {facts[name]} when the run was saved and is {now} now: "
+        "losses may differ in their last digits"
+        for name, now in circumstances(ranks).items()
+        if facts[name] != now
+    ]
+
+
+def check_length(before: Recipe | None, now: Recipe, progress: Progress) -> None:
+    """Raise UsageError if the length of the run changed after its decay had begun."""
+    if before is None or progress.schedule.decay_start_tokens is None:
+        return
+    old, new = flat(before), flat(now)
+    if changed := [name for name in length_keys() if old[name] != new[name]]:
+        raise UsageError(
+            f"the decay of this run began at {progress.schedule.decay_start_tokens:_} tokens: "
+            f"{', '.join(changed)} can no longer change",
+            "give the old value, or delete the checkpoints since then",
+        )
+
+
+def starting_model(task: Task, checkpoint: Path | None, ranks: Ranks, backend: str) -> Transformer:
+    """Return the model to go on with: of the checkpoint, of the recipe's ckpt, or fresh."""
+    keys = task.recipe.run
+    if checkpoint is not None:
+        model = load_weights(checkpoint, ranks.device, keys.compute_dtype, backend)
+    elif task.recipe.model.ckpt:
+        folder = run_folder.weights_folder(Path(task.recipe.model.ckpt))
+        model = load_model(folder, ranks.device, "float32", keys.compute_dtype, backend)
+        model.config = task.config
+    else:
+        model = new_model(
+            task.config,
+            keys.seed,
+            ranks.device,
+            compute_dtype=DTYPES[keys.compute_dtype],
+            backend=backend,
+        )
+    if keys.compile:
+        compile_layers(model)
+    return model
+
+
+def compile_layers(model: Transformer, backend: str = "inductor") -> None:
+    """Compile the layers around their attention, which else is compiled anew for each packing."""
+    attend = torch.compiler.disable(packed_attention)
+    for layer in model.layers:
+        assert isinstance(layer, Layer)
+        layer.attention.attend = attend
+        layer.compile(dynamic=True, backend=backend)
+
+
+def mask_id(task: Task) -> int:
+    assert task.config.mask_id is not None, "checked when the data was opened"
+    return task.config.mask_id
+
+
+def peak_flops(recipe: Recipe, device: torch.device) -> float | None:
+    """Return the peak of one device in FLOP/s: given, else looked up by name, else None."""
+    if recipe.run.peak_tflops:
+        return recipe.run.peak_tflops * 1e12
+    kind = known_kind(device_name(device))
+    return kind.peak_flops if kind else None

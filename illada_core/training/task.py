@@ -1,0 +1,233 @@
+"""A recipe meets its data: what it left open is filled in, and what does not fit is refused.
+
+No torch: `--dry-run` and every usage error are answered without it.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from illada_core.data.batches import row_at
+from illada_core.data.dataset import TOKENIZER_FILE, TokenDataset, open_packed
+from illada_core.data.tokenizer import load_tokenizer
+from illada_core.data.tokenizer_files import read_tokenizer_files
+from illada_core.errors import DataError, UsageError
+from illada_core.model.config import ModelConfig
+from illada_core.model.configfile import read_config
+from illada_core.training.recipe import ModelKeys, Recipe
+from illada_core.training.run_folder import weights_folder
+from illada_core.training.schedule import Schedule, plan_schedule
+
+VOCABULARY_MULTIPLE = 128
+ASSUMED_VOCABULARY, ASSUMED_TOKENS = 32_768, 10**9
+SAMPLED_TOKENS = 2**22
+NOISE_SEED = 0  # of validation; not the run's, so that two seeds of one recipe compare
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a run is, before any weight exists."""
+
+    recipe: Recipe
+    config: ModelConfig
+    schedule: Schedule
+    train: TokenDataset
+    holdout: TokenDataset | None
+    tokenizer_file: Path | None
+    holdout_bytes_per_token: float | None
+    remarks: tuple[str, ...]
+
+
+def prepare(recipe: Recipe) -> Task:
+    """Open the data of a recipe and check that all fits. Raises DataError and UsageError."""
+    if not recipe.data.path:
+        raise UsageError("no data to train on", "give a packed dataset: --data DIR")
+    if recipe.log.tensorboard and find_spec("tensorboard") is None:
+        raise UsageError(
+            "recipe: log.tensorboard needs the package tensorboard",
+            "pip install 'illada[tensorboard]', or --set log.tensorboard=false",
+        )
+    train, holdout = open_packed(Path(recipe.data.path))
+    if recipe.data.holdout:
+        holdout = open_packed(Path(recipe.data.holdout))[0]
+    check_datasets(train, holdout)
+    config = config_of(recipe.model, train)
+    for dataset in (train, holdout):
+        if dataset is not None:
+            check_row_lengths(dataset, config.max_length)
+    tokenizer_file = find_tokenizer(Path(recipe.data.path), train)
+    held_out_bytes, remarks = None, []
+    if tokenizer_file is None:
+        remarks.append(
+            f"{train.folder} has no tokenizer.json: the exported model will lack it, and bits per "
+            "byte are not measured"
+        )
+    if holdout is None:
+        remarks.append(f"{train.folder} has no validation part: nothing is validated")
+    elif tokenizer_file is not None:
+        rows = recipe.validation.rows or holdout.rows
+        held_out_bytes = bytes_per_token(holdout, rows, tokenizer_file)
+    return Task(
+        recipe=replace(recipe, model=keys_of(config, recipe.model.ckpt)),
+        config=config,
+        schedule=plan_schedule(
+            recipe.schedule, recipe.optimizer.peak_lr, total_tokens(recipe, train.tokens)
+        ),
+        train=train,
+        holdout=holdout,
+        tokenizer_file=tokenizer_file,
+        holdout_bytes_per_token=held_out_bytes,
+        remarks=tuple(remarks),
+    )
+
+
+def outlined(recipe: Recipe) -> tuple[ModelConfig, int, str]:
+    """Return shape and length of a run whose data is not there yet, and what had to be assumed."""
+    keys, assumed = recipe.model, []
+    if keys.ckpt:
+        config = read_config(weights_folder(Path(keys.ckpt)))
+    else:
+        if not keys.vocab_size:
+            assumed.append(f"a vocabulary of {ASSUMED_VOCABULARY:_}")
+        config = fresh_config(keys, keys.vocab_size or ASSUMED_VOCABULARY)
+    if recipe.run.epochs:
+        assumed.append(f"{ASSUMED_TOKENS:_} tokens in an epoch")
+    total = total_tokens(recipe, ASSUMED_TOKENS)
+    plan_schedule(recipe.schedule, recipe.optimizer.peak_lr, total)
+    return config, total, " and ".join(assumed)
+
+
+def config_of(keys: ModelKeys, train: TokenDataset) -> ModelConfig:
+    """Return the shape of the model, its vocabulary and special ids fitted to the dataset.
+
+    Raises UsageError where the recipe, the model to start from and the dataset disagree.
+    """
+    if keys.ckpt:
+        folder = weights_folder(Path(keys.ckpt))
+        config = read_config(folder)
+        check_tokenizer(folder, train)
+        given = vars(keys).items() - vars(ModelKeys()).items() - {("ckpt", keys.ckpt)}
+        for name, value in sorted(given - vars(keys_of(config, keys.ckpt)).items()):
+            raise UsageError(
+                f"recipe: model.{name} is {value}, but {keys.ckpt} has {vars(config)[name]}",
+                "leave the sizes out of the recipe, or start from fresh weights",
+            )
+    else:
+        size = -(-train.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        config = fresh_config(keys, keys.vocab_size or size)
+    if config.vocab_size < train.vocab_size:
+        raise UsageError(
+            f"the model has {config.vocab_size} ids, but the tokenizer of {train.folder} has "
+            f"{train.vocab_size}",
+            None if keys.ckpt else "set model.vocab_size = 0 to take it from the dataset",
+        )
+    special = asdict(train.manifest.tokenizer.special)
+    for name, number in special.items():
+        known = vars(config)[f"{name}_id"]
+        if known not in (None, number):
+            raise UsageError(
+                f"the {name} id of {keys.ckpt} is {known}, that of the tokenizer of "
+                f"{train.folder} is {number}",
+                "pack the data with the tokenizer.json of the model",
+            )
+    return replace(config, **{f"{name}_id": number for name, number in special.items()})
+
+
+def check_tokenizer(folder: Path, train: TokenDataset) -> None:
+    """Raise UsageError if the model to start from comes with another tokenizer than the data."""
+    file = folder / TOKENIZER_FILE
+    if file.is_file() and read_tokenizer_files(file).sha256 != train.manifest.tokenizer.sha256:
+        raise UsageError(
+            f"{folder} and {train.folder} have different tokenizers",
+            f"make the data with {file}",
+        )
+
+
+def fresh_config(keys: ModelKeys, vocab_size: int) -> ModelConfig:
+    """Return the shape that a recipe's sizes describe, without special ids."""
+    return ModelConfig(
+        vocab_size=vocab_size,
+        width=keys.width,
+        layers=keys.layers,
+        heads=keys.heads,
+        kv_heads=keys.kv_heads,
+        head_size=keys.head_size or keys.width // keys.heads,
+        ffn_size=keys.ffn_size,
+        max_length=keys.max_length,
+        rope_theta=keys.rope_theta,
+        norm_eps=keys.norm_eps,
+        tied=keys.tied,
+        initializer_range=keys.initializer_range or None,
+    )
+
+
+def keys_of(config: ModelConfig, ckpt: str) -> ModelKeys:
+    """Return the recipe's table of a model, nothing left open."""
+    sizes = {name: vars(config)[name] for name in vars(ModelKeys()) if name != "ckpt"}
+    return ModelKeys(**{**sizes, "initializer_range": config.initializer_range or 0.0}, ckpt=ckpt)
+
+
+def total_tokens(recipe: Recipe, dataset_tokens: int) -> int:
+    """Return the length of the run in tokens."""
+    return recipe.run.total_tokens or max(1, round(recipe.run.epochs * dataset_tokens))
+
+
+def check_datasets(train: TokenDataset, holdout: TokenDataset | None) -> None:
+    """Raise DataError unless both datasets hold rows of one tokenizer that has a mask token."""
+    if train.rows == 0:
+        raise DataError(f"{train.folder} has no rows to train on")
+    if train.manifest.tokenizer.special.mask is None:
+        raise DataError(
+            f"the tokenizer of {train.folder} has no mask token",
+            "a masked-diffusion model hides tokens behind one: add <[MASK]> and tokenize again",
+        )
+    if holdout is None:
+        return
+    if holdout.manifest.kind != "rows" or holdout.rows == 0:
+        raise DataError(f"{holdout.folder} has no rows to validate on")
+    if holdout.manifest.tokenizer.sha256 != train.manifest.tokenizer.sha256:
+        raise DataError(
+            f"{holdout.folder} was made with another tokenizer than {train.folder}",
+            "pack both with the same tokenizer.json",
+        )
+
+
+def check_row_lengths(dataset: TokenDataset, max_length: int) -> None:
+    """Raise UsageError if a row is longer than the model's context."""
+    first = 0
+    for index in dataset.indexes():
+        lengths = np.diff(index.row_ends, prepend=0)
+        too_long = np.flatnonzero(lengths > max_length)
+        if len(too_long):
+            raise UsageError(
+                f"row {first + too_long[0]} of {dataset.folder} has {lengths[too_long[0]]} tokens, "
+                f"but the model's context (model.max_length) is {max_length}",
+                f"pack with --sequence-length {max_length}, or raise model.max_length",
+            )
+        first += len(lengths)
+
+
+def find_tokenizer(folder: Path, train: TokenDataset) -> Path | None:
+    """Return the tokenizer.json that made a dataset, if it lies in its folder."""
+    for path in (folder / TOKENIZER_FILE, train.folder / TOKENIZER_FILE):
+        if path.is_file() and read_tokenizer_files(path).sha256 == train.manifest.tokenizer.sha256:
+            return path
+    return None
+
+
+def bytes_per_token(holdout: TokenDataset, rows: int, tokenizer_file: Path) -> float | None:
+    """Return the mean length of a token's text in the rows that validation reads, in UTF-8 bytes.
+
+    Control tokens have no text. At most SAMPLED_TOKENS are decoded.
+    """
+    tokenizer = load_tokenizer(tokenizer_file, "tokenizers")
+    tokens = text_bytes = 0
+    for place in range(rows):
+        ids = holdout.row(row_at(place, holdout.rows, NOISE_SEED)[1]).ids
+        tokens += len(ids)
+        text_bytes += len(tokenizer.decode(ids.tolist()).encode())
+        if tokens >= SAMPLED_TOKENS:
+            break
+    return text_bytes / tokens or None

@@ -1,0 +1,100 @@
+"""The plan counts what the model really does."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from illada_core.diffusion.loss import CHUNK_ROWS
+from illada_core.model.attention import Segments
+from illada_core.model.config import ILLADA_8B, ModelConfig
+from illada_core.model.initial import new_model
+from illada_core.training.plan import (
+    LOSS_CHUNK_ROWS,
+    activation_bytes_per_token,
+    expected_token_pairs,
+    known_kind,
+    plan_run,
+    step_flops,
+)
+from illada_core.training.recipe_files import find_recipe, load_recipe
+
+CONFIG = ModelConfig(
+    vocab_size=64, width=32, layers=2, heads=4, kv_heads=2, head_size=8, ffn_size=96, max_length=64
+)
+
+
+def test_the_8b_plan_counts_bidirectional_attention_and_masked_rows_of_the_head():
+    recipe = load_recipe(find_recipe("8b"), ["objective.split_probability=0"])
+    plan = plan_run(recipe, ILLADA_8B, recipe.run.total_tokens, 8192)
+    hidden_share = 0.001 + 0.999 / 2
+    last = 4096 * (4096 + 3 * 14_336)  # after attention, of the last layer
+    rows = (last + 155_136 * 4096) * hidden_share
+    expected = 6 * (6_979_588_096 - last + rows) + 12 * 32 * 4096 * 8192
+    assert plan.flops_per_token == pytest.approx(expected, rel=1e-12)
+    assert plan.parameters == 7_615_025_152
+    assert plan.tokens_per_step == 640 * 8192
+    assert plan.steps == -(-12 * 10**12 // (640 * 8192))
+    assert plan.seconds == pytest.approx(12e12 * expected / (1024 * 989e12 * 0.4))
+    assert plan.memory_bytes["AdamW moments, float32"] == 8 * 7_615_025_152
+
+
+def test_flops_agree_with_those_that_torch_counts():
+    model = new_model(CONFIG, seed=0, dtype=torch.bfloat16)
+    ends, head_rows = (40, 64), torch.arange(0, 64, 2)
+    # Plain kernels: the counter does not know the CPU's fused ones, nor oneDNN's in float32.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        hidden_MC = model(torch.arange(64), Segments.of(ends, torch.device("cpu")), head_rows)
+        model.head(hidden_MC).sum().backward()
+    counted = step_flops(CONFIG, 64, 40**2 + 24**2, len(head_rows))
+    # What remains are the norms' vectors, which are parameters but no matrix products.
+    assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
+
+
+def test_the_plan_leaves_room_for_a_chunk_of_the_loss():
+    assert CHUNK_ROWS <= LOSS_CHUNK_ROWS
+
+
+def test_a_random_cut_leaves_two_thirds_of_the_pairs():
+    cuts = range(1, 1000)
+    mean = sum(cut**2 + (1000 - cut) ** 2 for cut in cuts) / len(cuts)
+    assert expected_token_pairs(1000, 1.0) == pytest.approx(mean, rel=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activation_memory_is_what_autograd_keeps(dtype):
+    model = new_model(CONFIG, seed=0, compute_dtype=dtype)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    sizes, kept = {parameter.shape for parameter in model.parameters()}, {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights and tensor.shape not in sizes:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    tokens = 512
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        ids_T = torch.arange(tokens) % 64
+        hidden_TC = model(ids_T, Segments.of((tokens,), torch.device("cpu")))
+    del hidden_TC
+    estimated = tokens * activation_bytes_per_token(CONFIG, dtype.itemsize)
+    assert sum(kept.values()) == pytest.approx(estimated, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("reported", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H20", 148e12),
+    ],
+)
+def test_device_peaks_are_found_by_the_drivers_name(reported, peak):
+    assert known_kind(reported).peak_flops == peak
+
+
+def test_an_unknown_device_has_no_peak():
+    assert known_kind("cpu x86_64") is None

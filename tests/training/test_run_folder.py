@@ -1,0 +1,150 @@
+"""Checkpoints are complete or absent, damage is found, and nothing foreign is deleted."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from illada_core.errors import CheckpointError, IlladaError
+from illada_core.training import run_folder
+
+
+def fill(folder):
+    (folder / "model").mkdir()
+    (folder / "model" / "weights").write_bytes(b"w" * 1000)
+    (folder / "moments").write_bytes(b"m" * 2000)
+
+
+def checkpoint(run, step):
+    return run_folder.write_checkpoint(run, step, fill, {"step": step})
+
+
+def test_a_checkpoint_gives_back_its_state(tmp_path):
+    path = checkpoint(tmp_path, 7)
+    assert run_folder.read_checkpoint(path) == {"step": 7}
+    assert run_folder.newest_checkpoint(tmp_path) == path
+
+
+def test_the_newest_checkpoint_is_found_by_listing(tmp_path):
+    assert run_folder.newest_checkpoint(tmp_path) is None
+    for step in (9, 100, 20):
+        checkpoint(tmp_path, step)
+    (tmp_path / "checkpoints" / ".partial-step-000000200").mkdir()
+    (tmp_path / "checkpoints" / "step-300.txt").write_text("")
+    assert run_folder.newest_checkpoint(tmp_path).name == "step-000000100"
+
+
+def truncate(path):
+    data = (path / "moments").read_bytes()
+    (path / "moments").write_bytes(data[:-1])
+
+
+def flip(path):
+    data = bytearray((path / "model" / "weights").read_bytes())
+    data[500] ^= 1
+    (path / "model" / "weights").write_bytes(bytes(data))
+
+
+def change_state(path):
+    content = json.loads((path / "state.json").read_text())
+    content["state"]["step"] = 8
+    (path / "state.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (truncate, "moments has 1999 bytes instead of 2000"),
+        (flip, "weights was changed after it was written"),
+        (change_state, r"state\.json was changed after it was written"),
+        (lambda path: (path / "moments").unlink(), "moments is missing"),
+        (lambda path: (path / "state.json").unlink(), "missing or damaged"),
+        (lambda path: (path / "state.json").write_text("{"), "missing or damaged"),
+        (lambda path: (path / "state.json").write_text("[]"), "missing or damaged"),
+    ],
+)
+def test_a_damaged_checkpoint_is_told_with_what_to_do(tmp_path, damage, sentence):
+    path = checkpoint(tmp_path, 7)
+    damage(path)
+    with pytest.raises(CheckpointError, match=sentence) as caught:
+        run_folder.read_checkpoint(path)
+    assert "delete" in caught.value.hint
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path):
+    before = checkpoint(tmp_path, 1)
+
+    def full_disk(folder):
+        fill(folder)
+        raise OSError(28, "No space left on device", "moments")
+
+    with pytest.raises(OSError, match="No space left"):
+        run_folder.write_checkpoint(tmp_path, 2, full_disk, {})
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [before.name]
+    assert run_folder.read_checkpoint(before) == {"step": 1}
+
+
+def test_keep_policy_keeps_the_newest_and_the_multiples(tmp_path):
+    for step in (10, 20, 30, 40, 50):
+        checkpoint(tmp_path, step)
+    run_folder.prune_checkpoints(tmp_path, keep_last=2, keep_every_steps=20)
+    assert [step for step, _ in run_folder.list_checkpoints(tmp_path)] == [20, 40, 50]
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    checkpoint(tmp_path, 1)
+    (tmp_path / "checkpoints" / ".partial-step-000000002").mkdir()
+    (tmp_path / "recipe.toml.partial").write_text("half")
+    run_folder.remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*partial*")] == []
+    assert run_folder.newest_checkpoint(tmp_path) is not None
+
+
+def test_starting_over_deletes_nothing_foreign(tmp_path):
+    checkpoint(tmp_path, 1)
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    run_folder.start_over(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_folder_belongs_to_one_process(tmp_path):
+    attempt = (
+        "import sys; from pathlib import Path; from illada_core.training.run_folder import locked\n"
+        "with locked(Path(sys.argv[1])): pass"
+    )
+    command = [sys.executable, "-c", attempt, str(tmp_path)]
+    with run_folder.locked(tmp_path):
+        assert b"another process is training" in subprocess.run(command, capture_output=True).stderr
+        with pytest.raises(IlladaError), run_folder.locked(tmp_path):
+            pass
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_ckpt_means_the_model_of_the_newest_checkpoint(tmp_path):
+    run, model = tmp_path / "run", tmp_path / "model"
+    for folder in (model, run / "model"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    (run / "recipe.toml").write_text("")
+    assert run_folder.weights_folder(model) == model
+    assert run_folder.weights_folder(run) == run / "model"
+
+    def with_config(folder):
+        (folder / "model").mkdir()
+        (folder / "model" / "config.json").write_text("{}")
+
+    path = run_folder.write_checkpoint(run, 5, with_config, {})
+    assert run_folder.weights_folder(run) == path / "model"
+    assert run_folder.weights_folder(path) == path / "model"
+
+
+def test_ckpt_that_means_nothing_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match="no such model"):
+        run_folder.weights_folder(tmp_path / "none")
+    with pytest.raises(CheckpointError, match="neither a model"):
+        run_folder.weights_folder(tmp_path)
+    (tmp_path / "recipe.toml").write_text("")
+    with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
+        run_folder.weights_folder(tmp_path)

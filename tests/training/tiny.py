@@ -1,0 +1,106 @@
+"""A tiny packed dataset and a tiny recipe, for tests that train."""
+
+import hashlib
+import json
+import tomllib
+
+import numpy as np
+
+from illada_core.data.dataset import (
+    Manifest,
+    SpecialIds,
+    TokenizerRecord,
+    read_manifest_file,
+    write_manifest,
+    write_manifest_file,
+)
+from illada_core.data.frames import narrow, token_bytes_of
+from illada_core.data.shards import TokenShardWriter, shard_name
+from illada_core.training.recipe_files import apply_change, recipe_from
+
+VOCABULARY, MASK, ROW_TOKENS = 40, 5, 32
+RECIPE = """
+[model]
+layers = 2
+width = 16
+heads = 2
+kv_heads = 1
+ffn_size = 32
+max_length = 32
+[batch]
+rows = 4
+micro_rows = 2
+[optimizer]
+peak_lr = 1e-2
+[schedule]
+warmup_tokens = 256
+final_lr = 1e-3
+decay_share = 0.5
+[run]
+total_tokens = 1536
+compute_dtype = "float32"
+device = "cpu"
+[checkpoint]
+every_steps = 4
+[log]
+curves = false
+"""
+
+
+def tokenizer_json(vocabulary=VOCABULARY):
+    """Return a tokenizer.json in which every ordinary token is one ASCII character."""
+    control = {0: "<[BOS]>", 1: "<[PAD]>", 2: "<[EOS]>", 5: "<[MASK]>"}
+    tokens = {control.get(number) or chr(60 + number): number for number in range(vocabulary)}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = [
+        {"id": number, "content": content, "special": True, **flags}
+        for number, content in control.items()
+    ]
+    return json.dumps(
+        {
+            "version": "1.0",
+            "added_tokens": added,
+            "normalizer": None,
+            "pre_tokenizer": None,
+            "post_processor": None,
+            "decoder": {"type": "Fuse"},
+            "model": {"type": "WordLevel", "vocab": tokens, "unk_token": chr(64)},
+        }
+    )
+
+
+def write_rows(folder, rows, vocabulary=VOCABULARY, mask=MASK, tokenizer=None):
+    """Write a dataset of `rows` rows in which each token follows from the one before it."""
+    folder.mkdir(parents=True)
+    steps = np.random.default_rng(len(folder.name)).integers(1, 4, rows * ROW_TOKENS)
+    ids = (6 + np.cumsum(steps) % 30).astype(np.uint32)
+    lengths = np.full(rows, ROW_TOKENS, np.int64)
+    none = np.zeros(rows, np.int64)
+    with TokenShardWriter(folder / shard_name(0, vocabulary), vocabulary, "job") as shard:
+        stored = narrow(ids, token_bytes_of(vocabulary))
+        shard.add_rows(stored, lengths, lengths, lengths, none, none, none)
+        entry = shard.close()
+    special = SpecialIds(bos=0, pad=1, eos=2, mask=mask)
+    sha256 = tokenizer or hashlib.sha256(tokenizer_json().encode()).hexdigest()
+    write_manifest(
+        folder, Manifest("rows", TokenizerRecord(sha256, vocabulary, special), (), {}, (entry,))
+    )
+
+
+def write_packed(folder, rows=24):
+    """Write a packed folder with a training and a validation part, and the tokenizer."""
+    write_rows(folder / "train", rows)
+    write_rows(folder / "validation", 8)
+    (folder / "tokenizer.json").write_text(tokenizer_json())
+    parts = {part: read_manifest_file(folder / part) for part in ("train", "validation")}
+    fingerprints = {part: fields["fingerprint"] for part, fields in parts.items()}
+    write_manifest_file(folder, {"kind": "parts", "parts": fingerprints})
+    return folder
+
+
+def tiny_recipe(packed, *changes):
+    """Return the tiny recipe on a dataset, with changes as --set takes them."""
+    tables = tomllib.loads(RECIPE)
+    for change in (f"data.path={packed}", *changes):
+        apply_change(tables, change)
+    return recipe_from(tables, "tiny")
