@@ -1,0 +1,1 @@
+"""What a person sees of illada: options, streams, exit codes. No maths."""

@@ -1,0 +1,156 @@
+"""The command tree, and the one place where errors become sentences and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from illada_cli import ui
+from illada_cli.commands.chat import chat
+from illada_cli.commands.generate import generate
+from illada_cli.commands.pack import pack
+from illada_cli.commands.pretrain import pretrain
+from illada_cli.commands.score import score
+from illada_cli.commands.tokenize import tokenize
+from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError
+
+HELP = "Train, run, score and chat with masked-diffusion language models."
+EPILOG = "Run illada VERB --help for examples and options."
+# The verbs in the order of the work: each is one file in commands/.
+VERBS: dict[str, Callable[..., Any]] = {
+    "tokenize": tokenize,
+    "pack": pack,
+    "pretrain": pretrain,
+    "generate": generate,
+    "score": score,
+    "chat": chat,
+}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def build_app(panels: bool) -> typer.Typer:
+    """Return the command tree; `panels` draws help in boxes (terminals), else it is plain text."""
+    app = typer.Typer(
+        help=HELP,
+        epilog=EPILOG,
+        add_completion=False,
+        no_args_is_help=False,
+        invoke_without_command=True,
+        rich_markup_mode="rich" if panels else None,
+        pretty_exceptions_enable=False,
+        context_settings=CONTEXT,
+    )
+    app.callback()(root)
+    for name, function in VERBS.items():
+        app.command(name, context_settings=CONTEXT)(function)
+    return app
+
+
+def escape_help(command: Any) -> None:
+    """Keep rich from taking `[default: …]` in help texts for markup, which it would not print."""
+    from rich.markup import escape
+
+    for verb in command.commands.values():
+        for parameter in verb.params:
+            parameter.help = parameter.help and escape(parameter.help)
+
+
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With --version: torch and CUDA too.")
+    ] = False,
+) -> None:
+    if version:
+        print_version(verbose)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+
+
+def print_version(verbose: bool) -> None:
+    from illada_core import __version__
+
+    print(f"illada {__version__}")
+    if verbose:
+        import platform
+
+        import torch
+
+        print(f"python {platform.python_version()}")
+        print(f"torch {torch.__version__}")
+        print(f"cuda {torch.version.cuda or 'not in this build of torch'}")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; nothing but a bug gives a traceback."""
+    panels = ui.is_rich_terminal(sys.stdout)
+    command = typer.main.get_command(build_app(panels))
+    if panels:
+        escape_help(command)
+    try:
+        result = command.main(arguments, prog_name="illada", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        return closed_pipe()
+    except SystemExit as leaving:
+        # typer meets a pipe that closed while the verb ran, and turns it into an exit with 1.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return closed_pipe()
+        raise
+    except KeyboardInterrupt:
+        return SIGNAL_EXIT_BASE + signal.SIGINT
+    except typer.Abort:
+        return SIGNAL_EXIT_BASE + signal.SIGINT
+    except Exception as error:
+        return report(error)
+
+
+def closed_pipe() -> int:
+    """Return the code of a closed pipe, and keep the interpreter from writing to it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return SIGNAL_EXIT_BASE + signal.SIGPIPE
+
+
+def report(error: Exception) -> int:
+    """Tell an error in one sentence and a hint, and return its exit code."""
+    if os.environ.get("ILLADA_DEBUG"):
+        traceback.print_exception(error)
+    if isinstance(error, IlladaError):
+        ui.complain(error.sentence, error.hint)
+        return error.code
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "illada"
+        ui.complain(error.format_message().rstrip("."), f"see {path} --help")
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno is not None:
+        ui.complain(os_error_sentence(error), OS_ERROR_HINTS.get(error.errno))
+        return 1
+    ui.complain(
+        f"internal error: {type(error).__name__}: {error}",
+        "this is a bug: run again with ILLADA_DEBUG=1 for a traceback",
+    )
+    return 1
+
+
+OS_ERROR_HINTS = {
+    errno.ENOSPC: "free some space and run the same command again: finished parts are kept",
+    errno.EDQUOT: "free some space and run the same command again: finished parts are kept",
+    errno.EACCES: "check the permissions of the file and of the folders above it",
+}
+
+
+def os_error_sentence(error: OSError) -> str:
+    """Say what the operating system refused, and for which file."""
+    reason = (error.strerror or str(error)).lower()
+    return f"{reason}: {error.filename}" if error.filename else reason

@@ -1,0 +1,202 @@
+"""`illada generate`: prompts in, new text out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from illada_cli import generation, options
+from illada_cli.options import INPUT, OUTPUT
+from illada_cli.ui import Talk
+from illada_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from illada_cli.prompts import Request
+
+Prompt = Annotated[str | None, typer.Argument(help="The prompt; none or -: from standard input.")]
+File = Annotated[
+    str | None, typer.Option("--file", "-f", help="A text file: the prompt.", rich_help_panel=INPUT)
+]
+Infill = Annotated[
+    str | None,
+    typer.Option(
+        "--infill",
+        metavar="TEXT",
+        help="A text with gaps: [MASK:12] is 12 tokens, [MASK] as many as it takes.",
+        rich_help_panel=INPUT,
+    ),
+]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="The prompt is a user's message.", rich_help_panel=INPUT)
+]
+System = Annotated[
+    str | None,
+    typer.Option(
+        "--system", help="What the system says before it; implies --chat.", rich_help_panel=INPUT
+    ),
+]
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples", help="Texts for each prompt.", min=1, rich_help_panel=generation.CHOICE
+    ),
+]
+Stream = Annotated[
+    bool,
+    typer.Option("--stream", help="Write text as its blocks complete.", rich_help_panel=OUTPUT),
+]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace", metavar="FILE", help="Write each commit as JSON Lines.", rich_help_panel=OUTPUT
+    ),
+]
+
+
+def generate(
+    ckpt: options.Ckpt,
+    prompt: Prompt = None,
+    file: File = None,
+    jsonl: options.JsonlFile = None,
+    infill: Infill = None,
+    chat: Chat = False,
+    system: System = None,
+    bos: options.Bos = None,
+    truncate: options.Truncate = None,
+    on_error: options.OnError = "stop",
+    preset: generation.Preset = None,
+    canvas: generation.Canvas = None,
+    max_new_tokens: generation.MaxNewTokens = None,
+    block_length: generation.BlockLength = None,
+    steps_per_block: generation.StepsPerBlock = None,
+    stop: generation.StopText = None,
+    stop_id: generation.StopId = None,
+    temperature: generation.Temperature = None,
+    top_p: generation.TopP = None,
+    seed: options.Seed = 0,
+    samples: Samples = 1,
+    cfg: options.Cfg = None,
+    eos_guard: generation.EosGuard = None,
+    end_thinking: generation.EndThinking = None,
+    end_thinking_boost: generation.EndThinkingBoost = None,
+    end_thinking_power: generation.EndThinkingPower = None,
+    remasking: generation.Remasking = None,
+    threshold: generation.Threshold = None,
+    factor: generation.Factor = None,
+    entropy_bound: generation.EntropyBound = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    mask_id: options.MaskId = None,
+    batch_tokens: options.BatchTokens = None,
+    as_json: options.Json = False,
+    stream: Stream = False,
+    trace: TraceFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Continue prompts, answer conversations, or fill the gaps of a text.
+
+    \b
+    illada generate --ckpt runs/demo "def fibonacci(n):" --max-new-tokens 64
+    echo "Once upon a time" | illada generate --ckpt DIR --stream
+    illada generate --ckpt DIR --chat "Why is the sky blue?" --preset gsm8k-instruct
+    illada generate --ckpt DIR --jsonl prompts.jsonl --json | jq -r .text
+    illada generate --ckpt DIR --infill $'def f(x):\\n[MASK:12]\\n    return y'
+
+    A line of JSON Lines holds prompt, messages, prompt_ids or infill. Texts come out in the
+    order of their prompts. The same prompt and seed give the same text in any company.
+    """
+    talk = Talk(quiet, verbose)
+    settings = generation.settle(
+        preset,
+        {
+            "canvas": canvas,
+            "max_new_tokens": max_new_tokens,
+            "block_length": block_length,
+            "steps_per_block": steps_per_block,
+            "stop": stop,
+            "temperature": temperature,
+            "top_p": top_p,
+            "cfg": cfg,
+            "eos_guard": eos_guard,
+            "end_thinking": end_thinking,
+            "end_thinking_boost": end_thinking_boost,
+            "end_thinking_power": end_thinking_power,
+            "remasking": remasking,
+            "threshold": threshold,
+            "factor": factor,
+            "entropy_bound": entropy_bound,
+        },
+    )
+    if as_json and stream:
+        raise UsageError("--json writes whole objects, so it cannot --stream")
+    if settings["top_p"] < 1 and not settings["temperature"]:
+        talk.warn("--top-p does nothing at temperature 0")
+    if trace and not trace.parent.is_dir():
+        raise UsageError(f"there is no folder {trace.parent} to write the trace to")
+    request = single_request(prompt, file, jsonl, infill, chat, system)
+    from illada_cli.jsonl import JsonLines
+    from illada_cli.prompts import Room, arriving_requests, prepare_all, request_of
+
+    lines = JsonLines(jsonl, request_of, on_error, talk) if jsonl else None
+    requests = arriving_requests(lines) if lines else iter([request])
+
+    talk.say(f"loading {ckpt}")
+    from illada_cli.answers import Answers
+    from illada_cli.generating import repeated, write_texts
+    from illada_cli.serving import open_checkpoint
+
+    checkpoint = open_checkpoint(ckpt, mask_id)
+    rules = generation.rules_for(settings, checkpoint, seed, stop_id or (), talk)
+    grows = settings["canvas"] == "variable"
+    room = Room(settings["max_new_tokens"], grows, checkpoint.config.max_length, truncate, bos)
+    arriving = prepare_all(requests, lines, checkpoint, room, talk)
+    if jsonl != "-":
+        # What is known must be right before the weights are loaded.
+        arriving = iter(list(arriving))
+    stops = settings["stop"]
+    sampler = generation.load_sampler(checkpoint, rules, stops, device, dtype, batch_tokens)
+    talk.detail(f"{checkpoint.folder} on {sampler.device}")
+    answers = Answers(checkpoint.tokenizer, stops, as_json, stream, samples)
+    write_texts(sampler, repeated(arriving, samples), answers, trace, talk)
+
+
+def single_request(
+    prompt: str | None,
+    file: str | None,
+    jsonl: str | None,
+    infill: str | None,
+    chat: bool,
+    system: str | None,
+) -> Request | None:
+    """Return what the options ask for, or None if JSON Lines do. Raises UsageError."""
+    from illada_cli.prompts import Request, read_text
+
+    named = {"PROMPT": prompt, "--file": file, "--jsonl": jsonl, "--infill": infill}
+    given = [name for name, value in named.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are two inputs", "give one of them")
+    is_chat = chat or system is not None
+    if is_chat and (jsonl or infill):
+        raise UsageError(
+            "--chat is for one prompt", "in JSON Lines a conversation is given as messages"
+        )
+    from_stdin = "-" in (prompt, file, jsonl) or not given
+    if from_stdin and sys.stdin.isatty():
+        print("reading from the terminal; end with Ctrl-D", file=sys.stderr)
+    if jsonl:
+        return None
+    if infill is not None:
+        return Request("infill", infill)
+    text = read_text(prompt, file)
+    if not text:
+        raise UsageError("the prompt is empty")
+    if not is_chat:
+        return Request("prompt", text)
+    from illada_core.data.chat_template import Message
+
+    turns = [Message("system", system)] if system is not None else []
+    return Request("messages", [*turns, Message("user", text)])

@@ -1,0 +1,134 @@
+"""JSON Lines in: from a file or standard input, each bad line named by its number.
+
+Standard input is read beside the work, so that a slow writer holds up nobody and a signal is
+answered at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Generic, Literal, TypeVar
+
+from illada_cli.ui import Talk
+from illada_core.errors import IlladaError, UsageError
+
+Parsed = TypeVar("Parsed")
+OnError = Literal["stop", "skip"]
+CHUNK_BYTES = 1 << 16
+IDLE_S = 0.02
+
+
+@dataclass
+class JsonLines(Generic[Parsed]):
+    """The objects of JSON Lines, each as `parse(line_number, fields)` makes it.
+
+    A line that is no JSON object, or that `parse` refuses with an IlladaError, is a UsageError
+    with its number; with on_error "skip" it is told, counted in `skipped` and left out.
+    """
+
+    source: str
+    parse: Callable[[int, dict[str, Any]], Parsed]
+    on_error: OnError
+    talk: Talk
+    skipped: int = 0
+
+    @property
+    def name(self) -> str:
+        return "standard input" if self.source == "-" else self.source
+
+    def __iter__(self) -> Iterator[Parsed]:
+        """Return the objects in order, waiting for each."""
+        for item in self.arriving():
+            if item is None:
+                time.sleep(IDLE_S)
+            else:
+                yield item
+
+    def arriving(self) -> Iterator[Parsed | None]:
+        """Return the objects in order, and None whenever the next one is not there yet."""
+        for number, line in enumerate_arrived(raw_lines(self.source)):
+            if line is None:
+                yield None
+            elif line.strip():
+                try:
+                    yield self.parse(number, fields_of(line))
+                except IlladaError as error:
+                    self.refuse(number, error)
+
+    def refuse(self, number: int, error: IlladaError) -> None:
+        sentence = f"{self.name}, line {number}: {error.sentence}"
+        if self.on_error == "stop":
+            hint = error.hint or "--on-error skip leaves such lines out"
+            raise UsageError(sentence, hint) from None
+        self.skipped += 1
+        self.talk.warn(f"{sentence}; skipped")
+
+
+def fields_of(line: bytes) -> dict[str, Any]:
+    """Read one line as a JSON object. Raises UsageError."""
+    try:
+        fields = json.loads(line)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UsageError(f"not valid JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise UsageError("not a JSON object")
+    return fields
+
+
+def enumerate_arrived(lines: Iterator[bytes | None]) -> Iterator[tuple[int, bytes | None]]:
+    """Number lines from 1; what has not arrived has no number of its own."""
+    number = 1
+    for line in lines:
+        yield number, line
+        number += line is not None
+
+
+def raw_lines(source: str) -> Iterator[bytes | None]:
+    """Return the lines of a file, or of standard input (`-`) with None while it is silent."""
+    if source == "-":
+        if stat.S_ISREG(os.fstat(0).st_mode):
+            yield from sys.stdin.buffer
+        else:
+            yield from piped_lines()
+        return
+    try:
+        with open(source, "rb") as file:
+            yield from file
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {source}") from None
+    except IsADirectoryError:
+        raise UsageError(f"{source} is a folder, not a file of JSON Lines") from None
+
+
+def piped_lines() -> Iterator[bytes | None]:
+    """Return the lines of standard input as they come, None whenever none is waiting."""
+    arrived: SimpleQueue[bytes] = SimpleQueue()
+
+    def read() -> None:
+        # Not through sys.stdin: its lock must be free when the interpreter ends.
+        while chunk := os.read(0, CHUNK_BYTES):
+            arrived.put(chunk)
+        arrived.put(b"")
+
+    Thread(target=read, daemon=True).start()
+    rest = b""
+    while True:
+        try:
+            chunk = arrived.get_nowait()
+        except Empty:
+            yield None
+            continue
+        if not chunk:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest

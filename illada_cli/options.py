@@ -1,0 +1,121 @@
+"""Options that several verbs share: the same flag means the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+INPUT = "Input"
+MODEL = "Model"
+OUTPUT = "Output"
+TALK = "Talk"
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Errors and results only.", rich_help_panel=TALK)
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more on stderr.", rich_help_panel=TALK)
+]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh", help="Start over: replace what an earlier run left.", rich_help_panel=OUTPUT
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and write nothing.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON object a line on stdout.", rich_help_panel=OUTPUT),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0)]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Processes to use [default: all cores].", min=1),
+]
+TokenizerFile = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", help="A tokenizer.json, or a folder that holds one."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a recipe key: --set optimizer.peak_lr=1e-4 (TOML value)."),
+]
+Ckpt = Annotated[
+    str,
+    typer.Option(
+        "--ckpt",
+        help="Run folder (its newest checkpoint), model folder, or hub id.",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:1, … or auto.", rich_help_panel=MODEL)
+]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option(
+        "--dtype",
+        help="Of the weights; auto: bfloat16 on a GPU, else as stored.",
+        rich_help_panel=MODEL,
+    ),
+]
+MaskId = Annotated[
+    int | None,
+    typer.Option(
+        "--mask-id",
+        help="Id of the mask token [default: from the files].",
+        min=0,
+        rich_help_panel=MODEL,
+    ),
+]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-tokens",
+        help="Packed tokens in one call of the model [default: 16384 on a GPU, else 2048].",
+        min=1,
+        rich_help_panel=MODEL,
+    ),
+]
+Cfg = Annotated[
+    float | None,
+    typer.Option(
+        "--cfg",
+        help="Classifier-free guidance [default: 0, none].",
+        min=0.0,
+        rich_help_panel=MODEL,
+    ),
+]
+Bos = Annotated[
+    bool | None,
+    typer.Option(
+        "--bos/--no-bos",
+        help="Put bos before a plain prompt [default: as the tokenizer's files say].",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
+JsonlFile = Annotated[
+    str | None,
+    typer.Option(
+        "--jsonl",
+        metavar="FILE",
+        help="JSON Lines, one prompt a line; - is standard input.",
+        rich_help_panel=INPUT,
+    ),
+]
+OnError = Annotated[
+    Literal["stop", "skip"],
+    typer.Option("--on-error", help="What to do at a bad line.", rich_help_panel=INPUT),
+]
+Truncate = Annotated[
+    Literal["left"] | None,
+    typer.Option(
+        "--truncate",
+        help="Cut prompts that exceed the context, instead of an error.",
+        rich_help_panel=INPUT,
+    ),
+]

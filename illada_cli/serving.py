@@ -1,0 +1,191 @@
+"""A checkpoint as the verbs use it: found, opened, checked against its tokenizer, then loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from illada_core.errors import CheckpointError, DataError, UsageError
+
+if TYPE_CHECKING:
+    from illada_core.data.chat_template import Message, Piece
+    from illada_core.data.tokenizer import Tokenizer
+    from illada_core.model.config import ModelConfig
+    from illada_core.model.transformer import Transformer
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+# Strings that end a turn in released templates, beside eos; their ids come from the tokenizer.
+TURN_ENDS = ("<|eot_id|>", "<|im_end|>")
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder before its weights are loaded.
+
+    `end_ids` end a text; `add_bos` says whether the files want bos before a plain prompt.
+    """
+
+    folder: Path
+    config: ModelConfig
+    tokenizer: Tokenizer | None
+    mask_id: int
+    end_ids: tuple[int, ...]
+    add_bos: bool
+
+    def needed_tokenizer(self) -> Tokenizer:
+        """Return the tokenizer. Raises CheckpointError where the folder has none."""
+        if self.tokenizer is None:
+            raise CheckpointError(
+                f"{self.folder} holds no tokenizer.json, so it can serve ids only",
+                "give prompt_ids (JSON Lines), or copy the tokenizer into the folder",
+            )
+        return self.tokenizer
+
+    def encode_text(self, text: str, bos: bool | None = None) -> list[int]:
+        """Return the ids of plain text, with bos in front where asked for or the files want it."""
+        tokenizer = self.needed_tokenizer()
+        ids = tokenizer.encode(text)
+        if not (self.add_bos if bos is None else bos):
+            return ids
+        if self.config.bos_id is None:
+            raise CheckpointError(f"{self.folder} names no bos id, so --bos cannot be obeyed")
+        return [self.config.bos_id, *ids]
+
+    def chat_pieces(self, messages: Sequence[Message]) -> list[Piece]:
+        """Return a conversation as pieces, up to where the assistant is to speak."""
+        from illada_core.data.chat_template import render
+
+        tokenizer = self.needed_tokenizer()
+        special = {
+            f"{name}_token": tokenizer.piece(number)
+            for name, number in vars(tokenizer.special).items()
+            if number is not None
+        }
+        tags = readable_tags(tokenizer) - set(special.values())
+        return render(tokenizer.chat_template, messages, tokenizer.controls, special, tags)
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids of a conversation, up to where the assistant is to speak."""
+        from illada_core.data.chat_template import encode
+
+        return encode(self.chat_pieces(messages), self.needed_tokenizer().encode)
+
+    def load(self, device: str, dtype: str) -> Transformer:
+        """Load the weights. `auto` is a GPU if there is one, and bfloat16 there, else as stored."""
+        from illada_core.model.weights import load_model
+
+        if dtype == "auto" and device == "cuda":
+            dtype = "bfloat16"
+        return load_model(self.folder, device, dtype).eval().requires_grad_(False)
+
+
+def choose_device(wanted: str) -> str:
+    """Return the torch name of a device. Raises UsageError for one that is not there."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"there is no device {wanted!r} here", "try --device cpu") from None
+    return wanted
+
+
+def open_checkpoint(wanted: str, mask_id: int | None = None) -> Checkpoint:
+    """Find a checkpoint and read everything but its weights.
+
+    `wanted` is a run folder (its newest complete checkpoint), a model folder, or a hub id.
+    Raises CheckpointError, or UsageError for a mask id that cannot be one.
+    """
+    from illada_core.data.tokenizer import load_tokenizer
+    from illada_core.data.tokenizer_files import read_json
+    from illada_core.model.config import choose_mask_id
+    from illada_core.model.configfile import read_config
+
+    folder = find_folder(wanted)
+    config = read_config(folder)
+    tokenizer = None
+    if (folder / "tokenizer.json").exists():
+        tokenizer = load_tokenizer(folder)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, "
+                f"the model only {config.vocab_size:,}",
+                "they belong to different models: put the right tokenizer.json into the folder",
+            )
+    settings = read_json(folder / "tokenizer_config.json")
+    return Checkpoint(
+        folder=folder,
+        config=config,
+        tokenizer=tokenizer,
+        mask_id=choose_mask_id(config, mask_id, tokenizer.special.mask if tokenizer else None),
+        end_ids=end_ids(folder, config, tokenizer),
+        add_bos=settings.get("add_bos_token") is True,
+    )
+
+
+def find_folder(wanted: str) -> Path:
+    """Return the model folder meant by a path or a hub id."""
+    from illada_core.model.weights import model_folder
+    from illada_core.training.run_folder import MODEL, newest_checkpoint
+
+    path = Path(wanted)
+    if not path.exists() and HUB_ID.fullmatch(wanted):
+        return download(wanted)
+    newest = newest_checkpoint(path) if path.is_dir() else None
+    return newest / MODEL if newest else model_folder(path)
+
+
+def download(hub_id: str) -> Path:
+    """Fetch a released model from the hub, or find it in the hub's cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = hub_id.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=HUB_FILES))
+    except (LocalEntryNotFoundError, OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(
+            f"there is no folder {hub_id}, and no such model could be fetched from the hub",
+            f"the hub said: {reason}",
+        ) from None
+
+
+def readable_tags(tokenizer: Tokenizer) -> set[str]:
+    """Return added tokens that the files call no control tokens, such as </think>."""
+    added = tokenizer.files.json.get("added_tokens") or ()
+    return {token["content"] for token in added if not token["special"]}
+
+
+def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    """Return the ids that end a text: eos, what generation_config.json adds, ends of turns."""
+    from illada_core.data.tokenizer_files import read_json
+
+    listed = read_json(folder / "generation_config.json").get("eos_token_id")
+    ids = [config.eos_id, *(listed if isinstance(listed, list) else [listed])]
+    if tokenizer is not None:
+        ids += [tokenizer.special.eos, *map(tokenizer.controls.get, TURN_ENDS)]
+    return tuple(dict.fromkeys(number for number in ids if isinstance(number, int)))
+
+
+def fit_prompt(ids: Sequence[int], room: int, truncate: str | None, context: int) -> list[int]:
+    """Return a prompt of at most `room` ids: its end, if `truncate` is "left".
+
+    Raises DataError for one that is too long otherwise.
+    """
+    if len(ids) <= room:
+        return list(ids)
+    if truncate != "left":
+        raise DataError(
+            f"the prompt is {len(ids):,} tokens long, and the context of {context:,} leaves "
+            f"room for {room:,}",
+            "--truncate left keeps the end of such prompts",
+        )
+    return list(ids[-room:])

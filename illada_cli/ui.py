@@ -1,0 +1,194 @@
+"""How illada talks: sentences, progress and tables on stderr, never on stdout.
+
+A live bar on a terminal, a plain line every few seconds elsewhere, nothing with --quiet.
+Text that comes from data or from a model passes through `printable` and is never markup.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import IO, Protocol
+
+PLAIN_PROGRESS_EVERY_S = 5.0
+WIDE_COLUMNS = 100  # in narrower terminals the bar leaves its place to the note
+
+
+def is_rich_terminal(stream: IO[str]) -> bool:
+    """Tell whether a stream is a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def has_colour(stream: IO[str]) -> bool:
+    """Tell whether colour may be written to a stream (terminal, NO_COLOR unset)."""
+    return is_rich_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def printable(text: str) -> str:
+    """Make control characters of foreign text visible instead of active; keep newline and tab."""
+    return "".join(
+        character if character in "\n\t" or character.isprintable() else f"\\x{ord(character):02x}"
+        for character in text
+    )
+
+
+def complain(sentence: str, hint: str | None = None) -> None:
+    """Write an error and its hint to stderr, whatever the verbosity."""
+    print(f"illada: {printable(sentence)}", file=sys.stderr)
+    if hint:
+        print(f"\nhint: {printable(hint)}", file=sys.stderr)
+
+
+class Advance(Protocol):
+    """Report that `count` more units are done, with a short note to show beside the bar."""
+
+    def __call__(self, count: float, note: str = "") -> None: ...
+
+
+@dataclass
+class Talk:
+    """The talk of one command on stderr, at the loudness its options ask for."""
+
+    quiet: bool = False
+    verbose: bool = False
+    said: set[str] = field(default_factory=set)
+
+    def say(self, text: str) -> None:
+        """Write one line, unless quiet."""
+        if not self.quiet:
+            print(printable(text), file=sys.stderr, flush=True)
+
+    def say_once(self, text: str) -> None:
+        """Write one line, the same one only once, unless quiet."""
+        if text not in self.said:
+            self.said.add(text)
+            self.say(text)
+
+    def detail(self, text: str) -> None:
+        """Write one line with --verbose only."""
+        if self.verbose:
+            self.say(text)
+
+    def warn(self, text: str) -> None:
+        """Write a warning, the same one only once, even when quiet."""
+        if text not in self.said:
+            self.said.add(text)
+            print(f"illada: warning: {printable(text)}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def progress(
+        self, title: str, total: float | None, unit: str, done: float = 0.0
+    ) -> Iterator[Advance]:
+        """Show how far `title` is; yields the function that counts done units of `unit`.
+
+        `done` units were done before, by an earlier command: they do not count as speed.
+        """
+        if self.quiet:
+            yield ignore_progress
+        elif is_rich_terminal(sys.stderr):
+            with live_progress(title, total, unit, done) as advance:
+                yield advance
+        else:
+            plain = PlainProgress(title, total, unit, done)
+            yield plain.advance
+            plain.close()
+
+
+def ignore_progress(count: float, note: str = "") -> None:
+    """Count nothing: the progress of a quiet command."""
+
+
+@contextmanager
+def live_progress(title: str, total: float | None, unit: str, before: float) -> Iterator[Advance]:
+    """Draw a live bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, no_color=not has_colour(sys.stderr))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30 if console.width >= WIDE_COLUMNS else 12),
+        TextColumn("{task.fields[counted]}", markup=False),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    started = time.monotonic()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=total, completed=int(before), counted="", note="")
+        done = before
+
+        def advance(count: float, note: str = "") -> None:
+            nonlocal done
+            done += count
+            rate = (done - before) / max(time.monotonic() - started, 1e-6)
+            counted = f"{si(done)}{unit}, {si(rate)}{unit}/s"
+            bar.update(task, advance=count, counted=counted, note=printable(note))
+
+        yield advance
+
+
+class PlainProgress:
+    """One line every few seconds, for pipes and log files."""
+
+    def __init__(self, title: str, total: float | None, unit: str, before: float) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.before = self.done = before
+        self.note = ""
+        self.started = self.last_line = time.monotonic()
+
+    def advance(self, count: float, note: str = "") -> None:
+        self.done += count
+        self.note = note or self.note
+        now = time.monotonic()
+        if now - self.last_line >= PLAIN_PROGRESS_EVERY_S:
+            self.last_line = now
+            self.write(now)
+
+    def write(self, now: float) -> None:
+        share = f" of {si(self.total)}{self.unit}" if self.total else ""
+        rate = (self.done - self.before) / max(now - self.started, 1e-6)
+        line = f"{self.title}: {si(self.done)}{self.unit}{share}, {si(rate)}{self.unit}/s"
+        line += f", {printable(self.note)}" if self.note else ""
+        if self.total and rate and self.done < self.total:
+            line += f", {duration((self.total - self.done) / rate)} left"
+        print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self.write(time.monotonic())
+
+
+def si(number: float) -> str:
+    """Write a number with an SI prefix and three digits: 12_300 is `12.3 k`."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= factor:
+            return f"{number / factor:.3g} {prefix}"
+    return f"{number:.3g} "
+
+
+def duration(seconds: float) -> str:
+    """Write a span of time in its two largest units: `2 h 5 min`."""
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    whole = round(seconds)
+    for (large, size), (small, step) in pairwise(units):
+        if whole >= size:
+            rest = whole % size // step
+            return f"{whole // size} {large}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"
+
+
+def table(rows: Sequence[tuple[str, ...]], right_align_from: int = 1) -> str:
+    """Lay out rows as aligned plain text; columns from `right_align_from` on are right-aligned."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column < right_align_from else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

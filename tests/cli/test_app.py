@@ -1,0 +1,66 @@
+"""The root command: version, help, usage errors, start-up cost."""
+
+import contextlib
+import io
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from illada_cli.app import build_app, escape_help
+from illada_core import __version__
+
+
+def test_version_is_one_line_on_stdout(illada):
+    done = illada("--version")
+    assert done.stdout == f"illada {__version__}\n"
+    assert done.stderr == ""
+
+
+def test_bare_command_prints_help_and_fails_as_usage(illada):
+    assert "Usage: illada" in illada(code=2).stdout
+
+
+def test_unknown_verb_is_a_usage_error_with_a_hint(illada):
+    done = illada("pretrian", code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("illada: ")
+    assert "hint: " in done.stderr
+
+
+def test_help_in_panels_keeps_its_brackets():
+    command = typer.main.get_command(build_app(panels=True))
+    escape_help(command)
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        command.main(["pack", "--help"], prog_name="illada")
+    assert "[default: all" in shown.getvalue()
+
+
+def test_help_loads_no_heavy_package():
+    script = (
+        "import sys; from illada_cli.app import main; main(['--help']);"
+        "heavy = {'torch', 'numpy', 'datasets', 'tokenizers', 'safetensors'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_signal_while_the_interpreter_exits_does_not_take_the_code():
+    """The signal comes from a global's end, after the interpreter has dropped its handlers."""
+    script = """
+import os, signal, sys
+from illada_cli import __main__, app
+
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid()):
+        kill(me, 15)
+
+late = Late()
+signal.signal(signal.SIGTERM, lambda *_: None)
+app.main = lambda arguments: 143
+__main__.run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=command_environment(), timeout=60)
+    assert done.returncode == 143

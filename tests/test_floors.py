@@ -1,0 +1,106 @@
+"""Imports go down only, rooms on one floor do not know each other, packages have one owner."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+FLOORS = {
+    "illada_core.errors": 0,
+    "illada_core.noise": 0,
+    "illada_core.data": 1,
+    "illada_core.model": 1,
+    "illada_core.diffusion": 2,
+    "illada_core.training": 3,
+    "illada_cli": 4,
+}
+OWNERS = {
+    "typer": ("illada_cli/",),
+    "rich": ("illada_cli/",),
+    "datasets": ("illada_core/data/columns.py",),
+    "pyarrow": ("illada_core/data/columns.py",),
+    "tokenizers": ("illada_core/data/tokenizer.py", "illada_core/data/vocabulary.py"),
+    "fastokens": ("illada_core/data/tokenizer.py",),
+    "zstandard": ("illada_core/data/frames.py", "illada_core/data/reading.py"),
+    "flash_attn": ("illada_core/model/attention.py",),
+    "jinja2": ("illada_core/data/chat_template.py",),
+    "safetensors": ("illada_core/model/weights.py", "illada_core/training/checkpoint.py"),
+    "matplotlib": ("illada_core/training/curves.py",),
+}
+TORCH_FREE = (
+    "illada_core/errors.py",
+    "illada_core/noise.py",
+    "illada_core/data/chat_template.py",
+    "illada_core/data/sources.py",
+    "illada_core/data/reading.py",
+    "illada_core/data/plain.py",
+    "illada_core/data/lines.py",
+    "illada_core/data/columns.py",
+    "illada_core/data/corpus.py",
+    "illada_core/data/cutting.py",
+    "illada_core/data/tokenizer_files.py",
+    "illada_core/data/tokenizer.py",
+    "illada_core/data/vocabulary.py",
+    "illada_core/data/encoding.py",
+    "illada_core/data/journal.py",
+    "illada_core/data/series.py",
+    "illada_core/data/tokenizing.py",
+    "illada_core/data/files.py",
+    "illada_core/data/frames.py",
+    "illada_core/data/shards.py",
+    "illada_core/data/dataset.py",
+    "illada_core/data/order.py",
+    "illada_core/data/packing.py",
+    "illada_core/data/gather.py",
+    "illada_core/data/packed.py",
+    "illada_core/data/verify.py",
+    "illada_core/data/batches.py",
+    "illada_core/__init__.py",
+    "illada_core/model/config.py",
+    "illada_core/model/configfile.py",
+    "illada_core/model/layouts.py",
+    "illada_core/training/recipe.py",
+)
+SOURCES = sorted([*REPO.glob("illada_core/**/*.py"), *REPO.glob("illada_cli/**/*.py")])
+
+
+def room_of(module):
+    """Return the room a module lives in: the longest known prefix of its dotted name."""
+    known = [room for room in FLOORS if module == room or module.startswith(room + ".")]
+    return max(known, key=len) if known else None
+
+
+def imported_modules(path):
+    """Yield every module named by an import, also inside functions, except for type checking."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for child in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPO)))
+def test_imports_go_down_only(path):
+    name = str(path.relative_to(REPO))
+    room = room_of(name.removesuffix(".py").replace("/", "."))
+    for module in imported_modules(path):
+        package = module.split(".")[0]
+        if package in OWNERS:
+            assert name.startswith(OWNERS[package]), f"{name} may not import {package}"
+        if package == "torch":
+            assert name not in TORCH_FREE, f"{name} must stay free of torch"
+        target = room_of(module)
+        if room and target and target != room:
+            assert FLOORS[target] < FLOORS[room], f"{name} imports {module}, which is not below it"
