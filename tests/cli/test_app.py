@@ -4,12 +4,15 @@ import contextlib
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 
 from illada_cli.app import build_app, escape_help
 from illada_core import __version__
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 def test_version_is_one_line_on_stdout(illada):
@@ -62,5 +65,5 @@ signal.signal(signal.SIGTERM, lambda *_: None)
 app.main = lambda arguments: 143
 __main__.run()
 """
-    done = subprocess.run([sys.executable, "-c", script], env=command_environment(), timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPO, timeout=60)
     assert done.returncode == 143
