@@ -96,6 +96,7 @@ complete -c illada -n "__fish_seen_subcommand_from score" -l prompt -r -d 'What 
 complete -c illada -n "__fish_seen_subcommand_from score" -l choices -r -d 'With --prompt: a choice; repeatable. Alone: a file, as --jsonl'
 complete -c illada -n "__fish_seen_subcommand_from score" -l jsonl -r -d 'JSON Lines, one prompt a line; - is standard input'
 complete -c illada -n "__fish_seen_subcommand_from score" -l text -r -d 'Bound the perplexity of this text; - is standard input'
+complete -c illada -n "__fish_seen_subcommand_from score" -l chat -d 'The prompt is a user\'s message'
 complete -c illada -n "__fish_seen_subcommand_from score" -l delimiter -r -d 'Put this between prompt and choice; most harnesses have a space [default: nothing]'
 complete -c illada -n "__fish_seen_subcommand_from score" -l bos -r -d 'Put bos before a plain prompt [default: as the tokenizer\'s files say]'
 complete -c illada -n "__fish_seen_subcommand_from score" -l no-bos -d 'Not: Put bos before a plain prompt [default: as the tokenizer\'s files say]'

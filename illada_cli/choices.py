@@ -16,18 +16,22 @@ from illada_cli.ui import Talk
 from illada_core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from illada_core.data.chat_template import Message
     from illada_core.diffusion.scoring import Item
 
 Normalize = Literal["sum", "token", "byte"]
-PROMPT_NAMES = ("prompt", "query")
+PROMPT_NAMES = ("prompt", "query", "messages")
 ANSWER_NAMES = ("answer", "gold")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt with its choices, both as text or both as ids; `answer` is the right one's place."""
+    """A prompt with its choices, both as text or both as ids; `answer` is the right one's place.
 
-    prompt: str | list[int]
+    A conversation is a prompt too: the choices are what the assistant may say next.
+    """
+
+    prompt: str | tuple[Message, ...] | list[int]
     choices: Sequence[Any]
     answer: int | None = None
     line: int | None = None
@@ -103,6 +107,7 @@ def items_source(
 def items_of(
     source: str | None,
     prompt: str | None,
+    chat: bool,
     choices: Sequence[str],
     how: Preparation,
     on_error: OnError,
@@ -113,7 +118,11 @@ def items_of(
     A file is read at once, so that what is wrong in it is told before any work.
     """
     if source is None:
-        return Items(iter([prepare(Request(read_text(prompt, None), choices), how)]), 1)
+        from illada_core.data.chat_template import Message
+
+        text = read_text(prompt, None)
+        asked = (Message("user", text),) if chat else text
+        return Items(iter([prepare(Request(asked, choices), how)]), 1)
     lines = JsonLines(
         source, lambda line, fields: prepare(request_of(line, fields), how), on_error, talk
     )
@@ -132,14 +141,24 @@ def request_of(line: int, fields: dict[str, Any]) -> Request:
         if isinstance(choices, list):
             choices = [checked_ids("an element of choices_ids", ids) for ids in choices]
     else:
-        prompt, choices = one_of(fields, PROMPT_NAMES), fields.get("choices")
-        if not isinstance(prompt, str):
-            raise DataError("a line must hold prompt (or query) as a string, or prompt_ids")
+        prompt, choices = prompt_of(fields), fields.get("choices")
         if isinstance(choices, list) and not all(isinstance(text, str) for text in choices):
             raise DataError("choices must be strings")
     if not isinstance(choices, list) or not choices:
         raise DataError("choices (or choices_ids) must be a list of at least one choice")
     return Request(prompt, choices, place_of(answer, choices), line, fields.get("id"))
+
+
+def prompt_of(fields: dict[str, Any]) -> str | tuple[Message, ...]:
+    """Return the prompt of a line, or its conversation. Raises DataError."""
+    from illada_core.data.chat_template import parse_messages
+
+    prompt = one_of(fields, PROMPT_NAMES)
+    if "messages" in fields:
+        return tuple(parse_messages(prompt))
+    if not isinstance(prompt, str):
+        raise DataError("a line must hold prompt (or query) as a string, messages, or prompt_ids")
+    return prompt
 
 
 def one_of(fields: dict[str, Any], names: Sequence[str]) -> Any:
@@ -209,13 +228,15 @@ def encode(request: Request, how: Preparation) -> tuple[list[int], list[list[int
             raise DataError(f"choice {number} is empty")
     continuations = [how.delimiter + choice for choice in request.choices]
     tokenizer = checkpoint.needed_tokenizer()
+    if isinstance(request.prompt, tuple):
+        return checkpoint.encode_chat(request.prompt), [*map(tokenizer.encode, continuations)]
     prompt_ids, choices_ids = encode_continuations(tokenizer.encode, request.prompt, continuations)
     return [*checkpoint.encode_text("", how.bos), *prompt_ids], choices_ids
 
 
 def byte_counts(request: Request, checkpoint: Checkpoint) -> tuple[int, ...] | None:
     """Return the UTF-8 sizes of the choices as they were given, or as their ids read."""
-    if isinstance(request.prompt, str):
+    if not isinstance(request.prompt, list):
         return tuple(len(choice.encode(errors="replace")) for choice in request.choices)
     if checkpoint.tokenizer is None:
         return None

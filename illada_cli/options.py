@@ -42,6 +42,9 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a recipe key: --set optimizer.peak_lr=1e-4 (TOML value)."),
 ]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="The prompt is a user's message.", rich_help_panel=INPUT)
+]
 Ckpt = Annotated[
     str,
     typer.Option(

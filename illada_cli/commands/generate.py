@@ -29,9 +29,6 @@ Infill = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
-Chat = Annotated[
-    bool, typer.Option("--chat", help="The prompt is a user's message.", rich_help_panel=INPUT)
-]
 System = Annotated[
     str | None,
     typer.Option(
@@ -62,7 +59,7 @@ def generate(
     file: File = None,
     jsonl: options.JsonlFile = None,
     infill: Infill = None,
-    chat: Chat = False,
+    chat: options.Chat = False,
     system: System = None,
     bos: options.Bos = None,
     truncate: options.Truncate = None,
@@ -100,11 +97,12 @@ def generate(
     """Continue prompts, answer conversations, or fill the gaps of a text.
 
     \b
-    illada generate --ckpt runs/demo "def fibonacci(n):" --max-new-tokens 64
-    echo "Once upon a time" | illada generate --ckpt DIR --stream
-    illada generate --ckpt DIR --chat "Why is the sky blue?" --preset gsm8k-instruct
-    illada generate --ckpt DIR --jsonl prompts.jsonl --json | jq -r .text
-    illada generate --ckpt DIR --infill $'def f(x):\\n[MASK:12]\\n    return y'
+    Examples:
+      illada generate --ckpt runs/demo "def fibonacci(n):" --max-new-tokens 64
+      echo "Once upon a time" | illada generate --ckpt DIR --stream
+      illada generate --ckpt DIR --chat "Why is the sky blue?" --preset gsm8k-instruct
+      illada generate --ckpt DIR --jsonl prompts.jsonl --json | jq -r .text
+      illada generate --ckpt DIR --infill $'def f(x):\\n[MASK:12]\\n    return y'
 
     A line of JSON Lines holds prompt, messages, prompt_ids or infill. Texts come out in the
     order of their prompts. The same prompt and seed give the same text in any company.

@@ -135,6 +135,7 @@ def score(
     choices: Choices = None,
     jsonl: options.JsonlFile = None,
     text: TextFile = None,
+    chat: options.Chat = False,
     delimiter: Delimiter = "",
     bos: options.Bos = None,
     truncate: options.Truncate = None,
@@ -168,14 +169,19 @@ def score(
       illada score --ckpt DIR --text book.txt
 
     \b
-    A line of JSON Lines holds prompt (or query) and choices, or prompt_ids and choices_ids, and
-    may hold answer (or gold): the right choice's place from 0, or its text. Choices follow the
-    prompt as they are, so begin them with the space that belongs there, or give --delimiter.
+    A line of JSON Lines holds prompt (or query, or messages) and choices, or prompt_ids and
+    choices_ids, and may hold answer (or gold): the right choice's place from 0, or its text.
+    Choices follow the prompt as they are, so begin them with the space that belongs there, or
+    give --delimiter.
     """
     talk = Talk(quiet, verbose)
     from illada_cli.choices import Preparation, items_of, items_source
 
     source = items_source(prompt, choices, jsonl, text)
+    if chat and prompt is None:
+        raise UsageError(
+            "--chat is for one prompt", "in JSON Lines a conversation is given as messages"
+        )
     if text is None and (window or stride):
         raise UsageError("--window and --stride are about --text")
     if text is not None and output:
@@ -195,7 +201,7 @@ def score(
     if text is not None:
         windows, text_bytes = cut_text(text, preparation, window, stride)
     else:
-        items = items_of(source, prompt, choices or [], preparation, on_error, talk)
+        items = items_of(source, prompt, chat, choices or [], preparation, on_error, talk)
 
     device = choose_device(device)
     model = checkpoint.load(device, dtype)

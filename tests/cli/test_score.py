@@ -101,12 +101,33 @@ def test_text_is_joined_cut_and_compared_as_asked(illada, byte_model):
     assert "accuracy 50.0 % (95 %: 9.5 to 90.5 %), 1 right of 2 in 3 items" in done.stderr
 
 
+def test_a_conversation_is_a_prompt_in_the_chat_template(illada, byte_model):
+    """The template is the plain one: bos, role, newline, text, newline, bos, assistant, newline."""
+
+    def as_ids(text):
+        return [byte + 6 for byte in text.encode()]
+
+    prompt = [0, *as_ids("user\nSky <[EOS]>?\n"), 0, *as_ids("assistant\n")]
+    items = [
+        {"messages": [{"role": "user", "content": "Sky <[EOS]>?"}], "choices": ["blue", "red"]},
+        {"prompt_ids": prompt, "choices_ids": [as_ids("blue"), as_ids("red")]},
+    ]
+    run = ("score", "--ckpt", byte_model, "--json")
+    chat, ids = lines(illada(*run, "--jsonl", "-", stdin=jsonl(*items)).stdout)
+    assert chat["scores"] == pytest.approx(ids["scores"], abs=1e-5)
+    assert chat["bytes"] == [4, 3]
+    single = ("--chat", "--prompt", "Sky <[EOS]>?", "--choices", "blue", "--choices", "red")
+    (alone,) = lines(illada(*run, *single).stdout)
+    assert alone["scores"] == pytest.approx(chat["scores"], abs=1e-5)
+
+
 BAD = [
     ('{"prompt": "a", "choices": ["b"]', "not valid JSON"),
     ('"a"', "not a JSON object"),
     ('{"choices": ["b"]}', "prompt (or query)"),
     ('{"prompt": "a"}', "choices (or choices_ids) must be a list"),
     ('{"prompt": "a", "query": "b", "choices": ["b"]}', "both prompt and query"),
+    ('{"messages": [{"role": "cat"}], "choices": ["b"]}', "message 0 has the role 'cat'"),
     ('{"prompt": "a", "choices": []}', "at least one choice"),
     ('{"prompt": "a", "choices": ["b", 3]}', "choices must be strings"),
     ('{"prompt": "a", "choices": ["b", ""]}', "choice 2 is empty"),
@@ -158,6 +179,7 @@ def test_a_long_prompt_is_cut_on_the_left_only_if_asked(illada, byte_model):
         (("--choices", "a", "--choices", "b"), "need a --prompt"),
         (("--choices", "nowhere.jsonl"), "there is no file nowhere.jsonl"),
         (("--prompt", "a", "--choices", "b", "--text", "-"), "give one of"),
+        (("--jsonl", "-", "--chat"), "--chat is for one prompt"),
         (("--jsonl", "-", "--window", "8"), "--window and --stride are about --text"),
         (("--text", "-", "--rule", "confidence"), "--rule confidence does not go with it"),
         (("--text", "-", "-o", "x"), "-o does not go with it"),
