@@ -49,6 +49,7 @@ TORCH_FREE = (
     "illada_core/data/files.py",
     "illada_core/data/frames.py",
     "illada_core/data/shards.py",
+    "illada_core/data/turns.py",
     "illada_core/data/dataset.py",
     "illada_core/data/order.py",
     "illada_core/data/packing.py",
