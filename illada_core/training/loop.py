@@ -12,6 +12,7 @@ from pathlib import Path
 
 from illada_core.data.batches import Batch, read_steps
 from illada_core.data.files import write_file
+from illada_core.diffusion.objective import loss_count
 from illada_core.errors import DivergedError
 from illada_core.training import run_folder
 from illada_core.training.curves import can_draw, draw_curves
@@ -53,16 +54,17 @@ def train(session: Session, stop_requested: Callable[[], bool]) -> Iterator[Even
     with closing(micro_batches(session)) as steps:
         while not is_complete(session):
             batches = next(steps)
-            step_tokens, stops, requests = sum_over_ranks(
+            step_tokens, count, stops, requests = sum_over_ranks(
                 ranks,
                 sum(len(batch.ids_T) for batch in batches),
+                sum(loss_count(batch, session.objective) for batch in batches),
                 stop_requested(),
                 ranks.is_main and decay_is_requested(session.run, session.progress.tokens),
             )
             if stops:
                 break
             yield from decide_decay(session, requested=bool(requests))
-            result = one_step(session, batches, int(step_tokens))
+            result = one_step(session, batches, int(step_tokens), int(count))
             yield told(session, result, int(step_tokens), time.perf_counter() - began, speed)
             if session.progress.bad_steps >= recipe.run.max_bad_steps:
                 raise diverged(session)
@@ -141,8 +143,8 @@ def decide_decay(session: Session, requested: bool) -> Iterator[Event]:
     yield DecayBegan(progress.step + 1, progress.tokens, end, state.decay_reason)
 
 
-def one_step(session: Session, batches: list[Batch], step_tokens: int) -> StepResult:
-    """Make one optimizer step and move the progress on."""
+def one_step(session: Session, batches: list[Batch], step_tokens: int, count: int) -> StepResult:
+    """Make one optimizer step, its loss divided by `count`, and move the progress on."""
     recipe, schedule, progress = session.task.recipe, session.task.schedule, session.progress
     tokens = progress.tokens + step_tokens
     set_learning_rate(session.optimizer, learning_rate(schedule, progress.schedule, tokens))
@@ -152,7 +154,7 @@ def one_step(session: Session, batches: list[Batch], step_tokens: int) -> StepRe
         batches,
         session.objective,
         recipe.batch.rows,
-        step_tokens,
+        count,
         recipe.optimizer.clip_norm,
         session.ranks,
     )
@@ -213,11 +215,12 @@ def validated(session: Session) -> Iterator[Event]:
     task, progress = session.task, session.progress
     if task.holdout is None:
         return
+    objective = validation_objective(session.objective, task.holdout.has_turns)
     found = validate(
         session.model,
         task.holdout,
         task.recipe.validation.rows or task.holdout.rows,
-        validation_objective(session.objective),
+        objective,
         task.recipe.batch.micro_rows,
         session.ranks,
     )
@@ -227,6 +230,7 @@ def validated(session: Session) -> Iterator[Event]:
     session.write(
         "validation",
         progress.step,
+        mask=objective.mask,
         loss=found.loss,
         perplexity=found.perplexity,
         bits_per_byte=bits,

@@ -21,6 +21,7 @@ from illada_core.training.run_folder import weights_folder
 from illada_core.training.schedule import Schedule, plan_schedule
 
 VOCABULARY_MULTIPLE = 128
+SIZES = ("layers", "width", "heads", "kv_heads", "ffn_size", "max_length")
 ASSUMED_VOCABULARY, ASSUMED_TOKENS = 32_768, 10**9
 SAMPLED_TOKENS = 2**22
 NOISE_SEED = 0  # of validation; not the run's, so that two seeds of one recipe compare
@@ -53,11 +54,12 @@ def prepare(recipe: Recipe) -> Task:
     if recipe.data.holdout:
         holdout = open_packed(Path(recipe.data.holdout))[0]
     check_datasets(train, holdout)
+    check_turns(recipe, train, holdout)
     config = config_of(recipe.model, train)
     for dataset in (train, holdout):
         if dataset is not None:
-            check_row_lengths(dataset, config.max_length)
-    tokenizer_file = find_tokenizer(Path(recipe.data.path), train)
+            check_row_lengths(dataset, config.max_length, is_fresh=not recipe.model.ckpt)
+    tokenizer_file = find_tokenizer(recipe, train)
     held_out_bytes, remarks = None, []
     if tokenizer_file is None:
         remarks.append(
@@ -146,7 +148,15 @@ def check_tokenizer(folder: Path, train: TokenDataset) -> None:
 
 
 def fresh_config(keys: ModelKeys, vocab_size: int) -> ModelConfig:
-    """Return the shape that a recipe's sizes describe, without special ids."""
+    """Return the shape that a recipe's sizes describe, without special ids.
+
+    Raises UsageError where a size is missing.
+    """
+    if missing := [f"model.{name}" for name in SIZES if not vars(keys)[name]]:
+        raise UsageError(
+            f"recipe: missing {', '.join(missing)}, or model.ckpt",
+            "a recipe without sizes fine-tunes a base: illada sft RECIPE --ckpt BASE",
+        )
     return ModelConfig(
         vocab_size=vocab_size,
         width=keys.width,
@@ -194,7 +204,22 @@ def check_datasets(train: TokenDataset, holdout: TokenDataset | None) -> None:
         )
 
 
-def check_row_lengths(dataset: TokenDataset, max_length: int) -> None:
+def check_turns(recipe: Recipe, train: TokenDataset, holdout: TokenDataset | None) -> None:
+    """Raise UsageError if a key needs to know whose turn a token is, and the data do not say."""
+    needs = []
+    if recipe.objective.mask != "all":
+        needs.append((f'objective.mask = "{recipe.objective.mask}"', train))
+    if recipe.validation.sample_every and holdout is not None:
+        needs.append((f"validation.sample_every = {recipe.validation.sample_every}", holdout))
+    for asked, dataset in needs:
+        if not dataset.has_turns:
+            raise UsageError(
+                f"recipe: {asked} needs conversations, but {dataset.folder} holds plain text",
+                "pack prompts and responses: illada pack --chat",
+            )
+
+
+def check_row_lengths(dataset: TokenDataset, max_length: int, is_fresh: bool) -> None:
     """Raise UsageError if a row is longer than the model's context."""
     first = 0
     for index in dataset.indexes():
@@ -204,14 +229,18 @@ def check_row_lengths(dataset: TokenDataset, max_length: int) -> None:
             raise UsageError(
                 f"row {first + too_long[0]} of {dataset.folder} has {lengths[too_long[0]]} tokens, "
                 f"but the model's context (model.max_length) is {max_length}",
-                f"pack with --sequence-length {max_length}, or raise model.max_length",
+                f"pack with --sequence-length {max_length}"
+                + (", or raise model.max_length" if is_fresh else ""),
             )
         first += len(lengths)
 
 
-def find_tokenizer(folder: Path, train: TokenDataset) -> Path | None:
-    """Return the tokenizer.json that made a dataset, if it lies in its folder."""
-    for path in (folder / TOKENIZER_FILE, train.folder / TOKENIZER_FILE):
+def find_tokenizer(recipe: Recipe, train: TokenDataset) -> Path | None:
+    """Return the tokenizer.json that made a dataset: in its folder, or in that of the base."""
+    folders = [Path(recipe.data.path), train.folder]
+    if recipe.model.ckpt:
+        folders.append(weights_folder(Path(recipe.model.ckpt)))
+    for path in (folder / TOKENIZER_FILE for folder in folders):
         if path.is_file() and read_tokenizer_files(path).sha256 == train.manifest.tokenizer.sha256:
             return path
     return None
@@ -220,14 +249,16 @@ def find_tokenizer(folder: Path, train: TokenDataset) -> Path | None:
 def bytes_per_token(holdout: TokenDataset, rows: int, tokenizer_file: Path) -> float | None:
     """Return the mean length of a token's text in the rows that validation reads, in UTF-8 bytes.
 
-    Control tokens have no text. At most SAMPLED_TOKENS are decoded.
+    Where turns are known, only the responses count, as they do in the bound. Control tokens have no
+    text. At most SAMPLED_TOKENS are decoded.
     """
     tokenizer = load_tokenizer(tokenizer_file, "tokenizers")
     tokens = text_bytes = 0
     for place in range(rows):
-        ids = holdout.row(row_at(place, holdout.rows, NOISE_SEED)[1]).ids
+        row = holdout.row(row_at(place, holdout.rows, NOISE_SEED)[1])
+        ids = row.ids if row.turns is None else row.ids[row.turns > 0]
         tokens += len(ids)
         text_bytes += len(tokenizer.decode(ids.tolist()).encode())
         if tokens >= SAMPLED_TOKENS:
             break
-    return text_bytes / tokens or None
+    return text_bytes / tokens if text_bytes else None
