@@ -29,7 +29,7 @@ from illada_core.training.events import (
 )
 from illada_core.training.metrics import Speed, device_name
 from illada_core.training.optim import set_learning_rate
-from illada_core.training.parallel import sum_over_ranks
+from illada_core.training.parallel import max_over_ranks, sum_over_ranks
 from illada_core.training.plan import step_flops
 from illada_core.training.schedule import begin_decay, end_tokens, learning_rate, observe_loss
 from illada_core.training.session import Session
@@ -40,8 +40,11 @@ DRAW_EVERY_S = 60.0
 MOST_DRAWING = 0.02  # of the time
 
 
-def train(session: Session, stop_requested: Callable[[], bool]) -> Iterator[Event]:
+def train(session: Session, stop_requested: Callable[[], int]) -> Iterator[Event]:
     """Train until the run ends or a stop is requested; either way the last step is saved.
+
+    `stop_requested` returns the number of the signal that asks for it, else 0. All ranks stop when
+    one is asked to, and all learn by which signal: `session.stopped_by`.
 
     Raises DivergedError after `run.max_bad_steps` non-finite steps in a row.
     """
@@ -58,10 +61,11 @@ def train(session: Session, stop_requested: Callable[[], bool]) -> Iterator[Even
                 ranks,
                 sum(len(batch.ids_T) for batch in batches),
                 sum(loss_count(batch, session.objective) for batch in batches),
-                stop_requested(),
+                stop_requested() > 0,
                 ranks.is_main and decay_is_requested(session.run, session.progress.tokens),
             )
             if stops:
+                session.stopped_by = int(max_over_ranks(ranks, stop_requested()))
                 break
             yield from decide_decay(session, requested=bool(requests))
             result = one_step(session, batches, int(step_tokens), int(count))
@@ -130,7 +134,7 @@ def decay_is_requested(run: Path, tokens: int) -> bool:
 def decide_decay(session: Session, requested: bool) -> Iterator[Event]:
     """Let the decay begin with the coming step if it is time, the loss is flat, or it is asked."""
     progress, schedule = session.progress, session.task.schedule
-    if requested and not schedule.decay_tokens:
+    if requested and not schedule.decay_tokens and session.ranks.is_main:
         yield Noticed("a decay was requested, but schedule.decay is none")
     state = begin_decay(schedule, progress.schedule, progress.tokens, requested)
     if state == progress.schedule:

@@ -37,7 +37,10 @@ from illada_core.training.task import Task
 
 @dataclass
 class Session:
-    """What changes while a run goes on, and what it acts with; `metrics` is rank 0's alone."""
+    """What changes while a run goes on, and what it acts with.
+
+    `metrics` is rank 0's alone; `stopped_by` is the signal that ended the run before its time.
+    """
 
     task: Task
     run: Path
@@ -52,6 +55,7 @@ class Session:
     saved_at: Path | None
     metrics: Metrics | None
     remarks: tuple[str, ...]
+    stopped_by: int = 0
 
     def write(self, kind: str, step: int, **values: object) -> None:
         """Add a line to the metrics, on rank 0."""

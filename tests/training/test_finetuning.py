@@ -54,9 +54,8 @@ def test_responses_are_learnt(chats, tmp_path):
     asked = chats("objective.mask=response", "run.total_tokens=16384", "batch.rows=8")
     events = run_training(asked, tmp_path / "run")
     bound = next(event.loss for event in events if isinstance(event, Validated))
-    assert bound < 0.75 * 7 / 8 * log(20), (
-        "by the letters' frequencies alone it would be 7/8 log 20"
-    )
+    by_frequencies = 7 / 8 * log(20)
+    assert bound < 0.75 * by_frequencies
 
 
 def test_masks_by_turns_need_conversations(recipe):
