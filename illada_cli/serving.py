@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from illada_core.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
-    from illada_core.data.chat_template import Message, Piece
+    from illada_core.data.chat_template import Message
     from illada_core.data.tokenizer import Tokenizer
     from illada_core.model.config import ModelConfig
     from illada_core.model.transformer import Transformer
@@ -56,24 +56,13 @@ class Checkpoint:
             raise CheckpointError(f"{self.folder} names no bos id, so --bos cannot be obeyed")
         return [self.config.bos_id, *ids]
 
-    def chat_pieces(self, messages: Sequence[Message]) -> list[Piece]:
-        """Return a conversation as pieces, up to where the assistant is to speak."""
-        from illada_core.data.chat_template import render
-
-        tokenizer = self.needed_tokenizer()
-        special = {
-            f"{name}_token": tokenizer.piece(number)
-            for name, number in vars(tokenizer.special).items()
-            if number is not None
-        }
-        tags = readable_tags(tokenizer) - set(special.values())
-        return render(tokenizer.chat_template, messages, tokenizer.controls, special, tags)
-
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a conversation, up to where the assistant is to speak."""
         from illada_core.data.chat_template import encode
+        from illada_core.data.conversations import prompt_pieces
 
-        return encode(self.chat_pieces(messages), self.needed_tokenizer().encode)
+        tokenizer = self.needed_tokenizer()
+        return encode(prompt_pieces(tokenizer, messages), tokenizer.encode)
 
     def load(self, device: str, dtype: str) -> Transformer:
         """Load the weights. `auto` is a GPU if there is one, and bfloat16 there, else as stored."""
@@ -156,12 +145,6 @@ def download(hub_id: str) -> Path:
             f"there is no folder {hub_id}, and no such model could be fetched from the hub",
             f"the hub said: {reason}",
         ) from None
-
-
-def readable_tags(tokenizer: Tokenizer) -> set[str]:
-    """Return added tokens that the files call no control tokens, such as </think>."""
-    added = tokenizer.files.json.get("added_tokens") or ()
-    return {token["content"] for token in added if not token["special"]}
 
 
 def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:

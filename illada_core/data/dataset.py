@@ -27,6 +27,8 @@ MANIFEST = "manifest.json"
 FORMAT = "illada-dataset"
 FORMAT_VERSION = 1
 TRAIN, VALIDATION = "train", "validation"
+# Settings of a chat dataset that tell what became of the examples; CHAT marks it as one.
+CHAT, CUT_EXAMPLES, LEFT_OUT = "chat", "cut_examples", "left_out"
 # What travels with a dataset, so that a model trained on it can be saved with its tokenizer.
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -138,7 +140,7 @@ class TokenDataset:
     @property
     def has_turns(self) -> bool:
         """Tell whether this is a chat dataset: one that knows whose turn each token is."""
-        return self.manifest.settings.get("chat") is True
+        return self.manifest.settings.get(CHAT) is True
 
     @property
     def row_lengths(self) -> Counts:

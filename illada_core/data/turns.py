@@ -15,6 +15,7 @@ from illada_core.data.frames import Counts
 from illada_core.data.shards import ShardIndex
 
 Turns: TypeAlias = NDArray[np.uint16]
+MOST_TURNS = 65_535
 
 
 def turns_between(index: ShardIndex, start: int, stop: int) -> Turns:
