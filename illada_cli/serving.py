@@ -20,6 +20,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 # Strings that end a turn in released templates, beside eos; their ids come from the tokenizer.
 TURN_ENDS = ("<|eot_id|>", "<|im_end|>")
+BLOCK_LENGTH = 32
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 
 
@@ -27,7 +28,8 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 class Checkpoint:
     """A model folder before its weights are loaded.
 
-    `end_ids` end a text; `add_bos` says whether the files want bos before a plain prompt.
+    `end_ids` end a text; `add_bos` says whether the files want bos before a plain prompt, and
+    `block_length` how many positions it was made to fill together.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Checkpoint:
     mask_id: int
     end_ids: tuple[int, ...]
     add_bos: bool
+    block_length: int
 
     def needed_tokenizer(self) -> Tokenizer:
         """Return the tokenizer. Raises CheckpointError where the folder has none."""
@@ -115,6 +118,7 @@ def open_checkpoint(wanted: str, mask_id: int | None = None) -> Checkpoint:
         tokenizer=tokenizer,
         mask_id=choose_mask_id(config, mask_id, tokenizer.special.mask if tokenizer else None),
         end_ids=end_ids(folder, config, tokenizer),
+        block_length=block_length(folder),
         add_bos=settings.get("add_bos_token") is True,
     )
 
@@ -156,6 +160,19 @@ def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> t
     if tokenizer is not None:
         ids += [tokenizer.special.eos, *map(tokenizer.controls.get, TURN_ENDS)]
     return tuple(dict.fromkeys(number for number in ids if isinstance(number, int)))
+
+
+def block_length(folder: Path) -> int:
+    """Return the block length that generation_config.json asks for, else the released models'."""
+    from illada_core.data.tokenizer_files import read_json
+
+    asked = read_json(folder / "generation_config.json").get("block_length", BLOCK_LENGTH)
+    if type(asked) is not int or asked < 1:
+        raise CheckpointError(
+            f"{folder / 'generation_config.json'}: block_length is {asked!r}, not a whole number "
+            "above 0"
+        )
+    return asked
 
 
 def fit_prompt(ids: Sequence[int], room: int, truncate: str | None, context: int) -> list[int]:

@@ -13,6 +13,7 @@ from illada_core.training.events import (
     Event,
     Finished,
     Noticed,
+    Sampled,
     Saved,
     Started,
     StepDone,
@@ -61,6 +62,11 @@ def show_other(event: Event, talk: Talk) -> None:
         talk.say(
             f"validation after step {event.step}: at most {event.loss:.3f} nats per token, "
             f"perplexity {event.perplexity:.4g}{bits}"
+        )
+    elif isinstance(event, Sampled):
+        talk.say(
+            f"step {event.step}: {event.ended} of {event.answers} answers to held-out prompts end "
+            "by themselves (samples.jsonl)"
         )
     elif isinstance(event, DecayBegan):
         talk.say(

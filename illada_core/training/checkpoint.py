@@ -34,6 +34,7 @@ class Progress:
     bad_steps: int = 0
     dropped_steps: int = 0
     validated_step: int = -1
+    sampled_step: int = -1
     schedule: ScheduleState = field(default_factory=ScheduleState)
 
 
@@ -44,11 +45,22 @@ def save_checkpoint(
     progress: Progress,
     facts: dict[str, Any],
     tokenizer_file: Path | None,
+    generation: dict[str, Any],
 ) -> Path:
-    """Write the checkpoint of `progress.step`, complete or not at all; `facts` go beside it."""
+    """Write the checkpoint of `progress.step`, complete or not at all; `facts` go beside it.
+
+    `generation` are the defaults that the model's folder holds.
+    """
 
     def fill(folder: Path) -> None:
-        save_model(model, folder / run_folder.MODEL, "illada", tokenizer_file, "float32")
+        save_model(
+            model,
+            folder / run_folder.MODEL,
+            "illada",
+            tokenizer_file,
+            "float32",
+            generation=generation,
+        )
         moments = {
             name: moment.cpu().contiguous()
             for name, moment in moment_tensors(model, optimizer).items()

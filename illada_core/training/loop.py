@@ -1,7 +1,7 @@
 """The one training loop: pre-training, fine-tuning and continued training differ by recipe only.
 
 It yields events and never prints. What belongs to a step is done in this order: metrics,
-validation, checkpoint. So a resumed run repeats nothing and skips nothing.
+validation, samples, checkpoint. So a resumed run repeats nothing and skips nothing.
 """
 
 import time
@@ -21,6 +21,7 @@ from illada_core.training.events import (
     Event,
     Finished,
     Noticed,
+    Sampled,
     Saved,
     Started,
     StepDone,
@@ -74,6 +75,8 @@ def train(session: Session, stop_requested: Callable[[], int]) -> Iterator[Event
                 raise diverged(session)
             if is_due(session, recipe.validation.every_steps):
                 yield from validated(session)
+            if is_due(session, recipe.validation.sample_every):
+                yield from sampled(session)
             if is_due(session, recipe.checkpoint.every_steps) and not session.progress.bad_steps:
                 yield Saved(session.progress.step, session.save())
             if recipe.log.curves and ranks.is_main:
@@ -244,11 +247,22 @@ def validated(session: Session) -> Iterator[Event]:
     yield Validated(progress.step, progress.tokens, found.loss, found.perplexity, bits)
 
 
+def sampled(session: Session) -> Iterator[Event]:
+    """Answer the held-out prompts, if there are any; rank 0 does, and the others wait for it."""
+    task, step = session.task, session.progress.step
+    session.progress = replace(session.progress, sampled_step=step)
+    if session.samples is not None:
+        ended = session.samples.answer(session.model, session.objective.mask_id, step)
+        yield Sampled(step, len(task.prompts), ended)
+
+
 def concluded(session: Session) -> Iterator[Event]:
     """Save the last step; if the run has come to its end, validate before and export after."""
     complete, step = is_complete(session), session.progress.step
     if complete and session.progress.validated_step != step:
         yield from validated(session)
+    if complete and session.progress.sampled_step != step:
+        yield from sampled(session)
     if step and session.saved_at != run_folder.checkpoint_path(session.run, step):
         yield Saved(step, session.save())
     if complete:

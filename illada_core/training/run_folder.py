@@ -1,6 +1,7 @@
 """The folder of a run: names, its lock, and checkpoints that are complete or absent. No torch.
 
-    recipe.toml  environment.json  metrics.jsonl  curves.png  checkpoints/step-…/  model/
+    recipe.toml  environment.json  metrics.jsonl  samples.jsonl  curves.png
+    checkpoints/step-…/  model/
 
 A checkpoint is filled under a temporary name, hashed, synced and renamed. The newest one is found
 by listing, never by a pointer that could lie. Nothing is deleted under a final name either.
@@ -20,10 +21,11 @@ from illada_core.data.files import PARTIAL, sync_folder
 from illada_core.errors import CheckpointError, IlladaError, UsageError
 
 CHECKPOINT_FORMAT = 1
-RECIPE, ENVIRONMENT, METRICS, CURVES = (
+RECIPE, ENVIRONMENT, METRICS, SAMPLES, CURVES = (
     "recipe.toml",
     "environment.json",
     "metrics.jsonl",
+    "samples.jsonl",
     "curves.png",
 )
 CHECKPOINTS, MODEL, TENSORBOARD, LOCK, DECAY = (
@@ -34,7 +36,14 @@ CHECKPOINTS, MODEL, TENSORBOARD, LOCK, DECAY = (
     "decay",
 )
 FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
-FILES = (METRICS, CURVES, DECAY, RECIPE, ENVIRONMENT)  # the last one makes a folder that of a run
+FILES = (
+    METRICS,
+    SAMPLES,
+    CURVES,
+    DECAY,
+    RECIPE,
+    ENVIRONMENT,
+)  # the last one makes a folder that of a run
 STATE = "state.json"
 TEMPORARY = ".partial-"
 STEP_NAME = re.compile(r"step-(\d+)")

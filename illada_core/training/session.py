@@ -32,6 +32,7 @@ from illada_core.training.parallel import Ranks, wait_for_all
 from illada_core.training.plan import known_kind
 from illada_core.training.recipe import Recipe, flat, length_keys
 from illada_core.training.recipe_files import differing_keys, load_recipe, to_toml
+from illada_core.training.samples import Samples
 from illada_core.training.task import Task
 
 
@@ -39,7 +40,8 @@ from illada_core.training.task import Task
 class Session:
     """What changes while a run goes on, and what it acts with.
 
-    `metrics` is rank 0's alone; `stopped_by` is the signal that ended the run before its time.
+    `metrics` and `samples` are rank 0's alone; `stopped_by` is the signal that ended the run before
+    its time.
     """
 
     task: Task
@@ -54,6 +56,7 @@ class Session:
     progress: Progress
     saved_at: Path | None
     metrics: Metrics | None
+    samples: Samples | None
     remarks: tuple[str, ...]
     stopped_by: int = 0
 
@@ -73,6 +76,7 @@ class Session:
                 self.progress,
                 {"dataset": self.task.train.fingerprint, **circumstances(self.ranks)},
                 self.task.tokenizer_file,
+                self.task.defaults.facts(),
             )
             run_folder.prune_checkpoints(self.run, keys.keep_last, keys.keep_every_steps)
         wait_for_all(self.ranks)
@@ -84,7 +88,14 @@ class Session:
         folder = self.run / run_folder.MODEL
         if self.metrics is not None and not (self.metrics.is_finished and folder.is_dir()):
             dtype = self.task.recipe.run.compute_dtype
-            save_model(self.model, folder, "illada", self.task.tokenizer_file, dtype)
+            save_model(
+                self.model,
+                folder,
+                "illada",
+                self.task.tokenizer_file,
+                dtype,
+                generation=self.task.defaults.facts(),
+            )
             self.write("finished", self.progress.step)
         wait_for_all(self.ranks)
         return folder
@@ -118,12 +129,15 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
         optimizer = new_optimizer(model, task.recipe.optimizer)
         if checkpoint is not None:
             load_moments(checkpoint, model, optimizer, progress.updates)
-        metrics = None
+        metrics = samples = None
         if ranks.is_main:
             record_start(run, progress.step, ranks.device, ranks.world, backend)
             write_file(run / run_folder.RECIPE, to_toml(task.recipe).encode())
             metrics = Metrics(run, progress.step, task.recipe.log.tensorboard)
             stack.callback(metrics.close)
+            if task.prompts:
+                samples = Samples(run, progress.step, task)
+                stack.callback(samples.close)
         yield Session(
             task=task,
             run=run,
@@ -139,6 +153,7 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
             progress=progress,
             saved_at=checkpoint,
             metrics=metrics,
+            samples=samples,
             remarks=tuple(remarks) if ranks.is_main else (),
         )
 

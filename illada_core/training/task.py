@@ -11,11 +11,16 @@ import numpy as np
 
 from illada_core.data.batches import row_at
 from illada_core.data.dataset import TOKENIZER_FILE, TokenDataset, open_packed
-from illada_core.data.tokenizer import load_tokenizer
+from illada_core.data.tokenizer import Tokenizer, load_tokenizer
 from illada_core.data.tokenizer_files import read_tokenizer_files
 from illada_core.errors import DataError, UsageError
 from illada_core.model.config import ModelConfig
 from illada_core.model.configfile import read_config
+from illada_core.training.answering import (
+    GenerationDefaults,
+    generation_defaults,
+    held_out_prompts,
+)
 from illada_core.training.recipe import ModelKeys, Recipe
 from illada_core.training.run_folder import weights_folder
 from illada_core.training.schedule import Schedule, plan_schedule
@@ -29,7 +34,7 @@ NOISE_SEED = 0  # of validation; not the run's, so that two seeds of one recipe 
 
 @dataclass(frozen=True)
 class Task:
-    """All that a run is, before any weight exists."""
+    """All that a run is, before any weight exists; `prompts` are held out, to be answered."""
 
     recipe: Recipe
     config: ModelConfig
@@ -38,6 +43,8 @@ class Task:
     holdout: TokenDataset | None
     tokenizer_file: Path | None
     holdout_bytes_per_token: float | None
+    defaults: GenerationDefaults
+    prompts: tuple[tuple[int, ...], ...]
     remarks: tuple[str, ...]
 
 
@@ -60,17 +67,25 @@ def prepare(recipe: Recipe) -> Task:
         if dataset is not None:
             check_row_lengths(dataset, config.max_length, is_fresh=not recipe.model.ckpt)
     tokenizer_file = find_tokenizer(recipe, train)
-    held_out_bytes, remarks = None, []
-    if tokenizer_file is None:
+    tokenizer, held_out_bytes, remarks = None, None, []
+    if tokenizer_file is not None:
+        tokenizer = load_tokenizer(tokenizer_file, "tokenizers")
+    else:
         remarks.append(
-            f"{train.folder} has no tokenizer.json: the exported model will lack it, and bits per "
-            "byte are not measured"
+            f"{train.folder} has no tokenizer.json: the exported model will lack it, bits per byte "
+            "are not measured, and no prompt is answered"
         )
     if holdout is None:
         remarks.append(f"{train.folder} has no validation part: nothing is validated")
-    elif tokenizer_file is not None:
+    elif tokenizer is not None:
         rows = recipe.validation.rows or holdout.rows
-        held_out_bytes = bytes_per_token(holdout, rows, tokenizer_file)
+        held_out_bytes = bytes_per_token(holdout, rows, tokenizer)
+    prompts: tuple[tuple[int, ...], ...] = ()
+    if recipe.validation.sample_every and holdout is not None and tokenizer is not None:
+        wanted = recipe.validation.samples
+        prompts = held_out_prompts(holdout, wanted, config.max_length - 1)
+        if len(prompts) < wanted:
+            remarks.append(f"{holdout.folder} has only {len(prompts)} prompts to answer")
     return Task(
         recipe=replace(recipe, model=keys_of(config, recipe.model.ckpt)),
         config=config,
@@ -81,6 +96,10 @@ def prepare(recipe: Recipe) -> Task:
         holdout=holdout,
         tokenizer_file=tokenizer_file,
         holdout_bytes_per_token=held_out_bytes,
+        defaults=generation_defaults(
+            train.manifest.tokenizer.special, tokenizer, recipe.generation.block_length
+        ),
+        prompts=prompts,
         remarks=tuple(remarks),
     )
 
@@ -246,13 +265,12 @@ def find_tokenizer(recipe: Recipe, train: TokenDataset) -> Path | None:
     return None
 
 
-def bytes_per_token(holdout: TokenDataset, rows: int, tokenizer_file: Path) -> float | None:
+def bytes_per_token(holdout: TokenDataset, rows: int, tokenizer: Tokenizer) -> float | None:
     """Return the mean length of a token's text in the rows that validation reads, in UTF-8 bytes.
 
     Where turns are known, only the responses count, as they do in the bound. Control tokens have no
     text. At most SAMPLED_TOKENS are decoded.
     """
-    tokenizer = load_tokenizer(tokenizer_file, "tokenizers")
     tokens = text_bytes = 0
     for place in range(rows):
         row = holdout.row(row_at(place, holdout.rows, NOISE_SEED)[1])
