@@ -126,13 +126,13 @@ def open_checkpoint(wanted: str, mask_id: int | None = None) -> Checkpoint:
 def find_folder(wanted: str) -> Path:
     """Return the model folder meant by a path or a hub id."""
     from illada_core.model.weights import model_folder
-    from illada_core.training.run_folder import MODEL, newest_checkpoint
+    from illada_core.training.run_folder import newest_model
 
     path = Path(wanted)
     if not path.exists() and HUB_ID.fullmatch(wanted):
         return download(wanted)
-    newest = newest_checkpoint(path) if path.is_dir() else None
-    return newest / MODEL if newest else model_folder(path)
+    newest = newest_model(path) if path.is_dir() else None
+    return newest or model_folder(path)
 
 
 def download(hub_id: str) -> Path:

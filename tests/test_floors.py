@@ -25,6 +25,7 @@ OWNERS = {
     "zstandard": ("illada_core/data/frames.py", "illada_core/data/reading.py"),
     "flash_attn": ("illada_core/model/attention.py",),
     "jinja2": ("illada_core/data/chat_template.py",),
+    "peft": ("illada_core/training/lora.py",),
     "safetensors": ("illada_core/model/weights.py", "illada_core/training/checkpoint.py"),
     "matplotlib": ("illada_core/training/curves.py",),
 }

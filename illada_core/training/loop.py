@@ -190,7 +190,13 @@ def told(
         return StepDropped(
             progress.step, progress.tokens, step_tokens, result.loss, progress.bad_steps
         )
-    flops = step_flops(session.task.config, step_tokens, result.token_pairs, result.head_rows)
+    flops = step_flops(
+        session.task.config,
+        step_tokens,
+        result.token_pairs,
+        result.head_rows,
+        is_frozen=session.base is not None,
+    )
     tokens_per_s, flops_per_s = speed.add(seconds, step_tokens, flops)
     peak = session.peak_flops
     done = StepDone(

@@ -44,6 +44,15 @@ class ModelKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraKeys:
+    """Low-rank adapters on a frozen base (extra: lora); without them every weight is trained."""
+
+    rank: int = key(0, "rank of the adapters; 0: none")
+    alpha: float = key(0.0, "the adapters' product is scaled by alpha / rank; 0: twice the rank")
+    targets: Literal["all", "attention", "ffn"] = key("all", "projections that get an adapter")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataKeys:
     """Where the packed rows are; a run is bound to their fingerprint, not to their place."""
 
@@ -191,6 +200,7 @@ class Recipe:
     """All keys of a run. Raises UsageError where values contradict each other."""
 
     model: ModelKeys = ModelKeys()
+    lora: LoraKeys = LoraKeys()
     data: DataKeys = DataKeys()
     objective: ObjectiveKeys = ObjectiveKeys()
     batch: BatchKeys

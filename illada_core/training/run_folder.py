@@ -44,7 +44,7 @@ FILES = (
     RECIPE,
     ENVIRONMENT,
 )  # the last one makes a folder that of a run
-STATE = "state.json"
+STATE, ADAPTERS = "state.json", "adapters.safetensors"
 TEMPORARY = ".partial-"
 STEP_NAME = re.compile(r"step-(\d+)")
 HASH_CHUNK_BYTES = 1 << 22
@@ -145,13 +145,28 @@ def newest_checkpoint(run: Path) -> Path | None:
     return checkpoints[-1][1] if checkpoints else None
 
 
+def newest_model(run: Path) -> Path | None:
+    """Return the model of a run's newest checkpoint, or None if there is no checkpoint.
+
+    Where checkpoints hold adapters it is the exported one, or a CheckpointError as long as there is
+    none.
+    """
+    newest = newest_checkpoint(run)
+    if newest is None or not (newest / ADAPTERS).is_file():
+        return newest and newest / MODEL
+    if (run / MODEL).is_dir():
+        return run / MODEL
+    raise CheckpointError(
+        f"the run {run} has only adapters so far", "they are merged into a model when it ends"
+    )
+
+
 def weights_folder(given: Path) -> Path:
     """Return the folder with the weights that `--ckpt GIVEN` means. Raises CheckpointError.
 
     A model folder is itself; a checkpoint means its model; a run means its newest checkpoint.
     """
-    newest = newest_checkpoint(given)
-    for folder in (given, given / MODEL if newest is None else newest / MODEL):
+    for folder in (given, newest_model(given) or given / MODEL):
         if (folder / "config.json").is_file():
             return folder
     if not given.exists():

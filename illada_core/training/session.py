@@ -17,15 +17,17 @@ from illada_core.errors import UsageError
 from illada_core.model.attention import choose_backend, packed_attention
 from illada_core.model.initial import new_model
 from illada_core.model.transformer import Layer, Transformer
-from illada_core.model.weights import DTYPES, load_model, save_model
+from illada_core.model.weights import DTYPES, load_model, save_weights
 from illada_core.training import run_folder
 from illada_core.training.checkpoint import (
     Progress,
+    load_adapters,
     load_moments,
     load_weights,
     read_progress,
     save_checkpoint,
 )
+from illada_core.training.lora import add_adapters, base_fingerprint, merged_weights
 from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import Ranks, wait_for_all
@@ -41,7 +43,7 @@ class Session:
     """What changes while a run goes on, and what it acts with.
 
     `metrics` and `samples` are rank 0's alone; `stopped_by` is the signal that ended the run before
-    its time.
+    its time, `base` the fingerprint of the weights that adapters belong to.
     """
 
     task: Task
@@ -58,6 +60,7 @@ class Session:
     metrics: Metrics | None
     samples: Samples | None
     remarks: tuple[str, ...]
+    base: str | None
     stopped_by: int = 0
 
     def write(self, kind: str, step: int, **values: object) -> None:
@@ -74,7 +77,11 @@ class Session:
                 self.model,
                 self.optimizer,
                 self.progress,
-                {"dataset": self.task.train.fingerprint, **circumstances(self.ranks)},
+                {
+                    "dataset": self.task.train.fingerprint,
+                    "base": self.base,
+                    **circumstances(self.ranks),
+                },
                 self.task.tokenizer_file,
                 self.task.defaults.facts(),
             )
@@ -88,8 +95,10 @@ class Session:
         folder = self.run / run_folder.MODEL
         if self.metrics is not None and not (self.metrics.is_finished and folder.is_dir()):
             dtype = self.task.recipe.run.compute_dtype
-            save_model(
-                self.model,
+            adapts = self.task.recipe.lora.rank > 0
+            save_weights(
+                merged_weights(self.model) if adapts else self.model.state_dict(),
+                self.model.config,
                 folder,
                 "illada",
                 self.task.tokenizer_file,
@@ -118,10 +127,11 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
         checkpoint = run_folder.newest_checkpoint(run)
         if keys.threads:
             torch.set_num_threads(keys.threads)
-        progress, remarks = Progress(), list(task.remarks)
+        progress, remarks, base = Progress(), list(task.remarks), adapted_base(task)
         if checkpoint is not None:
             progress, facts = read_progress(checkpoint, task.train.fingerprint)
             check_length(before, task.recipe, progress)
+            check_base(base, facts)
             remarks += changed_circumstances(facts, ranks)
         compute_dtype = DTYPES[keys.compute_dtype]
         backend, reason = choose_backend(ranks.device, compute_dtype, keys.attention)
@@ -155,6 +165,7 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
             metrics=metrics,
             samples=samples,
             remarks=tuple(remarks) if ranks.is_main else (),
+            base=base,
         )
 
 
@@ -176,6 +187,22 @@ def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:
             "give the recipe it began with, another folder with -o, or --fresh to replace it",
         )
     return before
+
+
+def adapted_base(task: Task) -> str | None:
+    """Return the fingerprint of the base that adapters are trained for, None without adapters."""
+    if not task.recipe.lora.rank:
+        return None
+    return base_fingerprint(run_folder.weights_folder(Path(task.recipe.model.ckpt)))
+
+
+def check_base(base: str | None, facts: dict[str, Any]) -> None:
+    """Raise UsageError if a checkpoint's adapters belong to another base."""
+    if facts.get("base") != base:
+        raise UsageError(
+            "the model that the adapters of this run belong to has changed",
+            "restore what model.ckpt names, or start over with --fresh",
+        )
 
 
 def circumstances(ranks: Ranks) -> dict[str, Any]:
@@ -213,8 +240,16 @@ def check_length(before: Recipe | None, now: Recipe, progress: Progress) -> None
 
 def starting_model(task: Task, checkpoint: Path | None, ranks: Ranks, backend: str) -> Transformer:
     """Return the model to go on with: of the checkpoint, of the recipe's ckpt, or fresh."""
-    keys = task.recipe.run
-    if checkpoint is not None:
+    keys, lora = task.recipe.run, task.recipe.lora
+    if lora.rank:
+        folder = run_folder.weights_folder(Path(task.recipe.model.ckpt))
+        frozen = keys.compute_dtype
+        model = load_model(folder, ranks.device, frozen, keys.compute_dtype, backend)
+        model.config = task.config
+        add_adapters(model, lora, keys.seed)
+        if checkpoint is not None:
+            load_adapters(checkpoint, model)
+    elif checkpoint is not None:
         model = load_weights(checkpoint, ranks.device, keys.compute_dtype, backend)
     elif task.recipe.model.ckpt:
         folder = run_folder.weights_folder(Path(task.recipe.model.ckpt))

@@ -57,6 +57,7 @@ def prepare(recipe: Recipe) -> Task:
             "recipe: log.tensorboard needs the package tensorboard",
             "pip install 'illada[tensorboard]', or --set log.tensorboard=false",
         )
+    check_lora(recipe)
     train, holdout = open_packed(Path(recipe.data.path))
     if recipe.data.holdout:
         holdout = open_packed(Path(recipe.data.holdout))[0]
@@ -220,6 +221,19 @@ def check_datasets(train: TokenDataset, holdout: TokenDataset | None) -> None:
         raise DataError(
             f"{holdout.folder} was made with another tokenizer than {train.folder}",
             "pack both with the same tokenizer.json",
+        )
+
+
+def check_lora(recipe: Recipe) -> None:
+    """Raise UsageError if adapters are asked for, but there is no base or no package for them."""
+    if not recipe.lora.rank:
+        return
+    if not recipe.model.ckpt:
+        raise UsageError("recipe: lora.rank needs a base to adapt", "give one: --ckpt BASE")
+    if find_spec("peft") is None:
+        raise UsageError(
+            "recipe: lora.rank needs the package peft",
+            "pip install 'illada[lora]', or --set lora.rank=0",
         )
 
 

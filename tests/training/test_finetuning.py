@@ -64,3 +64,10 @@ def test_masks_by_turns_need_conversations(recipe):
     assert "--chat" in caught.value.hint
     with pytest.raises(UsageError, match=r"sample_every = 3 needs conversations"):
         prepare(recipe("validation.sample_every=3"))
+
+
+def test_adapters_need_their_package(chats, monkeypatch):
+    monkeypatch.setattr("illada_core.training.task.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"lora\.rank needs the package peft") as caught:
+        prepare(chats("lora.rank=4", "model.ckpt=base"))
+    assert "illada[lora]" in caught.value.hint
