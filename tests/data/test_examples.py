@@ -11,7 +11,15 @@ import zstandard
 
 from illada_core.data.chat_template import Message, Piece, encode
 from illada_core.data.conversations import prompt_pieces
-from illada_core.data.dataset import open_dataset, open_packed
+from illada_core.data.dataset import (
+    InputFile,
+    Manifest,
+    SpecialIds,
+    TokenizerRecord,
+    open_dataset,
+    open_packed,
+    write_manifest,
+)
 from illada_core.data.examples import (
     ChatFormat,
     Example,
@@ -24,6 +32,7 @@ from illada_core.data.examples import (
 )
 from illada_core.data.order import Sizes
 from illada_core.data.packed import PackSettings, pack
+from illada_core.data.shards import TokenShardWriter, shard_name
 from illada_core.data.sources import list_sources
 from illada_core.data.tokenizer import load_tokenizer
 from illada_core.data.tokenizing import Job, Report, Skipped, tokenize_corpus
@@ -464,6 +473,35 @@ def test_rows_keep_the_turn_of_every_token(tokenizer_folder, tmp_path, settings)
                 seen[int(record)] += end - begin
                 begin = end
     assert seen == {record: len(ids) for record, (ids, _) in stored.items()}
+
+
+def problems_of(folder, ids, document_lengths, span_lengths):
+    """Write a chat dataset of one shard by hand and return the problems that verify finds."""
+    folder.mkdir()
+    ends, none = np.cumsum(document_lengths), np.zeros(len(document_lengths), np.int64)
+    with TokenShardWriter(folder / shard_name(0, 300), 300, "job") as writer:
+        writer.add_documents(np.array(ids, np.uint32), ends, none, none)
+        if span_lengths:
+            lengths = np.array(span_lengths)
+            writer.add_spans(lengths, np.arange(len(lengths)) % 2)
+        entry = writer.close()
+    record = TokenizerRecord("hash", 300, SpecialIds(bos=0, pad=1, eos=EOS, mask=5))
+    inputs = (InputFile("pairs.jsonl", 1, "hash"),)
+    write_manifest(folder, Manifest("documents", record, inputs, {"chat": True}, (entry,)))
+    return [step.problem for step in verify(open_dataset(folder)) if step.problem]
+
+
+def test_verify_checks_spans_and_ends_and_allows_ends_within(tmp_path):
+    sound = problems_of(tmp_path / "a", [9, EOS, 9, EOS, 9, EOS], [4, 2], [2, 2, 1, 1])
+    assert sound == []
+    (crossing,) = problems_of(tmp_path / "b", [9, EOS, 9, EOS, 9, EOS], [4, 2], [2, 3, 1])
+    assert "a span that goes on after its document" in crossing
+    (endless,) = problems_of(tmp_path / "c", [9, EOS, 9, 9, 9, EOS], [4, 2], [2, 2, 1, 1])
+    assert "no eos at the end of a document, at token 3" in endless
+    (lacking,) = problems_of(tmp_path / "d", [9, EOS], [2], [])
+    assert "disagree" in lacking
+    (short,) = problems_of(tmp_path / "e", [9, EOS], [2], [1])
+    assert "its spans hold 1 tokens, not 2" in short
 
 
 def test_statistics_tell_examples_responses_and_tokens_by_role(tokenizer_folder, tmp_path):
