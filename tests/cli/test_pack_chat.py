@@ -223,7 +223,8 @@ def test_a_template_that_fails_names_the_line(pack_chat, model):
     (model / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
     failed = pack_chat(code=1)
     assert (
-        "pairs.jsonl:1: no chat template for it (the chat template fails: never)" in failed.stderr
+        "pairs.jsonl:1: unfit for the chat template (the chat template fails: never)"
+        in failed.stderr
     )
 
 

@@ -287,10 +287,12 @@ def test_a_template_that_fails_is_a_fault_of_the_line(tokenizer_folder, tmp_path
     tokenizer = load_tokenizer(tokenizer_folder(template + HEADERS))
     pairs = [[Message("user", text), Message("assistant", "b")] for text in ("yes", "no")]
     job = job_of(write_examples(tmp_path / "pairs.jsonl", pairs), tokenizer)
-    with pytest.raises(DataError, match=r"pairs\.jsonl:2: no chat template for it \(.*I refuse"):
+    with pytest.raises(
+        DataError, match=r"pairs\.jsonl:2: unfit for the chat template \(.*I refuse"
+    ):
         run(job, tmp_path / "tokens")
     _, report = run(job, tmp_path / "tokens", "skip")
-    assert report.skipped == {"no chat template for it": 1}
+    assert report.skipped == {"unfit for the chat template": 1}
 
 
 def test_a_template_that_loses_the_response_is_a_fault(tokenizer_folder, tmp_path):
@@ -388,8 +390,8 @@ def test_padding_repeats_eos_as_part_of_the_last_response(examples, tokenizer_fo
 def test_padding_ends_with_the_row():
     example = Example(np.array([9, EOS], np.uint32), np.array([0, 1], np.uint16))
     assert padded(example, EOS, ChatFormat(5, "drop", 8)).turns.tolist() == [0, 1, 1, 1, 1]
-    assert len(padded(example, EOS, ChatFormat(None, None, 8))) == 8
-    assert len(padded(example, EOS, ChatFormat(None, None, 2))) == 2
+    assert len(padded(example, EOS, ChatFormat(None, None, 8)).ids) == 8
+    assert len(padded(example, EOS, ChatFormat(None, None, 2)).ids) == 2
 
 
 def test_compressed_files_hold_the_same_examples(examples, tokenizer_folder, tmp_path):
