@@ -13,7 +13,7 @@ from illada_cli.inspection import facts_table
 from illada_core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from illada_core.data.examples import ChatFormat
+    from illada_core.data.fitting import ChatFormat
     from illada_core.data.packed import PackSettings
     from illada_core.data.sources import Source
     from illada_core.data.tokenizing import Job, OnError
@@ -49,7 +49,7 @@ def chat_format(
     on_error: OnError,
 ) -> ChatFormat | None:
     """Return how examples become documents, None for text; UsageError for options text lacks."""
-    from illada_core.data.examples import ChatFormat
+    from illada_core.data.fitting import ChatFormat
 
     if is_chat:
         on_long = on_long or ("drop" if settings.mode == "fit" else None)

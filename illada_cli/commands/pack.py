@@ -155,7 +155,8 @@ def pack(
 
     A line of chat examples is {"prompt": ..., "response": ...} or {"messages": [{"role": ...,
     "content": ...}, ...]}, put into the tokenizer's chat template. --on-long cut keeps as many
-    exchanges from the beginning as fit; if the first does not, the beginning of its prompt goes.
+    exchanges from the beginning as fit; if the first does not, the beginning of its prompt's
+    text goes. A response is never cut.
     """
     if [bool(inputs), stats is not None, verify is not None].count(True) != 1:
         raise UsageError(

@@ -10,37 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from illada_core.data.chat_template import Message, Piece, parse_messages
 from illada_core.data.conversations import example_pieces
 from illada_core.data.encoding import Encoded, Examples, encode_documents
-from illada_core.data.frames import Counts, Ids
+from illada_core.data.fitting import ChatFormat, Example, ended, made_to_fit, padded
 from illada_core.data.reading import Fault, Texts, utf8_size
 from illada_core.data.tokenizer import Tokenizer
-from illada_core.data.turns import MOST_TURNS, Turns
+from illada_core.data.turns import MOST_TURNS
 from illada_core.errors import DataError
 
 # Left out because it was asked for: no faults of their lines.
-TOO_LONG, RESPONSE_TOO_LONG = "longer than a row", "a response longer than a row"
+TOO_LONG, RESPONSE_TOO_LONG = "longer than a row", "response too long for a row"
 UNFIT = "unfit for the chat template"
 ASSISTANT, SYSTEM, USER = "assistant", "system", "user"
-
-
-@dataclass(frozen=True)
-class ChatFormat:
-    """How examples become documents.
-
-    Those over `longest` tokens (None: any number will do) are left out ("drop"), or made to fit
-    ("cut") as in `made_to_fit`. `eos_padding` repeats eos until the length is a multiple of it, as
-    LLaDA pads responses; 0 does not.
-    """
-
-    longest: int | None = None
-    on_long: Literal["drop", "cut"] | None = None
-    eos_padding: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,14 +38,6 @@ class Draft:
     size: int
     pieces: list[Piece]
     turns: list[int]
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """An example as ids, with the turn of each."""
-
-    ids: Ids
-    turns: Turns
 
 
 class Unusable(Exception):
@@ -86,7 +64,7 @@ def encode_examples(
             faults.append(error.fault(file, record))
     kept, examples, cut = [], [], []
     for draft, example in zip(drafts, encoded_drafts(drafts, tokenizer), strict=True):
-        whole = with_eos(example, eos_id, max(draft.turns))
+        whole = ended(example, eos_id, max(draft.turns))
         try:
             fitting = within_row(whole, eos_id, chat)
         except Unusable as error:
@@ -234,18 +212,12 @@ def encoded_drafts(drafts: Sequence[Draft], tokenizer: Tokenizer) -> list[Exampl
             next(parts) if piece.control_id is None else np.array([piece.control_id], np.uint32)
             for piece in draft.pieces
         ]
-        turns = np.repeat(np.array(draft.turns, np.uint16), [len(part) for part in found])
-        examples.append(Example(np.concatenate(found).astype(np.uint32), turns))
+        turns = np.array(draft.turns, np.uint16)
+        asked = np.array([piece.turn is not None for piece in draft.pieces]) & (turns == 0)
+        counts = [len(part) for part in found]
+        ids = np.concatenate(found).astype(np.uint32)
+        examples.append(Example(ids, np.repeat(turns, counts), np.repeat(asked, counts)))
     return examples
-
-
-def with_eos(example: Example, eos_id: int, turn: int) -> Example:
-    """Return an example that ends with eos; it belongs to the response of the given turn."""
-    if int(example.ids[-1]) == eos_id:
-        return example
-    return Example(
-        np.append(example.ids, np.uint32(eos_id)), np.append(example.turns, np.uint16(turn))
-    )
 
 
 def within_row(example: Example, eos_id: int, chat: ChatFormat) -> Example:
@@ -259,42 +231,3 @@ def within_row(example: Example, eos_id: int, chat: ChatFormat) -> Example:
     if fitting is None:
         raise Unusable(RESPONSE_TOO_LONG, tokens)
     return fitting
-
-
-def made_to_fit(example: Example, longest: int, eos_id: int) -> Example | None:
-    """Cut an example to at most `longest` tokens so that it still ends with a whole response.
-
-    It keeps as many exchanges from the beginning as fit. Where the first does not fit, the
-    beginning of its prompt goes, as `--truncate left` does when a model is asked. None if the
-    response leaves no room for a token of that prompt.
-    """
-    first, *others = (
-        with_eos(Example(example.ids[:stop], example.turns[:stop]), eos_id, turn)
-        for turn, stop in enumerate(response_stops(example.turns).tolist(), 1)
-    )
-    for kept in (*reversed(others), first):
-        if len(kept.ids) <= longest:
-            return kept
-    if int((first.turns > 0).sum()) >= longest:
-        return None
-    return Example(first.ids[-longest:], first.turns[-longest:])
-
-
-def response_stops(turns: Turns) -> Counts:
-    """Return where each response ends."""
-    last = np.zeros(int(turns.max()) + 1, np.int64)
-    np.maximum.at(last, turns, np.arange(1, len(turns) + 1))
-    return last[1:]
-
-
-def padded(example: Example, eos_id: int, chat: ChatFormat) -> Example:
-    """Repeat the eos of an example up to the next multiple of the padding, at most to a row."""
-    if not chat.eos_padding:
-        return example
-    count = -len(example.ids) % chat.eos_padding
-    if chat.longest is not None:
-        count = min(count, chat.longest - len(example.ids))
-    return Example(
-        np.append(example.ids, np.full(count, eos_id, np.uint32)),
-        np.append(example.turns, np.full(count, example.turns[-1])),
-    )

@@ -170,7 +170,7 @@ LONG_RESPONSE = {"prompt": "short", "response": "r" * 300}
     ("arguments", "examples", "cut", "left_out"),
     [
         (("--mode", "fit"), 3, 0, {"longer than a row": 2}),
-        (("--mode", "fit", "--on-long", "cut"), 4, 1, {"a response longer than a row": 1}),
+        (("--mode", "fit", "--on-long", "cut"), 4, 1, {"response too long for a row": 1}),
         ((), 5, 0, {}),
         (("--on-long", "drop"), 3, 0, {"longer than a row": 2}),
     ],
@@ -184,9 +184,13 @@ def test_examples_longer_than_a_row(pack_chat, tmp_path, arguments, examples, cu
         assert reason in done.stderr
     if cut:
         assert "cut to fit a row: 1 example" in done.stderr
+        asked = [Message("user", LONG_PROMPT["prompt"])]
         ids, turns = documents_of(tmp_path / "pairs-packed")[3]
         assert len(ids) == 256
         assert ids[turns == 1].tolist() == [*bytes_of("short"), TURN_END, EOS]
+        checkpoint = open_checkpoint(str(tmp_path / "model"))
+        shorter = [Message("user", "p" * (300 - (len(checkpoint.encode_chat(asked)) + 7 - 256)))]
+        assert ids[turns == 0].tolist() == checkpoint.encode_chat(shorter)
 
 
 def test_padding_fills_up_with_the_end_token(pack_chat, tmp_path):

@@ -21,15 +21,12 @@ from illada_core.data.dataset import (
     write_manifest,
 )
 from illada_core.data.examples import (
-    ChatFormat,
-    Example,
     Unusable,
-    made_to_fit,
-    padded,
     read_messages,
     turns_of_pieces,
     without_blank_end,
 )
+from illada_core.data.fitting import ChatFormat, Example, made_to_fit, padded
 from illada_core.data.order import Sizes
 from illada_core.data.packed import PackSettings, pack
 from illada_core.data.shards import TokenShardWriter, shard_name
@@ -317,38 +314,52 @@ def test_too_many_responses_for_the_format_are_refused(monkeypatch):
         read_messages(json.dumps({"messages": messages}))
 
 
-def slow_cut(ids, turns, longest):
-    """Return the longest beginning of whole exchanges that fits, else the end of the first."""
-    ends = [n for n in range(1, len(ids) + 1) if turns[n - 1] and turns[n - 1] not in turns[n:]]
-    beginnings = [ids[:end] + ([] if ids[end - 1] == EOS else [EOS]) for end in ends]
+def slow_cut(tokens, longest):
+    """Cut a list of (id, turn, asked): whole exchanges from the beginning, else less is asked."""
+    stops = [
+        place
+        for place in range(1, len(tokens) + 1)
+        if tokens[place - 1][1] and tokens[place - 1][1] not in [t for _, t, _ in tokens[place:]]
+    ]
+    beginnings = []
+    for stop in stops:
+        beginning = tokens[:stop]
+        if beginning[-1][0] != EOS:
+            beginning = [*beginning, (EOS, beginning[-1][1], False)]
+        beginnings.append(beginning)
     fitting = [beginning for beginning in beginnings if len(beginning) <= longest]
     if fitting:
         return fitting[-1]
-    prompt = turns.index(1)
-    return beginnings[0][-longest:] if len(beginnings[0]) - prompt < longest else None
+    first = beginnings[0]
+    while len(first) > longest:
+        asked = [place for place, token in enumerate(first) if token[2]]
+        if len(asked) < 2:
+            return None
+        first = first[: asked[0]] + first[asked[0] + 1 :]
+    return first
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_cut_keeps_whole_responses_and_their_end(seed):
+def test_a_cut_keeps_whole_responses_their_end_and_the_frame(seed):
     generator = np.random.default_rng(seed)
-    turns = []
+    ends_with_eos = generator.random() < 0.5
+    tokens = []
     for turn in range(1, int(generator.integers(1, 4)) + 1):
-        turns += [0] * int(generator.integers(1, 6)) + [turn] * int(generator.integers(1, 6))
-    ids = generator.integers(10, 99, len(turns)).tolist()
-    if generator.random() < 0.5:
-        ids = [
-            EOS if turn and turn not in turns[place + 1 :] else number
-            for place, (number, turn) in enumerate(zip(ids, turns, strict=True))
+        ids = iter(generator.integers(10, 99, 99).tolist())
+        tokens += [(next(ids), 0, bool(generator.random() < 0.7)) for _ in range(turn % 3 + 4)]
+        tokens += [(next(ids), turn, False) for _ in range(int(generator.integers(1, 6)))]
+        if ends_with_eos:
+            tokens[-1] = (EOS, turn, False)
+    if not ends_with_eos:
+        tokens.append((EOS, turn, False))
+    ids, turns, asked = (np.array(column) for column in zip(*tokens, strict=True))
+    example = Example(ids.astype(np.uint32), turns.astype(np.uint16), asked)
+    for longest in range(2, len(tokens)):
+        got, expected = made_to_fit(example, longest, EOS), slow_cut(tokens, longest)
+        found = got and [
+            *zip(got.ids.tolist(), got.turns.tolist(), got.asked.tolist(), strict=True)
         ]
-    ids[-1] = EOS
-    example = Example(np.array(ids, np.uint32), np.array(turns, np.uint16))
-    for longest in range(2, len(ids)):
-        got, expected = made_to_fit(example, longest, EOS), slow_cut(ids, turns, longest)
-        assert (None if got is None else got.ids.tolist()) == expected
-        if got is not None:
-            assert len(got.turns) == len(got.ids) <= longest
-            assert got.ids[-1] == EOS
-            assert (got.turns[0], got.turns[-1]) == (0, got.turns.max())
+        assert found == expected
 
 
 @pytest.mark.parametrize(("on_long", "kept"), [("drop", 1), ("cut", 2)])
@@ -365,7 +376,7 @@ def test_examples_longer_than_a_row_are_dropped_or_cut_and_counted(
     dataset, report = run(job, tmp_path / "tokens")
     assert report.documents == kept
     assert report.cut == dataset.manifest.settings["cut_examples"] == (on_long == "cut")
-    reason = "longer than a row" if on_long == "drop" else "a response longer than a row"
+    reason = "longer than a row" if on_long == "drop" else "response too long for a row"
     assert report.skipped == dataset.manifest.settings["left_out"] == {reason: 3 - kept}
     assert max(len(ids) for ids, _ in documents_of(dataset)) <= 60
     again, report = run(job, tmp_path / "tokens")
@@ -388,7 +399,8 @@ def test_padding_repeats_eos_as_part_of_the_last_response(examples, tokenizer_fo
 
 
 def test_padding_ends_with_the_row():
-    example = Example(np.array([9, EOS], np.uint32), np.array([0, 1], np.uint16))
+    asked = np.array([True, False])
+    example = Example(np.array([9, EOS], np.uint32), np.array([0, 1], np.uint16), asked)
     assert padded(example, EOS, ChatFormat(5, "drop", 8)).turns.tolist() == [0, 1, 1, 1, 1]
     assert len(padded(example, EOS, ChatFormat(None, None, 8)).ids) == 8
     assert len(padded(example, EOS, ChatFormat(None, None, 2)).ids) == 2
