@@ -230,6 +230,30 @@ def test_the_date_never_enters_a_dataset(tokenizer_folder, tmp_path):
     assert tokenizer.decode(ids).startswith("no date")
 
 
+def test_a_template_that_cannot_do_without_the_date_is_unfit(tokenizer_folder, tmp_path):
+    tokenizer = load_tokenizer(tokenizer_folder("{{ strftime_now('%Y') }}" + HEADERS))
+    path = write_examples(
+        tmp_path / "pairs.jsonl", [[Message("user", "q"), Message("assistant", "a")]]
+    )
+    with pytest.raises(DataError, match="'strftime_now' is undefined"):
+        run(job_of(path, tokenizer), tmp_path / "tokens")
+
+
+def test_windows_lines_byte_order_marks_blank_lines_and_empty_prompts_are_fine(
+    tokenizer_folder, tmp_path
+):
+    tokenizer = load_tokenizer(tokenizer_folder(HEADERS))
+    pair, bare = '{"prompt": "q", "response": "a"}', '{"prompt": "", "response": "a"}'
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(f"\ufeff{pair}\r\n\r\n \n{bare}".encode())
+    dataset, _ = run(job_of(path, tokenizer), tmp_path / "tokens")
+    assert next(dataset.indexes()).document_records.tolist() == [0, 3]
+    for (ids, turns), text in zip(documents_of(dataset), ("q", ""), strict=True):
+        asked = encode(prompt_pieces(tokenizer, [Message("user", text)]), tokenizer.encode)
+        assert ids == [*asked, *tokenizer.encode("a"), tokenizer.special.pad, EOS]
+        assert turns == [0] * len(asked) + [1] * (len(ids) - len(asked))
+
+
 BAD_LINES = {
     '{"prompt": "a", "response": ': ("broken JSON", "column"),
     "[1, 2]": ("no example", "not a JSON object"),
