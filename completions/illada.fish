@@ -1,6 +1,6 @@
 # fish completion for illada (made by `make completions`: do not edit)
 complete -c illada -n __fish_use_subcommand -f -a tokenize -d 'Turn text into a dataset of tokens, or train the vocabulary for it'
-complete -c illada -n __fish_use_subcommand -f -a pack -d 'Pack documents into rows of training tokens, and hold some out for validation'
+complete -c illada -n __fish_use_subcommand -f -a pack -d 'Pack documents or chat examples into rows of training tokens, and hold some out'
 complete -c illada -n __fish_use_subcommand -f -a pretrain -d 'Train a masked-diffusion language model by a recipe'
 complete -c illada -n __fish_use_subcommand -f -a sft -d 'Fine-tune a model on conversations by a recipe'
 complete -c illada -n __fish_use_subcommand -f -a generate -d 'Continue prompts, answer conversations, or fill the gaps of a text'
@@ -35,6 +35,10 @@ complete -c illada -n "__fish_seen_subcommand_from pack" -l no-shuffle -d 'Not: 
 complete -c illada -n "__fish_seen_subcommand_from pack" -l seed -r -d 'Seed of every random choice'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l holdout -r -d 'Share of documents for validation, chosen by their content'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l tokenizer -r -d 'A tokenizer.json, or a folder that holds one'
+complete -c illada -n "__fish_seen_subcommand_from pack" -l chat -d 'INPUT is JSON Lines of prompt and response, or messages'
+complete -c illada -n "__fish_seen_subcommand_from pack" -l on-long -x -a 'drop cut' -d 'Leave out, or cut, examples longer than a row [default: drop for fit; stream cuts rows, not examples]'
+complete -c illada -n "__fish_seen_subcommand_from pack" -l eos-padding -r -d 'Repeat the end token of an example up to a multiple of N tokens'
+complete -c illada -n "__fish_seen_subcommand_from pack" -l on-error -x -a 'stop skip' -d 'At a line that is no example: stop, or leave it out and count it'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l workers -r -d 'Processes to use [default: all cores]'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l stats -r -d 'Describe a dataset'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l verify -r -d 'Check every byte of a dataset'

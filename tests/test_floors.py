@@ -46,6 +46,7 @@ TORCH_FREE = (
     "illada_core/data/encoding.py",
     "illada_core/data/conversations.py",
     "illada_core/data/examples.py",
+    "illada_core/data/fitting.py",
     "illada_core/data/journal.py",
     "illada_core/data/series.py",
     "illada_core/data/tokenizing.py",

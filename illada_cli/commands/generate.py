@@ -100,11 +100,12 @@ def generate(
     """Continue prompts, answer conversations, or fill the gaps of a text.
 
     \b
-    illada generate --ckpt runs/demo "def fibonacci(n):" --max-new-tokens 64
-    echo "Once upon a time" | illada generate --ckpt DIR --stream
-    illada generate --ckpt DIR --chat "Why is the sky blue?" --preset gsm8k-instruct
-    illada generate --ckpt DIR --jsonl prompts.jsonl --json | jq -r .text
-    illada generate --ckpt DIR --infill $'def f(x):\\n[MASK:12]\\n    return y'
+    Examples:
+      illada generate --ckpt runs/demo "def fibonacci(n):" --max-new-tokens 64
+      echo "Once upon a time" | illada generate --ckpt DIR --stream
+      illada generate --ckpt DIR --chat "Why is the sky blue?" --preset gsm8k-instruct
+      illada generate --ckpt DIR --jsonl prompts.jsonl --json | jq -r .text
+      illada generate --ckpt DIR --infill $'def f(x):\\n[MASK:12]\\n    return y'
 
     A line of JSON Lines holds prompt, messages, prompt_ids or infill. Texts come out in the
     order of their prompts. The same prompt and seed give the same text in any company.

@@ -17,13 +17,7 @@ def prompt_pieces(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[Pie
 
     Raises DataError where the template fails.
     """
-    return render(
-        tokenizer.chat_template,
-        messages,
-        tokenizer.controls,
-        special_strings(tokenizer),
-        readable_tags(tokenizer),
-    )
+    return pieces_of(tokenizer, messages, is_prompt=True)
 
 
 def example_pieces(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[Piece]:
@@ -32,14 +26,20 @@ def example_pieces(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[Pi
     A template that can do without the date does, so that datasets are the same on every day.
     Raises DataError where the template fails.
     """
+    return pieces_of(tokenizer, messages, is_prompt=False)
+
+
+def pieces_of(tokenizer: Tokenizer, messages: Sequence[Message], is_prompt: bool) -> list[Piece]:
+    """Render a conversation with what the tokenizer's files say."""
+    special = special_strings(tokenizer)
     return render(
         tokenizer.chat_template,
         messages,
         tokenizer.controls,
-        special_strings(tokenizer),
-        readable_tags(tokenizer),
-        add_generation_prompt=False,
-        has_clock=False,
+        special,
+        readable_tags(tokenizer).difference(special.values()),
+        add_generation_prompt=is_prompt,
+        has_clock=is_prompt,
     )
 
 
@@ -61,5 +61,4 @@ def special_strings(tokenizer: Tokenizer) -> dict[str, str]:
 def readable_tags(tokenizer: Tokenizer) -> set[str]:
     """Return added tokens that the files call no control tokens, such as </think>."""
     added = tokenizer.files.json.get("added_tokens") or ()
-    tags = {token["content"] for token in added if not token["special"]}
-    return tags - set(special_strings(tokenizer).values())
+    return {token["content"] for token in added if not token["special"]}

@@ -10,36 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from illada_core.data.chat_template import Message, Piece, parse_messages
 from illada_core.data.conversations import example_pieces
 from illada_core.data.encoding import Encoded, Examples, encode_documents
-from illada_core.data.frames import Counts, Ids
+from illada_core.data.fitting import ChatFormat, Example, ended, made_to_fit, padded
 from illada_core.data.reading import Fault, Texts, utf8_size
 from illada_core.data.tokenizer import Tokenizer
-from illada_core.data.turns import MOST_TURNS, Turns
+from illada_core.data.turns import MOST_TURNS
 from illada_core.errors import DataError
 
 # Left out because it was asked for: no faults of their lines.
-TOO_LONG, RESPONSE_TOO_LONG = "longer than a row", "a response longer than a row"
+TOO_LONG, RESPONSE_TOO_LONG = "longer than a row", "response too long for a row"
+UNFIT = "unfit for the chat template"
 ASSISTANT, SYSTEM, USER = "assistant", "system", "user"
-
-
-@dataclass(frozen=True)
-class ChatFormat:
-    """How examples become documents.
-
-    Those over `longest` tokens (None: any number will do) are left out ("drop"), or made to fit
-    ("cut") as in `made_to_fit`. `eos_padding` repeats eos until the length is a multiple of it, as
-    LLaDA pads responses; 0 does not.
-    """
-
-    longest: int | None = None
-    on_long: Literal["drop", "cut"] | None = None
-    eos_padding: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,17 +40,6 @@ class Draft:
     turns: list[int]
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """An example as ids, with the turn of each."""
-
-    ids: Ids
-    turns: Turns
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
 class Unusable(Exception):
     """A line that is no example; `reason` in few words, and the details of this one."""
 
@@ -71,35 +47,35 @@ class Unusable(Exception):
         super().__init__(reason)
         self.reason, self.detail = reason, detail
 
+    def fault(self, file: int, record: int) -> Fault:
+        """Return the fault of the line: records are lines."""
+        return Fault(file, record, self.reason, self.detail, record + 1)
+
 
 def encode_examples(
     texts: Texts, source_bytes: int, tokenizer: Tokenizer, eos_id: int, chat: ChatFormat
 ) -> Encoded:
     """Encode the examples of one chunk, whose texts are lines of JSON."""
     faults, drafts = list(texts.faults), []
-    lines = zip(texts.texts, texts.files, texts.records, strict=True)
-    for line, file, record in lines:
+    for line, file, record in zip(texts.texts, texts.files, texts.records, strict=True):
         try:
             drafts.append(read_draft(line, file, record, tokenizer))
         except Unusable as error:
-            faults.append(Fault(file, record, error.reason, error.detail, record + 1))
+            faults.append(error.fault(file, record))
     kept, examples, cut = [], [], []
-    for draft, whole in zip(drafts, encoded_drafts(drafts, tokenizer), strict=True):
-        ended = with_eos(whole, eos_id, max(draft.turns))
-        example: Example | None = ended
-        if chat.longest is not None and len(ended) > chat.longest:
-            example = made_to_fit(ended, chat.longest, eos_id) if chat.on_long == "cut" else None
-        if example is None:
-            reason = TOO_LONG if chat.on_long == "drop" else RESPONSE_TOO_LONG
-            detail = f"{len(ended):,} tokens"
-            faults.append(Fault(draft.file, draft.record, reason, detail, draft.record + 1))
+    for draft, example in zip(drafts, encoded_drafts(drafts, tokenizer), strict=True):
+        whole = ended(example, eos_id, max(draft.turns))
+        try:
+            fitting = within_row(whole, eos_id, chat)
+        except Unusable as error:
+            faults.append(error.fault(draft.file, draft.record))
             continue
         kept.append(draft)
-        cut.append(example is not ended)
-        examples.append(padded(example, eos_id, chat))
+        examples.append(padded(fitting, eos_id, chat))
+        cut.append(fitting is not whole)
     return Encoded(
         ids=np.concatenate([np.empty(0, np.uint32), *(example.ids for example in examples)]),
-        ends=np.cumsum([len(example) for example in examples], dtype=np.int64),
+        ends=np.cumsum([len(example.ids) for example in examples], dtype=np.int64),
         files=np.array([draft.file for draft in kept], np.int64),
         records=np.array([draft.record for draft in kept], np.int64),
         sizes=np.array([draft.size for draft in kept], np.int64),
@@ -108,8 +84,8 @@ def encode_examples(
         digests=texts.digests,
         source_bytes=source_bytes,
         examples=Examples(
-            np.concatenate([np.empty(0, np.uint16), *(example.turns for example in examples)]),
-            np.array(cut, bool),
+            turns=np.concatenate([np.empty(0, np.uint16), *(each.turns for each in examples)]),
+            cut=np.array(cut, bool),
         ),
     )
 
@@ -124,7 +100,7 @@ def read_draft(line: str, file: int, record: int, tokenizer: Tokenizer) -> Draft
     try:
         pieces = example_pieces(tokenizer, messages)
     except DataError as error:
-        raise Unusable("no chat template for it", error.sentence) from None
+        raise Unusable(UNFIT, error.sentence) from None
     pieces = without_blank_end(pieces)
     turns = turns_of_pieces(pieces, messages, tokenizer.special.bos)
     return Draft(file, record, size, pieces, turns)
@@ -220,7 +196,7 @@ def turns_of_pieces(
                 turns[first : place + 1] = [turn] * (place + 1 - first)
             is_open = False
     if speaker != len(messages) - 1:
-        raise Unusable("no chat template for it", "the template leaves out the last response")
+        raise Unusable(UNFIT, "the template leaves out the last response")
     turns[first:] = [turn] * (len(pieces) - first)
     return turns
 
@@ -236,53 +212,22 @@ def encoded_drafts(drafts: Sequence[Draft], tokenizer: Tokenizer) -> list[Exampl
             next(parts) if piece.control_id is None else np.array([piece.control_id], np.uint32)
             for piece in draft.pieces
         ]
-        turns = np.repeat(np.array(draft.turns, np.uint16), [len(part) for part in found])
-        examples.append(Example(np.concatenate(found).astype(np.uint32), turns))
+        turns = np.array(draft.turns, np.uint16)
+        asked = np.array([piece.turn is not None for piece in draft.pieces]) & (turns == 0)
+        counts = [len(part) for part in found]
+        ids = np.concatenate(found).astype(np.uint32)
+        examples.append(Example(ids, np.repeat(turns, counts), np.repeat(asked, counts)))
     return examples
 
 
-def with_eos(example: Example, eos_id: int, turn: int) -> Example:
-    """Return an example that ends with eos; it belongs to the response of the given turn."""
-    if int(example.ids[-1]) == eos_id:
+def within_row(example: Example, eos_id: int, chat: ChatFormat) -> Example:
+    """Return an example, cut if need be and asked for. Raises Unusable if it stays too long."""
+    tokens = f"{len(example.ids):,} tokens"
+    if chat.longest is None or len(example.ids) <= chat.longest:
         return example
-    return Example(
-        np.append(example.ids, np.uint32(eos_id)), np.append(example.turns, np.uint16(turn))
-    )
-
-
-def made_to_fit(example: Example, longest: int, eos_id: int) -> Example | None:
-    """Cut an example to at most `longest` tokens so that it still ends with a whole response.
-
-    It keeps as many exchanges from the beginning as fit. Where the first does not fit, the
-    beginning of its prompt goes, as `--truncate left` does when a model is asked. None if a
-    response leaves no room for a token of its prompt.
-    """
-    stops = response_stops(example.turns)
-    for turn in range(len(stops), 0, -1):
-        stop = stops[turn - 1]
-        kept = with_eos(Example(example.ids[:stop], example.turns[:stop]), eos_id, turn)
-        if len(kept) <= longest:
-            return kept
-    if int((kept.turns > 0).sum()) >= longest:
-        return None
-    return Example(kept.ids[-longest:], kept.turns[-longest:])
-
-
-def response_stops(turns: Turns) -> Counts:
-    """Return where each response ends."""
-    last = np.zeros(int(turns.max()) + 1, np.int64)
-    np.maximum.at(last, turns, np.arange(1, len(turns) + 1))
-    return last[1:]
-
-
-def padded(example: Example, eos_id: int, chat: ChatFormat) -> Example:
-    """Repeat the eos of an example up to the next multiple of the padding, at most to a row."""
-    if not chat.eos_padding:
-        return example
-    count = -len(example) % chat.eos_padding
-    if chat.longest is not None:
-        count = min(count, chat.longest - len(example))
-    return Example(
-        np.append(example.ids, np.full(count, eos_id, np.uint32)),
-        np.append(example.turns, np.full(count, example.turns[-1])),
-    )
+    if chat.on_long == "drop":
+        raise Unusable(TOO_LONG, tokens)
+    fitting = made_to_fit(example, chat.longest, eos_id)
+    if fitting is None:
+        raise Unusable(RESPONSE_TOO_LONG, tokens)
+    return fitting

@@ -42,9 +42,10 @@ def load_pieces(dataset: TokenDataset, pieces: Pieces, over: Mapper = map) -> tu
 
 def piece_turns(dataset: TokenDataset, pieces: Pieces) -> Turns:
     """Return the turns of all tokens of pieces of a chat dataset, in the order of the pieces."""
+    order = np.argsort(pieces["shard"], kind="stable")  # each shard's index is opened once
+    columns = (pieces[name][order].tolist() for name in ("shard", "start", "length"))
     found = [np.empty(0, np.uint16)] * len(pieces)
-    for number in np.argsort(pieces["shard"], kind="stable").tolist():
-        shard, start, length = pieces[["shard", "start", "length"]][number].tolist()
+    for number, shard, start, length in zip(order.tolist(), *columns, strict=True):
         found[number] = turns_between(dataset.shard(shard).index, start, start + length)
     return np.concatenate(found)
 

@@ -139,4 +139,4 @@ def read_stage(fields: dict[str, Any]) -> Stage:
     file, record = fields["position"]
     digests = [(size, sha256) for size, sha256 in fields["digests"]]
     skipped = Counter(fields["skipped"])
-    return Stage((file, record), fields["text_bytes"], skipped, digests, fields["cut"])
+    return Stage((file, record), fields["text_bytes"], skipped, digests, fields.get("cut", 0))

@@ -30,7 +30,8 @@ from illada_core.data.dataset import (
     write_manifest,
 )
 from illada_core.data.encoding import EMPTY, Encode, Items, encode_chunks, encode_texts
-from illada_core.data.examples import RESPONSE_TOO_LONG, TOO_LONG, ChatFormat, encode_examples
+from illada_core.data.examples import RESPONSE_TOO_LONG, TOO_LONG, encode_examples
+from illada_core.data.fitting import ChatFormat
 from illada_core.data.journal import FRESH_HINT, JOURNAL, Journal, Stage, read_journal
 from illada_core.data.reading import Chunk, Fault, already_read
 from illada_core.data.series import SHARD_DOCUMENTS, ShardSeries

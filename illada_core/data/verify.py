@@ -149,7 +149,8 @@ def describe(dataset: TokenDataset) -> dict[str, Any]:
     }
     facts |= describe_rows(dataset) if manifest.kind == "rows" else describe_documents(dataset)
     turns = describe_turns(dataset) if dataset.has_turns else {}
-    return {**facts, **turns, "settings": manifest.settings}
+    settings = {name: value for name, value in manifest.settings.items() if name not in turns}
+    return {**facts, **turns, "settings": settings}
 
 
 def describe_documents(dataset: TokenDataset) -> dict[str, Any]:

@@ -11,19 +11,25 @@ import zstandard
 
 from illada_core.data.chat_template import Message, Piece, encode
 from illada_core.data.conversations import prompt_pieces
-from illada_core.data.dataset import open_dataset, open_packed
+from illada_core.data.dataset import (
+    InputFile,
+    Manifest,
+    SpecialIds,
+    TokenizerRecord,
+    open_dataset,
+    open_packed,
+    write_manifest,
+)
 from illada_core.data.examples import (
-    ChatFormat,
-    Example,
     Unusable,
-    made_to_fit,
-    padded,
     read_messages,
     turns_of_pieces,
     without_blank_end,
 )
+from illada_core.data.fitting import ChatFormat, Example, made_to_fit, padded
 from illada_core.data.order import Sizes
 from illada_core.data.packed import PackSettings, pack
+from illada_core.data.shards import TokenShardWriter, shard_name
 from illada_core.data.sources import list_sources
 from illada_core.data.tokenizer import load_tokenizer
 from illada_core.data.tokenizing import Job, Report, Skipped, tokenize_corpus
@@ -224,6 +230,30 @@ def test_the_date_never_enters_a_dataset(tokenizer_folder, tmp_path):
     assert tokenizer.decode(ids).startswith("no date")
 
 
+def test_a_template_that_cannot_do_without_the_date_is_unfit(tokenizer_folder, tmp_path):
+    tokenizer = load_tokenizer(tokenizer_folder("{{ strftime_now('%Y') }}" + HEADERS))
+    path = write_examples(
+        tmp_path / "pairs.jsonl", [[Message("user", "q"), Message("assistant", "a")]]
+    )
+    with pytest.raises(DataError, match="'strftime_now' is undefined"):
+        run(job_of(path, tokenizer), tmp_path / "tokens")
+
+
+def test_windows_lines_byte_order_marks_blank_lines_and_empty_prompts_are_fine(
+    tokenizer_folder, tmp_path
+):
+    tokenizer = load_tokenizer(tokenizer_folder(HEADERS))
+    pair, bare = '{"prompt": "q", "response": "a"}', '{"prompt": "", "response": "a"}'
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(f"\ufeff{pair}\r\n\r\n \n{bare}".encode())
+    dataset, _ = run(job_of(path, tokenizer), tmp_path / "tokens")
+    assert next(dataset.indexes()).document_records.tolist() == [0, 3]
+    for (ids, turns), text in zip(documents_of(dataset), ("q", ""), strict=True):
+        asked = encode(prompt_pieces(tokenizer, [Message("user", text)]), tokenizer.encode)
+        assert ids == [*asked, *tokenizer.encode("a"), tokenizer.special.pad, EOS]
+        assert turns == [0] * len(asked) + [1] * (len(ids) - len(asked))
+
+
 BAD_LINES = {
     '{"prompt": "a", "response": ': ("broken JSON", "column"),
     "[1, 2]": ("no example", "not a JSON object"),
@@ -278,10 +308,12 @@ def test_a_template_that_fails_is_a_fault_of_the_line(tokenizer_folder, tmp_path
     tokenizer = load_tokenizer(tokenizer_folder(template + HEADERS))
     pairs = [[Message("user", text), Message("assistant", "b")] for text in ("yes", "no")]
     job = job_of(write_examples(tmp_path / "pairs.jsonl", pairs), tokenizer)
-    with pytest.raises(DataError, match=r"pairs\.jsonl:2: no chat template for it \(.*I refuse"):
+    with pytest.raises(
+        DataError, match=r"pairs\.jsonl:2: unfit for the chat template \(.*I refuse"
+    ):
         run(job, tmp_path / "tokens")
     _, report = run(job, tmp_path / "tokens", "skip")
-    assert report.skipped == {"no chat template for it": 1}
+    assert report.skipped == {"unfit for the chat template": 1}
 
 
 def test_a_template_that_loses_the_response_is_a_fault(tokenizer_folder, tmp_path):
@@ -306,38 +338,52 @@ def test_too_many_responses_for_the_format_are_refused(monkeypatch):
         read_messages(json.dumps({"messages": messages}))
 
 
-def slow_cut(ids, turns, longest):
-    """Return the longest beginning of whole exchanges that fits, else the end of the first."""
-    ends = [n for n in range(1, len(ids) + 1) if turns[n - 1] and turns[n - 1] not in turns[n:]]
-    beginnings = [ids[:end] + ([] if ids[end - 1] == EOS else [EOS]) for end in ends]
+def slow_cut(tokens, longest):
+    """Cut a list of (id, turn, asked): whole exchanges from the beginning, else less is asked."""
+    stops = [
+        place
+        for place in range(1, len(tokens) + 1)
+        if tokens[place - 1][1] and tokens[place - 1][1] not in [t for _, t, _ in tokens[place:]]
+    ]
+    beginnings = []
+    for stop in stops:
+        beginning = tokens[:stop]
+        if beginning[-1][0] != EOS:
+            beginning = [*beginning, (EOS, beginning[-1][1], False)]
+        beginnings.append(beginning)
     fitting = [beginning for beginning in beginnings if len(beginning) <= longest]
     if fitting:
         return fitting[-1]
-    prompt = turns.index(1)
-    return beginnings[0][-longest:] if len(beginnings[0]) - prompt < longest else None
+    first = beginnings[0]
+    while len(first) > longest:
+        asked = [place for place, token in enumerate(first) if token[2]]
+        if len(asked) < 2:
+            return None
+        first = first[: asked[0]] + first[asked[0] + 1 :]
+    return first
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_cut_keeps_whole_responses_and_their_end(seed):
+def test_a_cut_keeps_whole_responses_their_end_and_the_frame(seed):
     generator = np.random.default_rng(seed)
-    turns = []
+    ends_with_eos = generator.random() < 0.5
+    tokens = []
     for turn in range(1, int(generator.integers(1, 4)) + 1):
-        turns += [0] * int(generator.integers(1, 6)) + [turn] * int(generator.integers(1, 6))
-    ids = generator.integers(10, 99, len(turns)).tolist()
-    if generator.random() < 0.5:
-        ids = [
-            EOS if turn and turn not in turns[place + 1 :] else number
-            for place, (number, turn) in enumerate(zip(ids, turns, strict=True))
+        ids = iter(generator.integers(10, 99, 99).tolist())
+        tokens += [(next(ids), 0, bool(generator.random() < 0.7)) for _ in range(turn % 3 + 4)]
+        tokens += [(next(ids), turn, False) for _ in range(int(generator.integers(1, 6)))]
+        if ends_with_eos:
+            tokens[-1] = (EOS, turn, False)
+    if not ends_with_eos:
+        tokens.append((EOS, turn, False))
+    ids, turns, asked = (np.array(column) for column in zip(*tokens, strict=True))
+    example = Example(ids.astype(np.uint32), turns.astype(np.uint16), asked)
+    for longest in range(2, len(tokens)):
+        got, expected = made_to_fit(example, longest, EOS), slow_cut(tokens, longest)
+        found = got and [
+            *zip(got.ids.tolist(), got.turns.tolist(), got.asked.tolist(), strict=True)
         ]
-    ids[-1] = EOS
-    example = Example(np.array(ids, np.uint32), np.array(turns, np.uint16))
-    for longest in range(2, len(ids)):
-        got, expected = made_to_fit(example, longest, EOS), slow_cut(ids, turns, longest)
-        assert (None if got is None else got.ids.tolist()) == expected
-        if got is not None:
-            assert len(got.turns) == len(got.ids) <= longest
-            assert got.ids[-1] == EOS
-            assert (got.turns[0], got.turns[-1]) == (0, got.turns.max())
+        assert found == expected
 
 
 @pytest.mark.parametrize(("on_long", "kept"), [("drop", 1), ("cut", 2)])
@@ -354,7 +400,7 @@ def test_examples_longer_than_a_row_are_dropped_or_cut_and_counted(
     dataset, report = run(job, tmp_path / "tokens")
     assert report.documents == kept
     assert report.cut == dataset.manifest.settings["cut_examples"] == (on_long == "cut")
-    reason = "longer than a row" if on_long == "drop" else "a response longer than a row"
+    reason = "longer than a row" if on_long == "drop" else "response too long for a row"
     assert report.skipped == dataset.manifest.settings["left_out"] == {reason: 3 - kept}
     assert max(len(ids) for ids, _ in documents_of(dataset)) <= 60
     again, report = run(job, tmp_path / "tokens")
@@ -377,10 +423,11 @@ def test_padding_repeats_eos_as_part_of_the_last_response(examples, tokenizer_fo
 
 
 def test_padding_ends_with_the_row():
-    example = Example(np.array([9, EOS], np.uint32), np.array([0, 1], np.uint16))
+    asked = np.array([True, False])
+    example = Example(np.array([9, EOS], np.uint32), np.array([0, 1], np.uint16), asked)
     assert padded(example, EOS, ChatFormat(5, "drop", 8)).turns.tolist() == [0, 1, 1, 1, 1]
-    assert len(padded(example, EOS, ChatFormat(None, None, 8))) == 8
-    assert len(padded(example, EOS, ChatFormat(None, None, 2))) == 2
+    assert len(padded(example, EOS, ChatFormat(None, None, 8)).ids) == 8
+    assert len(padded(example, EOS, ChatFormat(None, None, 2)).ids) == 2
 
 
 def test_compressed_files_hold_the_same_examples(examples, tokenizer_folder, tmp_path):
@@ -464,6 +511,35 @@ def test_rows_keep_the_turn_of_every_token(tokenizer_folder, tmp_path, settings)
                 seen[int(record)] += end - begin
                 begin = end
     assert seen == {record: len(ids) for record, (ids, _) in stored.items()}
+
+
+def problems_of(folder, ids, document_lengths, span_lengths):
+    """Write a chat dataset of one shard by hand and return the problems that verify finds."""
+    folder.mkdir()
+    ends, none = np.cumsum(document_lengths), np.zeros(len(document_lengths), np.int64)
+    with TokenShardWriter(folder / shard_name(0, 300), 300, "job") as writer:
+        writer.add_documents(np.array(ids, np.uint32), ends, none, none)
+        if span_lengths:
+            lengths = np.array(span_lengths)
+            writer.add_spans(lengths, np.arange(len(lengths)) % 2)
+        entry = writer.close()
+    record = TokenizerRecord("hash", 300, SpecialIds(bos=0, pad=1, eos=EOS, mask=5))
+    inputs = (InputFile("pairs.jsonl", 1, "hash"),)
+    write_manifest(folder, Manifest("documents", record, inputs, {"chat": True}, (entry,)))
+    return [step.problem for step in verify(open_dataset(folder)) if step.problem]
+
+
+def test_verify_checks_spans_and_ends_and_allows_ends_within(tmp_path):
+    sound = problems_of(tmp_path / "a", [9, EOS, 9, EOS, 9, EOS], [4, 2], [2, 2, 1, 1])
+    assert sound == []
+    (crossing,) = problems_of(tmp_path / "b", [9, EOS, 9, EOS, 9, EOS], [4, 2], [2, 3, 1])
+    assert "a span that goes on after its document" in crossing
+    (endless,) = problems_of(tmp_path / "c", [9, EOS, 9, 9, 9, EOS], [4, 2], [2, 2, 1, 1])
+    assert "no eos at the end of a document, at token 3" in endless
+    (lacking,) = problems_of(tmp_path / "d", [9, EOS], [2], [])
+    assert "disagree" in lacking
+    (short,) = problems_of(tmp_path / "e", [9, EOS], [2], [1])
+    assert "its spans hold 1 tokens, not 2" in short
 
 
 def test_statistics_tell_examples_responses_and_tokens_by_role(tokenizer_folder, tmp_path):
