@@ -3,7 +3,7 @@ _illada() {
     local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "tokenize pack pretrain generate score chat --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "tokenize pack pretrain sft generate score chat --help --version" -- "$word"))
         return
     fi
     case "${COMP_WORDS[1]} $before" in
@@ -12,6 +12,8 @@ _illada() {
         "tokenize --engine") COMPREPLY=($(compgen -W "auto fastokens tokenizers" -- "$word")); return ;;
         "pack --mode") COMPREPLY=($(compgen -W "stream fit" -- "$word")); return ;;
         "pack --segments") COMPREPLY=($(compgen -W "row document" -- "$word")); return ;;
+        "pack --on-long") COMPREPLY=($(compgen -W "drop cut" -- "$word")); return ;;
+        "pack --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
         "generate --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "generate --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
         "generate --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
@@ -32,8 +34,9 @@ _illada() {
     if [[ "$word" == -* ]]; then
         case "${COMP_WORDS[1]}" in
             tokenize) COMPREPLY=($(compgen -W "--help -h --tokenizer --output -o --format --text-key --glob --on-error --train-vocab --eos --mask --engine --decode --shard-tokens --workers --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
-            pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --workers --stats --verify --fresh --dry-run -n --json --quiet -q" -- "$word")) ;;
+            pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --workers --stats --verify --fresh --dry-run -n --json --quiet -q" -- "$word")) ;;
             pretrain) COMPREPLY=($(compgen -W "--help -h --data --ckpt --set -o --output --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
+            sft) COMPREPLY=($(compgen -W "--help -h --ckpt --data --set -o --output --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
             generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --samples --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --device --dtype --mask-id --batch-tokens --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
             score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --samples --stop-gap --cfg --seed --window --stride --device --dtype --mask-id --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
             chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --device --dtype --mask-id --json --quiet -q --verbose -v" -- "$word")) ;;

@@ -18,6 +18,7 @@ from illada_cli.commands.generate import generate
 from illada_cli.commands.pack import pack
 from illada_cli.commands.pretrain import pretrain
 from illada_cli.commands.score import score
+from illada_cli.commands.sft import sft
 from illada_cli.commands.tokenize import tokenize
 from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError
 
@@ -28,6 +29,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "tokenize": tokenize,
     "pack": pack,
     "pretrain": pretrain,
+    "sft": sft,
     "generate": generate,
     "score": score,
     "chat": chat,

@@ -46,7 +46,7 @@ BlockLength = Annotated[
     int | None,
     typer.Option(
         "--block-length",
-        help="Positions filled together [default: 32].",
+        help="Positions filled together [default: the model's, else 32].",
         min=1,
         rich_help_panel=LENGTH,
     ),
@@ -164,7 +164,7 @@ EntropyBound = Annotated[
 DEFAULTS: Mapping[str, Any] = {
     "canvas": "variable",
     "max_new_tokens": 1024,
-    "block_length": 32,
+    "block_length": 0,  # the checkpoint's
     "steps_per_block": 0,
     "stop": [],
     "temperature": 0.0,
@@ -202,6 +202,11 @@ def settle(preset: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     if rules:
         base = {key: value for key, value in base.items() if key not in COMMIT_RULES}
     return {**DEFAULTS, **base, **given}
+
+
+def completed(settings: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return settings with nothing left to the checkpoint's files."""
+    return {**settings, "block_length": settings["block_length"] or checkpoint.block_length}
 
 
 def rules_for(

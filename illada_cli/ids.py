@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ def print_ids(
     if any(source.is_stream for source in sources):  # the ids of a line follow it at once
         encoded = (encode_texts(chunk.read(), 0, tokenizer, None) for chunk in chunks)
     else:
-        encoded = encode_chunks(chunks, tokenizer, None, workers)
+        encode = partial(encode_texts, tokenizer=tokenizer, eos_id=None)
+        encoded = encode_chunks(chunks, encode, workers)
     begun = np.empty(0, np.uint32)
     for part in encoded:
         ids, start = np.concatenate([begun, part.ids]), 0

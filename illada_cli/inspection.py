@@ -71,9 +71,9 @@ def facts_table(facts: dict[str, Any]) -> str:
 def fact_text(name: str, value: Any) -> str:
     """Write one value for a person: thousands apart, shares in per cent, tables in a line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {fact_text(key, inner)}" for key, inner in value.items())
+        return ", ".join(f"{key} {fact_text(key, inner)}" for key, inner in value.items()) or "none"
     if name.endswith("share"):
         return f"{value:.4%}"
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:,}"
-    return str(value)
+    return "none" if value is None else str(value)

@@ -13,6 +13,7 @@ def plan_lines(plan: Plan, recipe: Recipe, assumed: str) -> list[str]:
     rows = [
         ("parameters", f"{plan.parameters:,}"),
         ("  without embedding and head", f"{plan.non_embedding_parameters:,}"),
+        *([("  that learn", f"{plan.trained_parameters:,}")] if recipe.lora.rank else []),
         ("FLOPs per token", f"{si(plan.flops_per_token)}"),
         ("tokens per step", f"{si(plan.tokens_per_step)} ({step})"),
         ("steps", f"{plan.steps:,}"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from illada_core.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
-    from illada_core.data.chat_template import Message, Piece
+    from illada_core.data.chat_template import Message
     from illada_core.data.tokenizer import Tokenizer
     from illada_core.model.config import ModelConfig
     from illada_core.model.transformer import Transformer
@@ -20,6 +20,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 # Strings that end a turn in released templates, beside eos; their ids come from the tokenizer.
 TURN_ENDS = ("<|eot_id|>", "<|im_end|>")
+BLOCK_LENGTH = 32
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 
 
@@ -27,7 +28,8 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 class Checkpoint:
     """A model folder before its weights are loaded.
 
-    `end_ids` end a text; `add_bos` says whether the files want bos before a plain prompt.
+    `end_ids` end a text; `add_bos` says whether the files want bos before a plain prompt, and
+    `block_length` how many positions it was made to fill together.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Checkpoint:
     mask_id: int
     end_ids: tuple[int, ...]
     add_bos: bool
+    block_length: int
 
     def needed_tokenizer(self) -> Tokenizer:
         """Return the tokenizer. Raises CheckpointError where the folder has none."""
@@ -56,24 +59,13 @@ class Checkpoint:
             raise CheckpointError(f"{self.folder} names no bos id, so --bos cannot be obeyed")
         return [self.config.bos_id, *ids]
 
-    def chat_pieces(self, messages: Sequence[Message]) -> list[Piece]:
-        """Return a conversation as pieces, up to where the assistant is to speak."""
-        from illada_core.data.chat_template import render
-
-        tokenizer = self.needed_tokenizer()
-        special = {
-            f"{name}_token": tokenizer.piece(number)
-            for name, number in vars(tokenizer.special).items()
-            if number is not None
-        }
-        tags = readable_tags(tokenizer) - set(special.values())
-        return render(tokenizer.chat_template, messages, tokenizer.controls, special, tags)
-
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a conversation, up to where the assistant is to speak."""
         from illada_core.data.chat_template import encode
+        from illada_core.data.conversations import prompt_pieces
 
-        return encode(self.chat_pieces(messages), self.needed_tokenizer().encode)
+        tokenizer = self.needed_tokenizer()
+        return encode(prompt_pieces(tokenizer, messages), tokenizer.encode)
 
     def load(self, device: str, dtype: str) -> Transformer:
         """Load the weights. `auto` is a GPU if there is one, and bfloat16 there, else as stored."""
@@ -126,6 +118,7 @@ def open_checkpoint(wanted: str, mask_id: int | None = None) -> Checkpoint:
         tokenizer=tokenizer,
         mask_id=choose_mask_id(config, mask_id, tokenizer.special.mask if tokenizer else None),
         end_ids=end_ids(folder, config, tokenizer),
+        block_length=block_length(folder),
         add_bos=settings.get("add_bos_token") is True,
     )
 
@@ -133,13 +126,13 @@ def open_checkpoint(wanted: str, mask_id: int | None = None) -> Checkpoint:
 def find_folder(wanted: str) -> Path:
     """Return the model folder meant by a path or a hub id."""
     from illada_core.model.weights import model_folder
-    from illada_core.training.run_folder import MODEL, newest_checkpoint
+    from illada_core.training.run_folder import newest_model
 
     path = Path(wanted)
     if not path.exists() and HUB_ID.fullmatch(wanted):
         return download(wanted)
-    newest = newest_checkpoint(path) if path.is_dir() else None
-    return newest / MODEL if newest else model_folder(path)
+    newest = newest_model(path) if path.is_dir() else None
+    return newest or model_folder(path)
 
 
 def download(hub_id: str) -> Path:
@@ -158,12 +151,6 @@ def download(hub_id: str) -> Path:
         ) from None
 
 
-def readable_tags(tokenizer: Tokenizer) -> set[str]:
-    """Return added tokens that the files call no control tokens, such as </think>."""
-    added = tokenizer.files.json.get("added_tokens") or ()
-    return {token["content"] for token in added if not token["special"]}
-
-
 def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:
     """Return the ids that end a text: eos, what generation_config.json adds, ends of turns."""
     from illada_core.data.tokenizer_files import read_json
@@ -173,6 +160,19 @@ def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> t
     if tokenizer is not None:
         ids += [tokenizer.special.eos, *map(tokenizer.controls.get, TURN_ENDS)]
     return tuple(dict.fromkeys(number for number in ids if isinstance(number, int)))
+
+
+def block_length(folder: Path) -> int:
+    """Return the block length that generation_config.json asks for, else the released models'."""
+    from illada_core.data.tokenizer_files import read_json
+
+    asked = read_json(folder / "generation_config.json").get("block_length", BLOCK_LENGTH)
+    if type(asked) is not int or asked < 1:
+        raise CheckpointError(
+            f"{folder / 'generation_config.json'}: block_length is {asked!r}, not a whole number "
+            "above 0"
+        )
+    return asked
 
 
 def fit_prompt(ids: Sequence[int], room: int, truncate: str | None, context: int) -> list[int]:

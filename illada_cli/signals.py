@@ -28,6 +28,10 @@ class Stop:
         """Tell whether the work should stop at the next good moment."""
         return self.signal_number is not None
 
+    def number(self) -> int:
+        """Return the signal that asked for a stop, 0 if none did."""
+        return self.signal_number or 0
+
     def receive(self, signal_number: int, frame: FrameType | None) -> None:
         if self.signal_number is not None:
             os._exit(SIGNAL_EXIT_BASE + signal_number)

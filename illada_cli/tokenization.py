@@ -124,6 +124,11 @@ def summary(report: Report, seconds: float) -> list[str]:
     else:
         lines.append(f"{seconds:.1f} s, {ui.si(report.text_bytes / seconds)}B/s")
     if report.skipped:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(report.skipped.items()))
-        lines.append(f"left out: {sum(report.skipped.values()):,} documents ({reasons})")
+        lines.append(left_out(report, "documents"))
     return lines
+
+
+def left_out(report: Report, noun: str) -> str:
+    """Say how many documents were left out, and why."""
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(report.skipped.items()))
+    return f"left out: {sum(report.skipped.values()):,} {noun} ({reasons})"

@@ -13,6 +13,7 @@ from illada_core.training.events import (
     Event,
     Finished,
     Noticed,
+    Sampled,
     Saved,
     Started,
     StepDone,
@@ -23,7 +24,7 @@ from illada_core.training.events import (
 STEPS_SHOWN = 20  # the loss beside the bar is their mean: one step's is noisy
 
 
-def show(events: Iterator[Event], talk: Talk) -> Path | None:
+def show(events: Iterator[Event], verb: str, talk: Talk) -> Path | None:
     """Show the events of a run as they come; return the exported model if it came to its end."""
     start = next(events)
     assert isinstance(start, Started), "a run tells first how it starts"
@@ -35,7 +36,7 @@ def show(events: Iterator[Event], talk: Talk) -> Path | None:
         talk.say("the run is complete")
     losses: deque[float] = deque(maxlen=STEPS_SHOWN)
     model = None
-    with talk.progress("pretrain", start.end_tokens, "tok", start.tokens) as advance:
+    with talk.progress(verb, start.end_tokens, "tok", start.tokens) as advance:
         for event in events:
             if isinstance(event, StepDone):
                 losses.append(event.loss)
@@ -61,6 +62,11 @@ def show_other(event: Event, talk: Talk) -> None:
         talk.say(
             f"validation after step {event.step}: at most {event.loss:.3f} nats per token, "
             f"perplexity {event.perplexity:.4g}{bits}"
+        )
+    elif isinstance(event, Sampled):
+        talk.say(
+            f"step {event.step}: {event.ended} of {event.answers} answers to held-out prompts end "
+            "by themselves (samples.jsonl)"
         )
     elif isinstance(event, DecayBegan):
         talk.say(

@@ -26,6 +26,7 @@ STREAM_SAMPLER = 7
 STREAM_SCORING = 8
 STREAM_REMASKING = 9
 STREAM_STRATUM = 10
+STREAM_TURN = 11
 
 
 def philox(counter: tuple[Integers, ...], key: tuple[int, int]) -> tuple[Integers, ...]:

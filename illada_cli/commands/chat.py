@@ -107,6 +107,7 @@ def chat(
 
     checkpoint = open_checkpoint(ckpt, mask_id)
     checkpoint.needed_tokenizer()
+    settings = generation.completed(settings, checkpoint)
     generation.rules_for(settings, checkpoint, seed, stop_id or (), talk)
     device = choose_device(device)
     session = Session(

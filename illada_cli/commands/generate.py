@@ -148,6 +148,7 @@ def generate(
     from illada_cli.serving import open_checkpoint
 
     checkpoint = open_checkpoint(ckpt, mask_id)
+    settings = generation.completed(settings, checkpoint)
     rules = generation.rules_for(settings, checkpoint, seed, stop_id or (), talk)
     grows = settings["canvas"] == "variable"
     room = Room(settings["max_new_tokens"], grows, checkpoint.config.max_length, truncate, bos)

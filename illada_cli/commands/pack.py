@@ -15,21 +15,59 @@ from illada_cli import ui
 from illada_cli.inspection import check_dataset, facts_table, show_statistics
 from illada_cli.options import OUTPUT, DryRun, Fresh, Json, Quiet, Seed, TokenizerFile, Workers
 from illada_cli.signals import stop_on_signals
-from illada_core.errors import DataError, UsageError
+from illada_core.errors import UsageError
 
 if TYPE_CHECKING:
     from illada_core.data.dataset import TokenDataset
     from illada_core.data.frames import Mapper
     from illada_core.data.packed import PackSettings
-    from illada_core.data.tokenizing import Job
 
 ROWS = "Rows"
 INSPECTION = "Inspection"
-MORE_OPTIONS = "illada tokenize has options for that (--on-error, --eos); then pack its output"
+CHAT = "Chat examples"
 
-Source = Annotated[
-    str | None,
-    typer.Argument(metavar="INPUT", help="A token dataset, or text to tokenize on the way."),
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT",
+        help="A token dataset; or text, or with --chat examples, to tokenize on the way.",
+    ),
+]
+Chat = Annotated[
+    bool,
+    typer.Option(
+        "--chat",
+        help="INPUT is JSON Lines of prompt and response, or messages.",
+        rich_help_panel=CHAT,
+    ),
+]
+OnLong = Annotated[
+    Literal["drop", "cut"] | None,
+    typer.Option(
+        "--on-long",
+        help="Leave out, or cut, examples longer than a row [default: drop for fit; stream cuts"
+        " rows, not examples].",
+        rich_help_panel=CHAT,
+        show_default=False,
+    ),
+]
+EosPadding = Annotated[
+    int,
+    typer.Option(
+        "--eos-padding",
+        metavar="N",
+        min=0,
+        help="Repeat the end token of an example up to a multiple of N tokens.",
+        rich_help_panel=CHAT,
+    ),
+]
+OnErrorOption = Annotated[
+    Literal["stop", "skip"],
+    typer.Option(
+        "--on-error",
+        help="At a line that is no example: stop, or leave it out and count it.",
+        rich_help_panel=CHAT,
+    ),
 ]
 Output = Annotated[
     Path | None,
@@ -80,7 +118,7 @@ Verify = Annotated[
 
 
 def pack(
-    source: Source = None,
+    inputs: Inputs = None,
     output: Output = None,
     sequence_length: SequenceLength = 8192,
     mode: Mode = "stream",
@@ -89,6 +127,10 @@ def pack(
     seed: Seed = 0,
     holdout: Holdout = 0.005,
     tokenizer: TokenizerFile = None,
+    chat: Chat = False,
+    on_long: OnLong = None,
+    eos_padding: EosPadding = 0,
+    on_error: OnErrorOption = "stop",
     workers: Workers = None,
     stats: Stats = None,
     verify: Verify = None,
@@ -97,19 +139,26 @@ def pack(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pack documents into rows of training tokens, and hold some out for validation.
+    """Pack documents or chat examples into rows of training tokens, and hold some out.
 
     \b
-    illada pack tokens/                          full rows of 8192, as in the paper
-    illada pack tokens/ --mode fit -o fit/       whole documents, best fit
-    illada pack corpus/ --tokenizer T.json       tokenize on the way
-    illada pack --stats tokens-packed/           what is in a dataset
-    illada pack --verify tokens-packed/          whether every byte is sound
+    Examples:
+      illada pack tokens/                           full rows of 8192, as in the paper
+      illada pack tokens/ --mode fit -o fit/        whole documents, best fit
+      illada pack corpus/ --tokenizer T.json        tokenize on the way
+      illada pack --chat pairs.jsonl --tokenizer M/ instruction pairs
+      illada pack --stats tokens-packed/            what is in a dataset
+      illada pack --verify tokens-packed/           whether every byte is sound
 
     The output holds train/ and validation/; illada pretrain takes it as one folder. A run that
     was interrupted goes on where it was when the same command is run again.
+
+    A line of chat examples is {"prompt": ..., "response": ...} or {"messages": [{"role": ...,
+    "content": ...}, ...]}, put into the tokenizer's chat template. --on-long cut keeps as many
+    exchanges from the beginning as fit; if the first does not, the beginning of its prompt's
+    text goes. A response is never cut.
     """
-    if [source, stats, verify].count(None) != 2:
+    if [bool(inputs), stats is not None, verify is not None].count(True) != 1:
         raise UsageError(
             "give one of INPUT, --stats DIR and --verify DIR", "see illada pack --help"
         )
@@ -120,35 +169,35 @@ def pack(
         with threads(workers) as over:
             check_dataset(verify, over, as_json, talk)
     else:
-        assert source is not None
-        from illada_core.data.dataset import is_token_dataset
+        assert inputs
+        from illada_cli.text_packing import (
+            chat_format,
+            default_output,
+            find_dataset,
+            find_job,
+            show_text_plan,
+            tokenize_first,
+        )
         from illada_core.data.packed import PackSettings
 
         segments = segments or ("document" if mode == "fit" else "row")
         settings = PackSettings(sequence_length, mode, segments, shuffle, seed, holdout)
-        output = output or default_output(source)
-        if is_token_dataset(Path(source)):
-            folder, file = Path(source), tokenizer
-        elif dry_run:
-            show_text_plan(source, tokenizer, output, as_json)
-            return
-        else:
-            folder, file = tokenize_text(source, tokenizer, output, workers, fresh, talk), None
+        examples = chat_format(chat, settings, on_long, eos_padding, on_error)
+        folder = find_dataset(inputs, chat)
+        output = output or default_output(inputs, chat)
+        if folder is None:
+            job = find_job(inputs, tokenizer, output, examples)
+            if dry_run:
+                show_text_plan(job, output, as_json)
+                return
+            folder = tokenize_first(job, output, on_error, workers, fresh, talk)
+            tokenizer = None  # it lies beside the tokens now
         dataset = open_documents(folder, output)
         if dry_run:
             show_plan(dataset, output, settings, as_json)
         else:
-            write_rows(dataset, output, settings, file, workers, fresh, talk)
+            write_rows(dataset, output, settings, tokenizer, workers, fresh, talk)
             show_result(output, as_json, talk)
-
-
-def default_output(source: str) -> Path:
-    """Return `INPUT-packed` beside INPUT."""
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"no such file or folder: {source}", "other inputs need -o")
-    path = path if path.name else path.resolve()
-    return path.with_name(path.name + "-packed")
 
 
 def open_documents(folder: Path, output: Path) -> TokenDataset:
@@ -158,44 +207,6 @@ def open_documents(folder: Path, output: Path) -> TokenDataset:
     if output.resolve() == folder.resolve():
         raise UsageError(f"{output} is the input", "name another folder with -o")
     return open_dataset(folder)
-
-
-def tokenize_text(
-    source: str,
-    tokenizer: Path | None,
-    output: Path,
-    workers: int | None,
-    fresh: bool,
-    talk: ui.Talk,
-) -> Path:
-    """Turn text into a token dataset inside the output, where it is kept, and return its folder."""
-    from illada_cli.tokenization import worker_count, write_tokens
-    from illada_core.data.tokenizing import clear_earlier_run
-
-    folder = output / "tokens"
-    job = text_job(source, tokenizer, output)
-    if fresh:
-        clear_earlier_run(folder)
-    try:
-        report = write_tokens(job, folder, worker_count(workers), "stop", talk)
-    except DataError as error:
-        raise DataError(error.sentence, MORE_OPTIONS) from error
-    talk.say(f"tokens: {report.tokens:,} tokens of {report.documents:,} documents in {folder}")
-    return folder
-
-
-def text_job(source: str, tokenizer: Path | None, output: Path) -> Job:
-    """Find the text and the tokenizer; UsageError if one of them cannot be used as it is."""
-    from illada_cli.tokenization import find_tokenizer, no_input, open_tokenizer
-    from illada_core.data.sources import list_sources
-    from illada_core.data.tokenizing import Job
-
-    file = find_tokenizer([source], tokenizer)
-    sources = list_sources([source], exclude=no_input(file, output))
-    job = Job(sources, open_tokenizer(file, "auto"), "text")
-    if job.tokenizer.special.eos is None:
-        raise UsageError(f"{file} does not say which token ends a document", MORE_OPTIONS)
-    return job
 
 
 def write_rows(
@@ -230,23 +241,6 @@ def write_rows(
     stop.leave(f"{output} is not finished", "run the same command again to go on")
 
 
-def show_text_plan(source: str, tokenizer: Path | None, output: Path, as_json: bool) -> None:
-    """Print what would be tokenized first; how many rows that makes is known only afterwards."""
-    job = text_job(source, tokenizer, output)
-    facts = {
-        "inputs": len(job.sources),
-        "bytes": sum(item.bytes for item in job.sources),
-        "tokenizer": str(job.tokenizer.files.path),
-        "vocab_size": job.tokenizer.vocab_size,
-        "engine": job.tokenizer.engine,
-    }
-    if as_json:
-        print(json.dumps({"dataset": str(output / "tokens"), **facts}))
-    else:
-        print(ui.printable(f"{output / 'tokens'} would be made first, of"))
-        print(ui.printable(facts_table(facts)))
-
-
 def show_plan(dataset: TokenDataset, output: Path, settings: PackSettings, as_json: bool) -> None:
     """Print what packing would write; lengths tell it all, so no token is read."""
     from illada_core.data.packed import plan_facts, plan_parts
@@ -267,12 +261,13 @@ def show_result(output: Path, as_json: bool, talk: ui.Talk) -> None:
 
     parts = {name: describe(part) for name, part in open_parts(output).items()}
     for name, facts in parts.items():
+        noun = "examples" if "examples" in facts else "documents"
         talk.say(
             f"{name}: {facts['rows']:,} rows, {facts['tokens']:,} tokens of "
-            f"{facts['documents']:,} documents, {facts['empty_share']:.3%} empty"
+            f"{facts['documents']:,} {noun}, {facts['empty_share']:.3%} empty"
         )
     if VALIDATION not in parts and parts[TRAIN]["settings"]["holdout"]:
-        talk.say("no document fell into the holdout: there is no validation part")
+        talk.say(f"no {noun[:-1]} fell into the holdout: there is no validation part")
     print(json.dumps({"output": str(output), **parts}) if as_json else ui.printable(str(output)))
 
 

@@ -128,11 +128,12 @@ def tokenize(
     """Turn text into a dataset of tokens, or train the vocabulary for it.
 
     \b
-    illada tokenize corpus/ --train-vocab 32768 -o tokenizer.json
-    illada tokenize corpus/ --tokenizer tokenizer.json -o tokens/
-    illada tokenize 'web/*.jsonl.zst' --text-key content --on-error skip -o tokens/
-    echo some text | illada tokenize - --tokenizer tokenizer.json
-    illada tokenize - --tokenizer tokenizer.json --decode < ids.jsonl
+    Examples:
+      illada tokenize corpus/ --train-vocab 32768 -o tokenizer.json
+      illada tokenize corpus/ --tokenizer tokenizer.json -o tokens/
+      illada tokenize 'web/*.jsonl.zst' --text-key content --on-error skip -o tokens/
+      echo some text | illada tokenize - --tokenizer tokenizer.json
+      illada tokenize - --tokenizer tokenizer.json --decode < ids.jsonl
 
     A file of any suffix is one document; .jsonl, .parquet and .arrow hold one in each record, and
     .gz and .zst are read as what they hold. Every document ends with one end token, and control

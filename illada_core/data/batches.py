@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illada_core.data.dataset import TokenDataset
+from illada_core.data.turns import Turns
 from illada_core.noise import STREAM_ROW_ORDER, random_words
 
 Indexes: TypeAlias = NDArray[np.int64]
@@ -42,7 +43,8 @@ ROW_KEY, FIRST_ROW, FIRST_ROUND = 0, 1, 2
 class Batch:
     """Rows laid end to end, with the ends of rows and segments as they are stored.
 
-    `places` are those of the rows in the run; `rows` and `epochs` follow from them.
+    `places` are those of the rows in the run; `rows` and `epochs` follow from them. `turns` tell
+    whose turn each token is, None where the dataset does not.
     """
 
     ids_T: NDArray[np.uint32]
@@ -51,6 +53,7 @@ class Batch:
     places_R: Indexes
     epochs_R: Indexes
     rows_R: Indexes
+    turns_T: Turns | None = None
 
 
 def read_steps(
@@ -96,6 +99,7 @@ def read_batch(dataset: TokenDataset, places: Sequence[int], seed: int) -> Batch
     """Read the rows at the given places of a run, at least one. Raises DataError on damage."""
     found = [row_at(place, dataset.rows, seed) for place in places]
     rows = [dataset.row(number) for _, number in found]
+    turns = [row.turns for row in rows if row.turns is not None]
     row_ends_R = np.cumsum([len(row.ids) for row in rows])
     starts = (0, *row_ends_R[:-1])
     return Batch(
@@ -107,6 +111,7 @@ def read_batch(dataset: TokenDataset, places: Sequence[int], seed: int) -> Batch
         places_R=np.array(places, np.int64),
         epochs_R=np.array([epoch for epoch, _ in found]),
         rows_R=np.array([number for _, number in found]),
+        turns_T=np.concatenate(turns) if turns else None,
     )
 
 

@@ -10,12 +10,13 @@ Frame and messages are then encoded apart, so no token straddles them. No torch.
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from illada_core.errors import DataError
@@ -136,27 +137,32 @@ def render(
     special_strings: Mapping[str, str],
     readable: Collection[str] = (),
     add_generation_prompt: bool = True,
+    has_clock: bool = True,
 ) -> list[Piece]:
     """Render a conversation as pieces; no piece of a message is ever a control token.
 
     `template` None is the built-in plain one. `controls` maps every control string to its id;
     those in `readable` (tags such as </think>) a template may look for in a message. The
     `special_strings` are the template's variables such as bos_token. A template that refuses the
-    role `system` gets that text in front of the first user message instead. Raises DataError where
-    the template fails.
+    role `system` gets that text in front of the first user message instead, which is then the
+    turn of both. Without `has_clock` a template cannot ask for the date. Raises DataError where the
+    template fails.
     """
     source = PLAIN_TEMPLATE if template is None else template
     variables: dict[str, Any] = {"bos_token": "", "eos_token": "", **special_strings}
     variables["add_generation_prompt"] = add_generation_prompt
     try:
-        return run(source, messages, controls, readable, variables)
+        return run(source, messages, controls, readable, variables, has_clock)
     except TemplateError as error:
         if messages[0].role != "system" or len(messages) < 2:
             raise DataError(f"the chat template fails: {error}") from None
     try:
-        return run(source, fold_system(messages), controls, readable, variables)
+        pieces = run(source, fold_system(messages), controls, readable, variables, has_clock)
     except TemplateError as error:
         raise DataError(f"the chat template fails: {error}") from None
+    return [
+        piece if piece.turn is None else replace(piece, turn=piece.turn + 1) for piece in pieces
+    ]
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:
@@ -173,7 +179,8 @@ def encode(pieces: Sequence[Piece], encode_text: Callable[[str], list[int]]) -> 
     return ids
 
 
-def control_pattern(controls: Iterable[str]) -> re.Pattern[str]:
+@lru_cache(maxsize=16)
+def control_pattern(controls: frozenset[str]) -> re.Pattern[str]:
     """Match the longest control string at the leftmost place, as tokenizers do."""
     longest_first = sorted(filter(None, controls), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
@@ -185,24 +192,25 @@ def run(
     controls: Mapping[str, int],
     readable: Collection[str],
     variables: Mapping[str, Any],
+    has_clock: bool,
 ) -> list[Piece]:
     """Run a template over marked messages and cut what comes out into pieces."""
     texts = [source, *(message.content for message in messages)]
     marks = choose_marks(texts, len(messages), list(controls))
-    hidden = control_pattern(control for control in controls if control not in readable)
+    hidden = control_pattern(frozenset(controls).difference(readable))
     marked = [
         {"role": message.role, "content": marks.wrap(number, message.content, hidden)}
         for number, message in enumerate(messages)
     ]
     try:
-        rendered = environment().from_string(source).render(messages=marked, **variables)
+        rendered = compiled(source, has_clock).render(messages=marked, **variables)
     except TemplateError:
         raise
     except Exception as error:
         # A template is foreign code: whatever it raises is its failure, not ours.
         raise TemplateError(f"{type(error).__name__}: {error}") from error
 
-    pattern = control_pattern(controls)
+    pattern = control_pattern(frozenset(controls))
     pieces: list[Piece] = []
     place = 0
     for match in marks.message_pattern().finditer(rendered):
@@ -229,14 +237,21 @@ def frame_pieces(
     return [piece for piece in pieces if piece.text]
 
 
-def environment() -> ImmutableSandboxedEnvironment:
+@lru_cache(maxsize=16)
+def compiled(source: str, has_clock: bool) -> Template:
+    """Compile a template: a dataset renders one for each of its examples."""
+    return environment(has_clock).from_string(source)
+
+
+def environment(has_clock: bool) -> ImmutableSandboxedEnvironment:
     """Return the environment that released templates are written for."""
     sandbox = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     sandbox.filters["tojson"] = to_json
     sandbox.globals["raise_exception"] = refuse
-    sandbox.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    if has_clock:
+        sandbox.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return sandbox
 
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 
 from illada_core.data.columns import arrow_chunks, hub_chunks, parquet_chunks
-from illada_core.data.lines import line_chunks, read_json_line, read_plain_line
+from illada_core.data.lines import line_chunks, read_example_line, read_json_line, read_plain_line
 from illada_core.data.plain import large_text, read_small_files, text_digest
 from illada_core.data.reading import CHUNK_BYTES, WHOLE_BYTES, Chunk, Digest, Fault, failed, why
 from illada_core.data.sources import Source
@@ -52,6 +52,8 @@ def source_chunks(number: int, source: Source, first: int, key: str) -> Iterator
                 yield from line_chunks(number, source, first, read_plain_line)
             case "jsonl":
                 yield from line_chunks(number, source, first, partial(read_json_line, key))
+            case "chat":
+                yield from line_chunks(number, source, first, read_example_line)
             case "parquet":
                 yield from parquet_chunks(number, source, first, key)
             case "arrow":

@@ -20,12 +20,15 @@ import numpy as np
 from illada_core.data.files import PARTIAL, sha256_of, write_file
 from illada_core.data.frames import FRAME_TOKENS, Counts, Ids, Stored, token_bytes_of, widen
 from illada_core.data.shards import DAMAGED_HINT, ShardEntry, ShardIndex, ShardReader
+from illada_core.data.turns import Turns, turns_between
 from illada_core.errors import DataError
 
 MANIFEST = "manifest.json"
 FORMAT = "illada-dataset"
 FORMAT_VERSION = 1
 TRAIN, VALIDATION = "train", "validation"
+# Settings of a chat dataset that tell what became of the examples; CHAT marks it as one.
+CHAT, CUT_EXAMPLES, LEFT_OUT = "chat", "cut_examples", "left_out"
 # What travels with a dataset, so that a model trained on it can be saved with its tokenizer.
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -77,10 +80,14 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Row:
-    """One packed row: its ids, and where its segments end, counted from its first token."""
+    """One packed row: its ids, and where its segments end, counted from its first token.
+
+    In a chat dataset it has the turn of each token, else None.
+    """
 
     ids: Ids
     segment_ends: Counts
+    turns: Turns | None
 
 
 class TokenDataset:
@@ -124,7 +131,16 @@ class TokenDataset:
         start = int(index.row_ends[within - 1]) if within else 0
         stop = int(index.row_ends[within])
         first, last = np.searchsorted(index.segment_ends, (start, stop), "right")
-        return Row(self._read_within(shard, start, stop), index.segment_ends[first:last] - start)
+        return Row(
+            ids=self._read_within(shard, start, stop),
+            segment_ends=index.segment_ends[first:last] - start,
+            turns=turns_between(index, start, stop) if self.has_turns else None,
+        )
+
+    @property
+    def has_turns(self) -> bool:
+        """Tell whether this is a chat dataset: one that knows whose turn each token is."""
+        return self.manifest.settings.get(CHAT) is True
 
     @property
     def row_lengths(self) -> Counts:
@@ -168,7 +184,8 @@ class TokenDataset:
         reader = ShardReader(self.folder / entry.name, self.token_bytes)
         index = reader.index
         found = (reader.tokens, len(index.document_ends), len(index.row_ends))
-        if found != (entry.tokens, entry.documents, entry.rows):
+        promised = (entry.tokens, entry.documents, entry.rows)
+        if found != promised or bool(len(index.span_ends)) != (self.has_turns and entry.tokens > 0):
             raise DataError(f"damaged dataset: {reader.path} and {MANIFEST} disagree", DAMAGED_HINT)
         return reader
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from illada_core.data.cutting import is_giant, pieces
 from illada_core.data.frames import Counts, Ids
 from illada_core.data.reading import Chunk, Digest, Fault, Texts
 from illada_core.data.tokenizer import Tokenizer
+from illada_core.data.turns import Turns
 
 READ_AHEAD = 4
 WAITING_PER_WORKER = 3
@@ -27,6 +29,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # What a generator function returns: closing it ends its threads.
 Items: TypeAlias = Generator[Item, None, None]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What chat examples bring beside their ids: the turn of each token, and which are cut."""
+
+    turns: Turns
+    cut: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -45,22 +55,20 @@ class Encoded:
     faults: list[Fault]
     digests: list[Digest]
     source_bytes: int
+    examples: Examples | None = None
 
 
-def encode_chunks(
-    chunks: Items[Chunk], tokenizer: Tokenizer, eos_id: int | None, workers: int
-) -> Items[Encoded]:
+# Encodes the documents of one chunk, which brings the reader so many bytes on in the sources.
+Encode: TypeAlias = Callable[[Texts, int], Encoded]
+
+
+def encode_chunks(chunks: Items[Chunk], encode: Encode, workers: int) -> Items[Encoded]:
     """Encode chunks with `workers` threads and yield them in their order.
 
     As many threads read what the chunks promise, so that no encoder waits for a file or for JSON.
-    With an `eos_id` each document ends with it, and empty documents are left out as faults.
     """
-
-    def encode(item: tuple[Texts, int]) -> Encoded:
-        return encode_texts(*item, tokenizer, eos_id)
-
     read = in_order(keep_promise, ahead(chunks), workers, lambda chunk: chunk.held_bytes)
-    return in_order(encode, read, workers, lambda item: sum(item[0].sizes))
+    return in_order(lambda item: encode(*item), read, workers, lambda item: sum(item[0].sizes))
 
 
 def keep_promise(chunk: Chunk) -> tuple[Texts, int]:
@@ -71,7 +79,10 @@ def keep_promise(chunk: Chunk) -> tuple[Texts, int]:
 def encode_texts(
     texts: Texts, source_bytes: int, tokenizer: Tokenizer, eos_id: int | None
 ) -> Encoded:
-    """Encode the documents of one chunk."""
+    """Encode the documents of one chunk.
+
+    With an `eos_id` each document ends with it, and empty documents are left out as faults.
+    """
     closed = len(texts.texts) - texts.is_open
     ids, ends = encode_documents(texts.texts, tokenizer)
     open_size = sum(texts.sizes[closed:])

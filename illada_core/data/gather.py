@@ -10,6 +10,7 @@ import numpy as np
 from illada_core.data.dataset import TokenDataset
 from illada_core.data.frames import FRAME_TOKENS, Counts, Mapper, Stored
 from illada_core.data.order import Pieces
+from illada_core.data.turns import Turns, turns_between
 
 
 def load_pieces(dataset: TokenDataset, pieces: Pieces, over: Mapper = map) -> tuple[Stored, Counts]:
@@ -37,6 +38,16 @@ def load_pieces(dataset: TokenDataset, pieces: Pieces, over: Mapper = map) -> tu
     for _ in over(load_frame, frames):
         pass
     return buffer, starts
+
+
+def piece_turns(dataset: TokenDataset, pieces: Pieces) -> Turns:
+    """Return the turns of all tokens of pieces of a chat dataset, in the order of the pieces."""
+    order = np.argsort(pieces["shard"], kind="stable")  # each shard's index is opened once
+    columns = (pieces[name][order].tolist() for name in ("shard", "start", "length"))
+    found = [np.empty(0, np.uint16)] * len(pieces)
+    for number, shard, start, length in zip(order.tolist(), *columns, strict=True):
+        found[number] = turns_between(dataset.shard(shard).index, start, start + length)
+    return np.concatenate(found)
 
 
 def frame_spans(ordered: Pieces) -> Iterator[tuple[int, int, int, int, int]]:

@@ -31,13 +31,15 @@ FRESH_HINT = "use --fresh to replace it, or another folder with -o"
 class Stage:
     """What one shard adds to what is known, up to the position where the next begins.
 
-    `digests` are size and sha256 of the files that ended; `skipped` counts documents left out.
+    `digests` are size and sha256 of the files that ended; `skipped` counts documents left out,
+    `cut` examples made shorter.
     """
 
     position: Position = (0, 0)
     text_bytes: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     digests: list[tuple[int, str]] = field(default_factory=list)
+    cut: int = 0
 
 
 class Journal:
@@ -136,4 +138,5 @@ def read_stage(fields: dict[str, Any]) -> Stage:
     """Build a stage from its line."""
     file, record = fields["position"]
     digests = [(size, sha256) for size, sha256 in fields["digests"]]
-    return Stage((file, record), fields["text_bytes"], Counter(fields["skipped"]), digests)
+    skipped = Counter(fields["skipped"])
+    return Stage((file, record), fields["text_bytes"], skipped, digests, fields.get("cut", 0))

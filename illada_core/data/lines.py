@@ -1,4 +1,4 @@
-"""Files of lines: a line is a document (`lines`), or a JSON object that holds one (`jsonl`)."""
+"""Files of lines: a line is a document (`lines`), or a JSON object that holds one (others)."""
 
 from __future__ import annotations
 
@@ -110,6 +110,13 @@ def read_plain_line(result: Texts, text: str, file: int, record: int) -> None:
         fault = Fault(file, record, "binary", "it holds a zero byte", record + 1)
         result.faults.append(fault)
     else:
+        result.add(text, file, record, utf8_size(text))
+
+
+def read_example_line(result: Texts, text: str, file: int, record: int) -> None:
+    """Take a line as it is, to be read by examples.py; blank lines are passed over."""
+    if text and not text.isspace():
+        text = text.removeprefix(BYTE_ORDER_MARK) if record == 0 else text
         result.add(text, file, record, utf8_size(text))
 
 

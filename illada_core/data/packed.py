@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from illada_core.data.dataset import (
+    CHAT,
+    CUT_EXAMPLES,
+    LEFT_OUT,
     MANIFEST,
     TOKENIZER_FILE,
     TRAIN,
@@ -30,7 +33,7 @@ from illada_core.data.dataset import (
 )
 from illada_core.data.files import sha256_of
 from illada_core.data.frames import Counts, Mapper
-from illada_core.data.gather import load_pieces
+from illada_core.data.gather import load_pieces, piece_turns
 from illada_core.data.order import (
     PIECE,
     Part,
@@ -42,6 +45,7 @@ from illada_core.data.order import (
 )
 from illada_core.data.packing import fit_rows, stream_rows, tokens_between
 from illada_core.data.shards import ShardEntry, TokenShardWriter, finished_shard, shard_name
+from illada_core.data.turns import spans_of
 from illada_core.errors import DataError, UsageError
 
 PACKING_VERSION = 1  # goes up when the same settings would give other bytes
@@ -244,17 +248,25 @@ def write_shard(
                 records=pieces["record"],
                 offsets=pieces["offset"],
             )
+            if plan.source.has_turns:
+                turns = piece_turns(plan.source, pieces)
+                writer.add_spans(*spans_of(turns, np.cumsum(pieces["length"])))
             yield int(lengths.sum())
         return writer.close()
 
 
 def describe_settings(source: TokenDataset, settings: PackSettings, sizes: Sizes) -> dict[str, Any]:
-    """Return the settings as a manifest holds them: all that the rows depend on."""
+    """Return the settings as a manifest holds them: all that the rows depend on.
+
+    Rows of chat examples also tell what became of the examples before.
+    """
+    made = source.manifest.settings if source.has_turns else {}
     return {
         "packing": PACKING_VERSION,
         "source": source.fingerprint,
         **asdict(settings),
         **asdict(sizes),
+        **{name: made[name] for name in (CHAT, CUT_EXAMPLES, LEFT_OUT) if name in made},
     }
 
 

@@ -15,6 +15,7 @@ from illada_core.data.frames import Mapper
 from illada_core.data.journal import Journal, Stage
 from illada_core.data.reading import Digest, Fault
 from illada_core.data.shards import ShardEntry, TokenShardWriter, shard_name
+from illada_core.data.turns import spans_of
 
 SHARD_DOCUMENTS = 1 << 21  # the index of a shard is kept in memory until it is written
 
@@ -82,6 +83,10 @@ class ShardSeries:
             encoded.files[documents],
             encoded.records[documents],
         )
+        if encoded.examples:
+            turns = encoded.examples.turns[first:last]
+            self._writer.add_spans(*spans_of(turns, encoded.ends[documents] - first))
+            self._stage.cut += int(encoded.examples.cut[documents].sum())
         self._documents += len(encoded.ends[documents])
         self._stage.text_bytes += int(encoded.sizes[documents].sum())
         if stop is None:

@@ -69,7 +69,8 @@ class ShardIndex:
 
     In a dataset of documents `document_hashes` tells contents apart, and there are no offsets,
     segments and rows. In a dataset of rows a document may be cut: `document_offsets` says where in
-    its document each piece begins; pieces, segments and rows each cover every token once.
+    its document each piece begins; pieces, segments and rows each cover every token once. A shard
+    of a chat dataset has spans, which do so too, and the turn of each (turns.py).
     """
 
     document_ends: Counts
@@ -79,6 +80,8 @@ class ShardIndex:
     document_offsets: Counts
     segment_ends: Counts
     row_ends: Counts
+    span_ends: Counts
+    span_turns: Counts
 
 
 def shard_name(number: int, vocab_size: int) -> str:
@@ -150,6 +153,12 @@ class TokenShardWriter:
         self._append("document_records", records)
         self._append("document_offsets", offsets)
         self._append_tokens(stored)
+
+    def add_spans(self, lengths: Counts, turns: NDArray[Any]) -> None:
+        """Append the turns of tokens just added, as spans; a shard has them for all or for none."""
+        assert len(lengths) == len(turns)
+        self._append("span_lengths", lengths)
+        self._append("span_turns", turns)
 
     def close(self) -> ShardEntry:
         """Write the index and the seek table, make the file durable and give it its name."""
@@ -327,10 +336,13 @@ def index_of(arrays: dict[str, NDArray[np.uint64]], tokens: int) -> ShardIndex:
     def signed(name: str) -> Counts:
         return arrays.get(name, empty).astype(np.int64)
 
-    ends = {part: np.cumsum(signed(f"{part}_lengths")) for part in ("document", "segment", "row")}
+    parts = ("document", "segment", "row", "span")
+    ends = {part: np.cumsum(signed(f"{part}_lengths")) for part in parts}
     for part, part_ends in ends.items():
         if len(part_ends) and part_ends[-1] != tokens:
             raise DataError(f"its {part}s hold {part_ends[-1]} tokens, not {tokens}")
+    if len(ends["span"]) != len(signed("span_turns")):
+        raise DataError("its spans and their turns differ in number")
     return ShardIndex(
         document_ends=ends["document"],
         document_files=signed("document_files"),
@@ -339,6 +351,8 @@ def index_of(arrays: dict[str, NDArray[np.uint64]], tokens: int) -> ShardIndex:
         document_offsets=signed("document_offsets"),
         segment_ends=ends["segment"],
         row_ends=ends["row"],
+        span_ends=ends["span"],
+        span_turns=signed("span_turns"),
     )
 
 

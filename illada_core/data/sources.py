@@ -17,8 +17,8 @@ from illada_core.errors import DataError, UsageError
 
 STDIN = "-"
 HUB_PREFIX = "hf:"
-Layout = Literal["text", "lines", "jsonl", "parquet", "arrow", "hub"]
-Wanted = Literal["auto", "text", "lines", "jsonl"]
+Layout = Literal["text", "lines", "jsonl", "chat", "parquet", "arrow", "hub"]
+Wanted = Literal["auto", "text", "lines", "jsonl", "chat"]
 LAYOUTS: dict[str, Layout] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",

@@ -11,11 +11,16 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from illada_core.data.conversations import template_fingerprint
 from illada_core.data.corpus import corpus_chunks
 from illada_core.data.dataset import (
+    CHAT,
+    CUT_EXAMPLES,
+    LEFT_OUT,
     MANIFEST,
     InputFile,
     Manifest,
@@ -24,7 +29,9 @@ from illada_core.data.dataset import (
     read_manifest_file,
     write_manifest,
 )
-from illada_core.data.encoding import EMPTY, Items, encode_chunks
+from illada_core.data.encoding import EMPTY, Encode, Items, encode_chunks, encode_texts
+from illada_core.data.examples import RESPONSE_TOO_LONG, TOO_LONG, encode_examples
+from illada_core.data.fitting import ChatFormat
 from illada_core.data.journal import FRESH_HINT, JOURNAL, Journal, Stage, read_journal
 from illada_core.data.reading import Chunk, Fault, already_read
 from illada_core.data.series import SHARD_DOCUMENTS, ShardSeries
@@ -35,6 +42,8 @@ from illada_core.data.tokenizer_files import write_tokenizer_files
 from illada_core.errors import DataError, UsageError
 
 SHARD_TOKENS = 1 << 27
+# Documents left out without a word but the count.
+QUIET = (EMPTY, TOO_LONG, RESPONSE_TOO_LONG)
 OnError = Literal["stop", "skip"]
 
 
@@ -65,7 +74,8 @@ class Skipped:
 class Report:
     """What a dataset holds in the end; `skipped` counts documents left out, by reason.
 
-    If it `was_complete` before, nobody knows its `text_bytes` and what was skipped.
+    `cut` counts examples made shorter. If it `was_complete` before, nobody knows its `text_bytes`,
+    and what was skipped only of a chat dataset.
     """
 
     fingerprint: str
@@ -76,6 +86,7 @@ class Report:
     skipped: dict[str, int]
     resumed_shards: int
     was_complete: bool
+    cut: int = 0
 
 
 Event = Progress | Notice | Skipped | Report
@@ -83,12 +94,13 @@ Event = Progress | Notice | Skipped | Report
 
 @dataclass(frozen=True)
 class Job:
-    """All that decides the bytes of a dataset."""
+    """All that decides the bytes of a dataset; `chat` if its documents are chat examples."""
 
     sources: Sequence[Source]
     tokenizer: Tokenizer
     text_key: str
     shard_tokens: int = SHARD_TOKENS
+    chat: ChatFormat | None = None
 
     @property
     def eos_id(self) -> int:
@@ -104,13 +116,26 @@ class Job:
     @property
     def settings(self) -> dict[str, Any]:
         """What the manifest says of how the dataset was made."""
+        chat: dict[str, Any] = {"text_key": self.text_key}
+        if self.chat:
+            template = template_fingerprint(self.tokenizer)
+            chat = {CHAT: True, "template": template, **asdict(self.chat)}
         return {
             "eos": self.eos_id,
-            "text_key": self.text_key,
+            **chat,
             "layouts": sorted({source.layout for source in self.sources}),
             "shard_tokens": self.shard_tokens,
             "shard_documents": SHARD_DOCUMENTS,
         }
+
+    @property
+    def encode(self) -> Encode:
+        """What encodes a chunk of documents."""
+        if self.chat is None:
+            return partial(encode_texts, tokenizer=self.tokenizer, eos_id=self.eos_id)
+        return partial(
+            encode_examples, tokenizer=self.tokenizer, eos_id=self.eos_id, chat=self.chat
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -150,12 +175,12 @@ def tokenize_corpus(
         chunks = followed_by(check_engine(job.tokenizer, chunks), chunks)
         if job.tokenizer.fallback:
             yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")
-        with closing(encode_chunks(chunks, job.tokenizer, job.eos_id, workers)) as parts:
+        with closing(encode_chunks(chunks, job.encode, workers)) as parts:
             for encoded in parts:
                 if should_stop():
                     return
                 for fault in encoded.faults:
-                    if fault.reason != EMPTY:
+                    if fault.reason not in QUIET:
                         yield skipped(fault, job.sources, on_error)
                 series.add(encoded)
                 yield Progress(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
@@ -214,16 +239,21 @@ def write_dataset(
 ) -> Report:
     """Make a folder of finished shards a dataset."""
     reasons = sum((stage.skipped for stage in stages), Counter[str]())
+    cut = sum(stage.cut for stage in stages)
     if not shards:
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        raise DataError(f"no document has any text ({why})")
+        lacking = "no document has any text" if job.chat is None else "no example is left"
+        raise DataError(f"{lacking} ({why or 'no input'})")
     digests = [digest for stage in stages for digest in stage.digests]
     inputs = tuple(
         InputFile(source.name, size, sha256)
         for source, (size, sha256) in zip(job.sources, digests, strict=True)
     )
     write_tokenizer_files(job.tokenizer.files, folder)
-    manifest = Manifest("documents", job.tokenizer.record, inputs, job.settings, tuple(shards))
+    settings = job.settings
+    if job.chat:
+        settings |= {CUT_EXAMPLES: cut, LEFT_OUT: dict(sorted(reasons.items()))}
+    manifest = Manifest("documents", job.tokenizer.record, inputs, settings, tuple(shards))
     fingerprint = write_manifest(folder, manifest)
     return Report(
         fingerprint=fingerprint,
@@ -234,6 +264,7 @@ def write_dataset(
         skipped=dict(reasons),
         resumed_shards=resumed_shards,
         was_complete=False,
+        cut=cut,
     )
 
 
@@ -249,8 +280,10 @@ def complete_report(job: Job, folder: Path) -> Report:
     fields = read_manifest_file(folder)
     made = [[item["name"], item["bytes"]] for item in fields.get("inputs", ())]
     asked = [[source.name, source.bytes] for source in job.sources]
+    settings = dict(fields["settings"])
+    cut, left_out = settings.pop(CUT_EXAMPLES, 0), settings.pop(LEFT_OUT, {})
     wanted = (asdict(job.tokenizer.record), job.settings, asked)
-    if wanted != (fields.get("tokenizer"), fields["settings"], made):
+    if wanted != (fields.get("tokenizer"), settings, made):
         raise UsageError(f"{folder} was made from other inputs, or with other settings", FRESH_HINT)
     return Report(
         fingerprint=fields["fingerprint"],
@@ -258,7 +291,8 @@ def complete_report(job: Job, folder: Path) -> Report:
         tokens=fields["tokens"],
         text_bytes=0,
         shards=len(fields["shards"]),
-        skipped={},
+        skipped=left_out,
         resumed_shards=len(fields["shards"]),
         was_complete=True,
+        cut=cut,
     )

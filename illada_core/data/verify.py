@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from illada_core.data.dataset import MANIFEST, TokenDataset
+from illada_core.data.dataset import CUT_EXAMPLES, LEFT_OUT, MANIFEST, TokenDataset
 from illada_core.data.files import sha256_of
 from illada_core.data.frames import FRAME_TOKENS, Counts, Mapper, widen
 from illada_core.data.shards import ShardIndex, ShardReader
@@ -39,7 +39,8 @@ def verify(dataset: TokenDataset, over: Mapper = map) -> Iterator[Checked]:
     """Check every shard of a dataset against the manifest and against itself.
 
     Frames and their checksums, hashes, counts, ids below the vocabulary, no mask tokens, eos where
-    documents end and nowhere else, rows and segments that fit. `over` maps a function over frames.
+    documents end and (but for chat examples, which may hold more) nowhere else, rows, segments and
+    spans that fit. `over` maps a function over frames.
     """
     begun = ended = 0
     all_sound = True
@@ -68,7 +69,8 @@ def verify(dataset: TokenDataset, over: Mapper = map) -> Iterator[Checked]:
                 problem=f"damaged shard: {reader.path}: its sha256 is not the one in {MANIFEST}"
             )
     has_eos = dataset.manifest.tokenizer.special.eos is not None
-    if all_sound and has_eos and dataset.manifest.kind == "rows" and begun != ended:
+    counts_ends = has_eos and dataset.manifest.kind == "rows" and not dataset.has_turns
+    if all_sound and counts_ends and begun != ended:
         yield Checked(problem=f"{dataset.folder}: {begun} documents begin and {ended} end")
 
 
@@ -101,11 +103,13 @@ def boundary_problems(dataset: TokenDataset, index: ShardIndex, eos_at: Counts) 
         yield f"a document of an input that {MANIFEST} does not name"
     if manifest.tokenizer.special.eos is not None:
         stray = missing_from(last, eos_at)
-        if len(stray):
+        missing = missing_from(eos_at, last)
+        if len(stray) and not dataset.has_turns:
             yield f"eos inside a document, at token {stray[0]}"
-        elif manifest.kind == "documents" and len(eos_at) < len(last):
-            missing = missing_from(eos_at, last)
+        elif manifest.kind == "documents" and len(missing):
             yield f"no eos at the end of a document, at token {missing[0]}"
+    if dataset.has_turns and len(missing_from(index.span_ends, index.document_ends)):
+        yield "a span that goes on after its document"
     if manifest.kind == "rows":
         longest = int(np.diff(index.row_ends, prepend=0).max(initial=0))
         if longest > manifest.settings["sequence_length"]:
@@ -143,9 +147,10 @@ def describe(dataset: TokenDataset) -> dict[str, Any]:
         "tokenizer_sha256": tokenizer.sha256,
         "fingerprint": dataset.fingerprint,
     }
-    if manifest.kind == "rows":
-        return {**facts, **describe_rows(dataset)}
-    return {**facts, **describe_documents(dataset)}
+    facts |= describe_rows(dataset) if manifest.kind == "rows" else describe_documents(dataset)
+    turns = describe_turns(dataset) if dataset.has_turns else {}
+    settings = {name: value for name, value in manifest.settings.items() if name not in turns}
+    return {**facts, **turns, "settings": settings}
 
 
 def describe_documents(dataset: TokenDataset) -> dict[str, Any]:
@@ -157,15 +162,13 @@ def describe_documents(dataset: TokenDataset) -> dict[str, Any]:
         "documents": dataset.documents,
         "duplicate_documents": int((ordered[1:] == ordered[:-1]).sum()),
         "document_length": spread(np.concatenate([np.empty(0, np.int64), *lengths])),
-        "settings": dataset.manifest.settings,
     }
 
 
 def describe_rows(dataset: TokenDataset) -> dict[str, Any]:
     """Return how rows are filled and how often documents are cut."""
-    settings = dataset.manifest.settings
     documents = sum(int((index.document_offsets == 0).sum()) for index in dataset.indexes())
-    room = dataset.rows * settings["sequence_length"]
+    room = dataset.rows * dataset.manifest.settings["sequence_length"]
     return {
         "rows": dataset.rows,
         "documents": documents,
@@ -173,8 +176,48 @@ def describe_rows(dataset: TokenDataset) -> dict[str, Any]:
         "segments": sum(shard.segments for shard in dataset.manifest.shards),
         "empty_share": 1 - dataset.tokens / max(room, 1),
         "row_length": spread(dataset.row_lengths),
-        "settings": settings,
     }
+
+
+def describe_turns(dataset: TokenDataset) -> dict[str, Any]:
+    """Return how many examples and responses a chat dataset has, and how long they are.
+
+    What rows cut counts as one. What was cut or left out is of all parts of a packed dataset.
+    """
+    found = [example_spans(index) for index in dataset.indexes()]
+    spans = np.concatenate([np.empty((4, 0), np.int64), *found], axis=1)
+    turns, turn_lengths = summed(spans[:3], spans[3])
+    _, example_lengths = summed(spans[1:3], spans[3])
+    prompts, responses = turn_lengths[turns[0] == 0], turn_lengths[turns[0] > 0]
+    settings = dataset.manifest.settings
+    return {
+        "examples": len(example_lengths),
+        "responses": len(responses),
+        "prompt_tokens": int(prompts.sum()),
+        "response_tokens": int(responses.sum()),
+        "response_share": int(responses.sum()) / max(dataset.tokens, 1),
+        "example_length": spread(example_lengths),
+        "prompt_length": spread(prompts),
+        "response_length": spread(responses),
+        CUT_EXAMPLES: settings.get(CUT_EXAMPLES, 0),
+        LEFT_OUT: settings.get(LEFT_OUT, {}),
+    }
+
+
+def example_spans(index: ShardIndex) -> Counts:
+    """Return the turn, record, file and length of each span, one row of numbers for each."""
+    documents = np.searchsorted(index.document_ends, index.span_ends)
+    files, records = index.document_files[documents], index.document_records[documents]
+    return np.stack([index.span_turns, records, files, np.diff(index.span_ends, prepend=0)])
+
+
+def summed(keys: Counts, lengths: Counts) -> tuple[Counts, Counts]:
+    """Return the distinct columns of `keys`, and the sum of the lengths that have each."""
+    order = np.lexsort(keys)
+    ordered = keys[:, order]
+    is_new = np.append(True, (np.diff(ordered) != 0).any(axis=0))[: len(order)]
+    starts = np.flatnonzero(is_new)
+    return ordered[:, starts], np.add.reduceat(lengths[order], starts)
 
 
 def spread(lengths: Counts) -> dict[str, float]:

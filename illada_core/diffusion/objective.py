@@ -6,7 +6,11 @@ each segment draws its own masking ratio, and every token, eos too, can be hidde
 integer arithmetic on the host: the same bits everywhere, and no device is waited for to learn how
 many tokens are hidden. The loss of the hidden tokens is loss.py.
 
-Shapes: T packed tokens, R rows, D segments (after the cuts), M hidden tokens.
+Fine-tuning may keep prompts visible (LLaDA's rule), or ask for one response of many: then only
+those tokens can be hidden, and ratios, counts and the loss's divisor are theirs alone.
+
+Shapes: T packed tokens, R rows, D segments (after the cuts), N tokens that can be hidden, M hidden
+tokens.
 """
 
 from dataclasses import dataclass
@@ -18,11 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illada_core.data.batches import Batch
+from illada_core.data.turns import Turns
 from illada_core.noise import (
     STREAM_MASK,
     STREAM_MASK_RATIO,
     STREAM_SPLIT,
     STREAM_STRATUM,
+    STREAM_TURN,
     random_words,
     unit_interval,
 )
@@ -42,6 +48,11 @@ class Objective:
     t uniform on (0, 1); "fixed-count" hides exactly k of L, k uniform on 1..L. Both weigh a hidden
     token with the inverse of the ratio, 1/p or L/k. The ratios of a step are drawn apart
     ("uniform") or spread evenly over its rows on all ranks ("stratified").
+
+    `mask` says which tokens can be hidden: "all", those of a "response", or those of one "turn"
+    that each segment draws from its responses; the segment is cut behind it. `normalize` says what
+    the loss is a mean over: the "tokens" that can be hidden, or the segments that have some, each
+    weighed with the inverse of its "length" in such tokens.
     """
 
     mask_id: int
@@ -50,13 +61,30 @@ class Objective:
     ratio: Literal["uniform", "stratified"] = "uniform"
     epsilon: float = 1e-3
     split_probability: float = 0.3
+    mask: Literal["all", "response", "turn"] = "all"
+    normalize: Literal["tokens", "length"] = "tokens"
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The segments that a batch is cut into, and which of its tokens can be hidden."""
+
+    ends_D: Integers
+    hideable_T: Claims
+
+    @property
+    def lengths_D(self) -> Integers:
+        """The number of tokens of each segment that can be hidden."""
+        starts_D = self.ends_D - np.diff(self.ends_D, prepend=0)
+        return np.add.reduceat(self.hideable_T.astype(np.int64), starts_D)
 
 
 @dataclass(frozen=True, eq=False)
 class Corrupted:
     """What the model sees (ids and segments), and what it is asked: the hidden tokens.
 
-    `ratio_M` is the masking ratio of each hidden token's segment, `weight_M` its inverse.
+    `ratio_M` is the masking ratio of each hidden token's segment, `weight_M` its inverse, divided
+    by the segment's length where the loss is normalised by it.
     """
 
     noisy_T: Tensor  # int64
@@ -74,20 +102,82 @@ def corrupt(
 
     `rows_per_step` counts the rows of all ranks; only stratified ratios depend on it.
     """
-    ends_D = cut_rows(batch, objective)
-    lengths_D = np.diff(ends_D, prepend=0)
-    draws_D = draw_ratios(batch, ends_D, objective, rows_per_step)
-    hidden_T, ratio_D = hide(draw_masks(batch, objective.seed), lengths_D, draws_D, objective)
+    layout = lay_out(batch, objective)
+    draws_D = draw_ratios(batch, layout.ends_D, objective, rows_per_step)
+    words_T = draw_masks(batch, objective.seed)
+    return corrupted(batch, layout, words_T, draws_D, objective, device)
+
+
+def corrupted(
+    batch: Batch,
+    layout: Layout,
+    words_T: Integers,
+    draws_D: Integers,
+    objective: Objective,
+    device: torch.device | str = "cpu",
+) -> Corrupted:
+    """Hide tokens by random words that were drawn for each token and each segment."""
+    lengths_D = layout.lengths_D
+    hidden_N, ratio_D = hide(words_T[layout.hideable_T], lengths_D, draws_D, objective)
+    position_M = np.flatnonzero(layout.hideable_T)[hidden_N]
+    ratio_M = np.repeat(ratio_D, lengths_D)[hidden_N]
+    weight_M = 1 / ratio_M
+    if objective.normalize == "length":
+        weight_M /= np.repeat(lengths_D, lengths_D)[hidden_N]
     ids_T = batch.ids_T.astype(np.int64)
-    ratio_M = np.repeat(ratio_D, lengths_D)[hidden_T]
+    targets_M = ids_T[position_M]
+    ids_T[position_M] = objective.mask_id
     return Corrupted(
-        noisy_T=on_device(np.where(hidden_T, objective.mask_id, ids_T), device),
-        segment_ends=tuple(ends_D.tolist()),
-        hidden_M=on_device(np.flatnonzero(hidden_T), device),
-        targets_M=on_device(ids_T[hidden_T], device),
-        weight_M=on_device((1 / ratio_M).astype(np.float32), device),
+        noisy_T=on_device(ids_T, device),
+        segment_ends=tuple(layout.ends_D.tolist()),
+        hidden_M=on_device(position_M, device),
+        targets_M=on_device(targets_M, device),
+        weight_M=on_device(weight_M.astype(np.float32), device),
         ratio_M=on_device(ratio_M.astype(np.float32), device),
     )
+
+
+def loss_count(batch: Batch, objective: Objective) -> int:
+    """Return what a batch adds to the count that the loss is divided by: tokens or segments.
+
+    A function of the batch and the noise alone, so ranks can sum it before any of them computes.
+    """
+    if objective.mask == "all" and objective.normalize == "tokens":
+        return len(batch.ids_T)
+    lengths_D = lay_out(batch, objective).lengths_D
+    return int(lengths_D.sum() if objective.normalize == "tokens" else (lengths_D > 0).sum())
+
+
+def lay_out(batch: Batch, objective: Objective) -> Layout:
+    """Cut a batch into segments and find the tokens that can be hidden."""
+    ends_D = cut_rows(batch, objective)
+    if objective.mask == "all":
+        return Layout(ends_D, np.ones(len(batch.ids_T), bool))
+    assert batch.turns_T is not None, "checked when the data was opened"
+    if objective.mask == "response":
+        return Layout(ends_D, batch.turns_T > 0)
+    return choose_turns(batch, batch.turns_T, ends_D, objective.seed)
+
+
+def choose_turns(batch: Batch, turns_T: Turns, ends_D: Integers, seed: int) -> Layout:
+    """Draw one turn of each segment, all alike, and cut the segment behind it.
+
+    A turn is an unbroken stretch of one response: a row may hold several examples end to end. What
+    is cut off becomes a segment of its own in which nothing can be hidden.
+    """
+    lengths_D = np.diff(ends_D, prepend=0)
+    before_T = np.append(0, turns_T[:-1])
+    before_T[ends_D[:-1]] = 0
+    begins_T = (turns_T > 0) & (turns_T != before_T)
+    turns_D = np.add.reduceat(begins_T.astype(np.int64), ends_D - lengths_D)
+    row_D, number_D = numbered(batch, ends_D)
+    epoch_D, stored_D = batch.epochs_R[row_D], batch.rows_R[row_D]
+    words_D = random_words(seed, STREAM_TURN, epoch_D, stored_D, number_D)
+    chosen_D = np.cumsum(turns_D) - turns_D + (words_D * turns_D >> 32)
+    turn_T = np.cumsum(begins_T) - 1
+    hideable_T = (turns_T > 0) & (turn_T == np.repeat(chosen_D, lengths_D))
+    last_T = hideable_T & ~np.append(hideable_T[1:], False)
+    return Layout(np.union1d(ends_D, np.flatnonzero(last_T) + 1), hideable_T)
 
 
 def cut_rows(batch: Batch, objective: Objective) -> Integers:
@@ -111,8 +201,7 @@ def draw_ratios(
     Stratified, the words of the j-th segments of a step's rows stand 2**32 / rows_per_step apart,
     from a common random start on.
     """
-    row_D = np.searchsorted(batch.row_ends_R, ends_D)
-    number_D = np.arange(len(ends_D)) - np.searchsorted(row_D, row_D)  # within its row
+    row_D, number_D = numbered(batch, ends_D)
     if objective.ratio == "uniform":
         epoch_D = batch.epochs_R[row_D]
         stored_D = batch.rows_R[row_D]
@@ -120,6 +209,12 @@ def draw_ratios(
     step_D, slot_D = np.divmod(batch.places_R[row_D], rows_per_step)
     starts_D = random_words(objective.seed, STREAM_STRATUM, 0, step_D, number_D)
     return (starts_D + slot_D * WORDS // rows_per_step) % WORDS
+
+
+def numbered(batch: Batch, ends_D: Integers) -> tuple[Integers, Integers]:
+    """Return the row of each segment, and its number within that row."""
+    row_D = np.searchsorted(batch.row_ends_R, ends_D)
+    return row_D, np.arange(len(ends_D)) - np.searchsorted(row_D, row_D)
 
 
 def draw_masks(batch: Batch, seed: int) -> Integers:
@@ -133,20 +228,23 @@ def draw_masks(batch: Batch, seed: int) -> Integers:
 
 
 def hide(
-    words_T: Integers, lengths_D: Integers, draws_D: Integers, objective: Objective
+    words_N: Integers, lengths_D: Integers, draws_D: Integers, objective: Objective
 ) -> tuple[Claims, Ratios]:
-    """Return which tokens are hidden and each segment's masking ratio, exact as a fraction."""
+    """Return which tokens are hidden and each segment's masking ratio, exact as a fraction.
+
+    Words and lengths are those of the tokens that can be hidden; a segment may have none.
+    """
     if objective.masking == "bernoulli":
         share_D = (1 - objective.epsilon) * unit_interval(draws_D) + objective.epsilon
         limit_D = np.rint(share_D * WORDS).astype(np.int64)
-        return words_T < np.repeat(limit_D, lengths_D), limit_D / WORDS
+        return words_N < np.repeat(limit_D, lengths_D), limit_D / WORDS
     count_D = 1 + (draws_D * lengths_D >> 32)
-    segment_T = np.repeat(np.arange(len(lengths_D)), lengths_D)
-    order_T = np.lexsort((words_T, segment_T))  # equal words keep the order of their positions
+    segment_N = np.repeat(np.arange(len(lengths_D)), lengths_D)
+    order_N = np.lexsort((words_N, segment_N))  # equal words keep the order of their positions
     start_D = np.cumsum(lengths_D) - lengths_D
-    hidden_T = np.empty(len(words_T), bool)
-    hidden_T[order_T] = np.arange(len(words_T)) < np.repeat(start_D + count_D, lengths_D)
-    return hidden_T, count_D / lengths_D
+    hidden_N = np.empty(len(words_N), bool)
+    hidden_N[order_N] = np.arange(len(words_N)) < np.repeat(start_D + count_D, lengths_D)
+    return hidden_N, count_D / np.maximum(lengths_D, 1)
 
 
 def on_device(array: NDArray[np.generic], device: torch.device | str) -> Tensor:

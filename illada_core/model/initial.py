@@ -43,9 +43,7 @@ def initial_weight(config: ModelConfig, name: str, shape: tuple[int, ...], seed:
     weight = torch.empty(shape, device="cpu")
     if "norm" in name:
         return weight.fill_(1.0)
-    key = crc32(name.encode())
-    high, low = (random_words(seed, STREAM_INITIAL_WEIGHTS, 0, key, place) for place in (0, 1))
-    generator = torch.Generator().manual_seed(high << 32 | low)
+    generator = named_generator(seed, name)
     std = initial_std(config, name, fan_in=shape[1])
     if config.family == "llada":
         limit = TRUNCATION_STDS * std
@@ -54,6 +52,13 @@ def initial_weight(config: ModelConfig, name: str, shape: tuple[int, ...], seed:
     if name == "embedding.weight" and config.pad_id is not None:
         weight[config.pad_id] = 0.0
     return weight
+
+
+def named_generator(seed: int, name: str) -> torch.Generator:
+    """Return the generator that the parameter called `name` is drawn from, on the CPU."""
+    key = crc32(name.encode())
+    high, low = (random_words(seed, STREAM_INITIAL_WEIGHTS, 0, key, place) for place in (0, 1))
+    return torch.Generator().manual_seed(high << 32 | low)
 
 
 def initial_std(config: ModelConfig, name: str, fan_in: int) -> float:

@@ -32,6 +32,7 @@ STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+GENERATION_FILE = "generation_config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -218,14 +219,23 @@ def save_model(
     tokenizer_folder: str | Path | None = None,
     dtype: str = "auto",
     shard_bytes: int = SHARD_BYTES,
+    generation: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model as a released checkpoint of `layout` is laid out, complete or not at all.
 
-    `tokenizer_folder` (or the tokenizer.json itself) is copied beside the weights. An earlier
-    export in `folder` is replaced; anything else there is a UsageError.
+    `tokenizer_folder` (or the tokenizer.json itself) is copied beside the weights, and `generation`
+    is written to generation_config.json. An earlier export in `folder` is replaced; anything else
+    there is a UsageError.
     """
     save_weights(
-        model.state_dict(), model.config, folder, layout, tokenizer_folder, dtype, shard_bytes
+        model.state_dict(),
+        model.config,
+        folder,
+        layout,
+        tokenizer_folder,
+        dtype,
+        shard_bytes,
+        generation,
     )
 
 
@@ -237,6 +247,7 @@ def save_weights(
     tokenizer_folder: str | Path | None = None,
     dtype: str = "auto",
     shard_bytes: int = SHARD_BYTES,
+    generation: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a state dict of ours like `save_model`; the tensors may live on any device."""
     folder = Path(folder).absolute()
@@ -252,6 +263,8 @@ def save_weights(
     partial.mkdir(parents=True)
     try:
         write_json(partial / "config.json", facts)
+        if generation is not None:
+            write_json(partial / GENERATION_FILE, generation)
         write_shards(partial, keys, kept, shard_bytes)
         if tokenizer_folder is not None:
             copy_tokenizer(Path(tokenizer_folder), partial)
@@ -323,7 +336,7 @@ def refuse_foreign_files(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder to write a model to")
-    ours = {"config.json", INDEX_FILE, *TOKENIZER_FILES}
+    ours = {"config.json", GENERATION_FILE, INDEX_FILE, *TOKENIZER_FILES}
     present = {path.name for path in folder.iterdir()}
     weights = {path.name for path in folder.glob("model*.safetensors")}
     if strays := present - weights - ours:

@@ -2,10 +2,12 @@
 
     step-…/model/  step-…/optimizer.safetensors  step-…/state.json
 
-`model/` holds the float32 masters, so a checkpoint loads wherever a model does. There is no
-generator state and no data position to keep: order and noise are functions of seed and step.
+`model/` holds the float32 masters, so a checkpoint loads wherever a model does. Where only adapters
+learn, adapters.safetensors stands in its place. There is no generator state and no data position to
+keep: order and noise are functions of seed and step.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import load_model, save_model, write_tensors
 from illada_core.training import run_folder
+from illada_core.training.lora import adapter_tensors, restore_adapters
 from illada_core.training.optim import moment_tensors, restore_moments
 from illada_core.training.schedule import ScheduleState
 
@@ -34,6 +38,7 @@ class Progress:
     bad_steps: int = 0
     dropped_steps: int = 0
     validated_step: int = -1
+    sampled_step: int = -1
     schedule: ScheduleState = field(default_factory=ScheduleState)
 
 
@@ -44,20 +49,34 @@ def save_checkpoint(
     progress: Progress,
     facts: dict[str, Any],
     tokenizer_file: Path | None,
+    generation: dict[str, Any],
 ) -> Path:
-    """Write the checkpoint of `progress.step`, complete or not at all; `facts` go beside it."""
+    """Write the checkpoint of `progress.step`, complete or not at all; `facts` go beside it.
+
+    `generation` are the defaults that the model's folder holds.
+    """
 
     def fill(folder: Path) -> None:
-        save_model(model, folder / run_folder.MODEL, "illada", tokenizer_file, "float32")
-        moments = {
-            name: moment.cpu().contiguous()
-            for name, moment in moment_tensors(model, optimizer).items()
-        }
-        write_tensors(moments, folder / MOMENTS)
+        if adapters := adapter_tensors(model):
+            write_tensors(on_host(adapters), folder / run_folder.ADAPTERS)
+        else:
+            save_model(
+                model,
+                folder / run_folder.MODEL,
+                "illada",
+                tokenizer_file,
+                "float32",
+                generation=generation,
+            )
+        write_tensors(on_host(moment_tensors(model, optimizer)), folder / MOMENTS)
 
     return run_folder.write_checkpoint(
         run, progress.step, fill, {"progress": asdict(progress), **facts}
     )
+
+
+def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def read_progress(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any]]:
@@ -88,8 +107,16 @@ def load_moments(
     path: Path, model: Transformer, optimizer: torch.optim.Optimizer, updates: int
 ) -> None:
     """Put a checkpoint's moments back into a fresh optimizer."""
+    restore_moments(model, optimizer, read_tensors(path / MOMENTS), updates)
+
+
+def load_adapters(path: Path, model: Transformer) -> None:
+    """Put a checkpoint's adapters back into a model that has fresh ones."""
+    restore_adapters(model, read_tensors(path / run_folder.ADAPTERS))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
-        moments = load_file(path / MOMENTS)
+        return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read {path / MOMENTS}: {error}") from None
-    restore_moments(model, optimizer, moments, updates)
+        raise CheckpointError(f"cannot read {file}: {error}") from None

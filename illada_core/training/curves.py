@@ -120,6 +120,8 @@ def draw_losses(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:
     low, high = float(np.quantile(train.values, 0.002)), float(train.values.max())
     validation = curve(by_kind.get("validation", []), "loss")
     if len(validation.tokens):
+        mask = by_kind["validation"][-1].get("mask")
+        bounded = "responses" if mask == "response" else "fixed noise"
         axes.plot(
             validation.tokens,
             validation.values,
@@ -127,7 +129,7 @@ def draw_losses(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:
             marker="o",
             markersize=4,
             linewidth=1.4,
-            label="validation, fixed noise",
+            label=f"validation, {bounded}",
         )
         low = min(low, float(validation.values.min()))
         axes.annotate(

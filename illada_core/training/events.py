@@ -65,6 +65,15 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """Held-out prompts were answered, and some answers ended by themselves."""
+
+    step: int
+    answers: int
+    ended: int
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint is complete."""
 
@@ -88,4 +97,6 @@ class Finished:
     model: Path
 
 
-Event = Started | StepDone | StepDropped | DecayBegan | Validated | Saved | Noticed | Finished
+Event = (
+    Started | StepDone | StepDropped | DecayBegan | Validated | Sampled | Saved | Noticed | Finished
+)

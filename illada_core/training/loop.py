@@ -1,7 +1,7 @@
 """The one training loop: pre-training, fine-tuning and continued training differ by recipe only.
 
 It yields events and never prints. What belongs to a step is done in this order: metrics,
-validation, checkpoint. So a resumed run repeats nothing and skips nothing.
+validation, samples, checkpoint. So a resumed run repeats nothing and skips nothing.
 """
 
 import time
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from illada_core.data.batches import Batch, read_steps
 from illada_core.data.files import write_file
+from illada_core.diffusion.objective import loss_count
 from illada_core.errors import DivergedError
 from illada_core.training import run_folder
 from illada_core.training.curves import can_draw, draw_curves
@@ -20,6 +21,7 @@ from illada_core.training.events import (
     Event,
     Finished,
     Noticed,
+    Sampled,
     Saved,
     Started,
     StepDone,
@@ -28,7 +30,7 @@ from illada_core.training.events import (
 )
 from illada_core.training.metrics import Speed, device_name
 from illada_core.training.optim import set_learning_rate
-from illada_core.training.parallel import sum_over_ranks
+from illada_core.training.parallel import max_over_ranks, sum_over_ranks
 from illada_core.training.plan import step_flops
 from illada_core.training.schedule import begin_decay, end_tokens, learning_rate, observe_loss
 from illada_core.training.session import Session
@@ -39,8 +41,11 @@ DRAW_EVERY_S = 60.0
 MOST_DRAWING = 0.02  # of the time
 
 
-def train(session: Session, stop_requested: Callable[[], bool]) -> Iterator[Event]:
+def train(session: Session, stop_requested: Callable[[], int]) -> Iterator[Event]:
     """Train until the run ends or a stop is requested; either way the last step is saved.
+
+    `stop_requested` returns the number of the signal that asks for it, else 0. All ranks stop when
+    one is asked to, and all learn by which signal: `session.stopped_by`.
 
     Raises DivergedError after `run.max_bad_steps` non-finite steps in a row.
     """
@@ -53,21 +58,25 @@ def train(session: Session, stop_requested: Callable[[], bool]) -> Iterator[Even
     with closing(micro_batches(session)) as steps:
         while not is_complete(session):
             batches = next(steps)
-            step_tokens, stops, requests = sum_over_ranks(
+            step_tokens, count, stops, requests = sum_over_ranks(
                 ranks,
                 sum(len(batch.ids_T) for batch in batches),
-                stop_requested(),
+                sum(loss_count(batch, session.objective) for batch in batches),
+                stop_requested() > 0,
                 ranks.is_main and decay_is_requested(session.run, session.progress.tokens),
             )
             if stops:
+                session.stopped_by = int(max_over_ranks(ranks, stop_requested()))
                 break
             yield from decide_decay(session, requested=bool(requests))
-            result = one_step(session, batches, int(step_tokens))
+            result = one_step(session, batches, int(step_tokens), int(count))
             yield told(session, result, int(step_tokens), time.perf_counter() - began, speed)
             if session.progress.bad_steps >= recipe.run.max_bad_steps:
                 raise diverged(session)
             if is_due(session, recipe.validation.every_steps):
                 yield from validated(session)
+            if is_due(session, recipe.validation.sample_every):
+                yield from sampled(session)
             if is_due(session, recipe.checkpoint.every_steps) and not session.progress.bad_steps:
                 yield Saved(session.progress.step, session.save())
             if recipe.log.curves and ranks.is_main:
@@ -128,7 +137,7 @@ def decay_is_requested(run: Path, tokens: int) -> bool:
 def decide_decay(session: Session, requested: bool) -> Iterator[Event]:
     """Let the decay begin with the coming step if it is time, the loss is flat, or it is asked."""
     progress, schedule = session.progress, session.task.schedule
-    if requested and not schedule.decay_tokens:
+    if requested and not schedule.decay_tokens and session.ranks.is_main:
         yield Noticed("a decay was requested, but schedule.decay is none")
     state = begin_decay(schedule, progress.schedule, progress.tokens, requested)
     if state == progress.schedule:
@@ -141,8 +150,8 @@ def decide_decay(session: Session, requested: bool) -> Iterator[Event]:
     yield DecayBegan(progress.step + 1, progress.tokens, end, state.decay_reason)
 
 
-def one_step(session: Session, batches: list[Batch], step_tokens: int) -> StepResult:
-    """Make one optimizer step and move the progress on."""
+def one_step(session: Session, batches: list[Batch], step_tokens: int, count: int) -> StepResult:
+    """Make one optimizer step, its loss divided by `count`, and move the progress on."""
     recipe, schedule, progress = session.task.recipe, session.task.schedule, session.progress
     tokens = progress.tokens + step_tokens
     set_learning_rate(session.optimizer, learning_rate(schedule, progress.schedule, tokens))
@@ -152,7 +161,7 @@ def one_step(session: Session, batches: list[Batch], step_tokens: int) -> StepRe
         batches,
         session.objective,
         recipe.batch.rows,
-        step_tokens,
+        count,
         recipe.optimizer.clip_norm,
         session.ranks,
     )
@@ -181,7 +190,13 @@ def told(
         return StepDropped(
             progress.step, progress.tokens, step_tokens, result.loss, progress.bad_steps
         )
-    flops = step_flops(session.task.config, step_tokens, result.token_pairs, result.head_rows)
+    flops = step_flops(
+        session.task.config,
+        step_tokens,
+        result.token_pairs,
+        result.head_rows,
+        is_frozen=session.base is not None,
+    )
     tokens_per_s, flops_per_s = speed.add(seconds, step_tokens, flops)
     peak = session.peak_flops
     done = StepDone(
@@ -213,11 +228,12 @@ def validated(session: Session) -> Iterator[Event]:
     task, progress = session.task, session.progress
     if task.holdout is None:
         return
+    objective = validation_objective(session.objective, task.holdout.has_turns)
     found = validate(
         session.model,
         task.holdout,
         task.recipe.validation.rows or task.holdout.rows,
-        validation_objective(session.objective),
+        objective,
         task.recipe.batch.micro_rows,
         session.ranks,
     )
@@ -227,6 +243,7 @@ def validated(session: Session) -> Iterator[Event]:
     session.write(
         "validation",
         progress.step,
+        mask=objective.mask,
         loss=found.loss,
         perplexity=found.perplexity,
         bits_per_byte=bits,
@@ -236,11 +253,22 @@ def validated(session: Session) -> Iterator[Event]:
     yield Validated(progress.step, progress.tokens, found.loss, found.perplexity, bits)
 
 
+def sampled(session: Session) -> Iterator[Event]:
+    """Answer the held-out prompts, if there are any; rank 0 does, and the others wait for it."""
+    task, step = session.task, session.progress.step
+    session.progress = replace(session.progress, sampled_step=step)
+    if session.samples is not None:
+        ended = session.samples.answer(session.model, session.objective.mask_id, step)
+        yield Sampled(step, len(task.prompts), ended)
+
+
 def concluded(session: Session) -> Iterator[Event]:
     """Save the last step; if the run has come to its end, validate before and export after."""
     complete, step = is_complete(session), session.progress.step
     if complete and session.progress.validated_step != step:
         yield from validated(session)
+    if complete and session.progress.sampled_step != step:
+        yield from sampled(session)
     if step and session.saved_at != run_folder.checkpoint_path(session.run, step):
         yield Saved(step, session.save())
     if complete:

@@ -24,34 +24,56 @@ from illada_core.training import run_folder
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a run's metrics; a line cut short by a kill is left out."""
-    path = run / run_folder.METRICS
+    """Return the complete lines of a run's metrics."""
+    return read_lines(run / run_folder.METRICS)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the complete lines of a file; one cut short by a kill is left out."""
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
-class Metrics:
-    """The open metrics of a run; every line is handed to the system when it is written."""
+class StepLines:
+    """An open file of lines that each name their `step`; those after `last_step` are cut off.
 
-    def __init__(self, run: Path, last_step: int, tensorboard: bool) -> None:
-        kept = [line for line in read_metrics(run) if line["step"] <= last_step]
-        path = run / run_folder.METRICS
+    Every line is handed to the system when it is written. `last` is the last one kept.
+    """
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        kept = [line for line in read_lines(path) if line["step"] <= last_step]
         write_file(path, b"".join(encoded(line) for line in kept))
+        self.last = kept[-1] if kept else None
         # Unbuffered: a full disk is told at its line, and a kill loses none of the lines before.
         self.file = open(path, "ab", buffering=0)  # noqa: SIM115
-        self.is_finished = bool(kept) and kept[-1]["kind"] == "finished"
+
+    def write(self, **values: Any) -> None:
+        """Add one line."""
+        self.file.write(encoded(values))
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class Metrics:
+    """The open metrics of a run, and its TensorBoard."""
+
+    def __init__(self, run: Path, last_step: int, tensorboard: bool) -> None:
+        self.lines = StepLines(run / run_folder.METRICS, last_step)
+        last = self.lines.last
+        self.is_finished = last is not None and last["kind"] == "finished"
         self.board = open_board(run / run_folder.TENSORBOARD, last_step) if tensorboard else None
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Add one line."""
-        self.file.write(encoded({"kind": kind, "step": step, **values}))
+        self.lines.write(kind=kind, step=step, **values)
         if self.board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        self.file.close()
+        self.lines.close()
         if self.board is not None:
             self.board.close()
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,8 @@ from torch import Tensor
 from illada_core.errors import UsageError
 
 BUCKET_BYTES = 1 << 26
+# Ranks wait for rank 0 while it writes a checkpoint, draws or answers held-out prompts.
+GROUP_TIMEOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,6 @@ class Ranks:
         return self.rank == 0
 
 
-def is_main_process() -> bool:
-    """Tell from torchrun's environment, before any group exists, whether this is rank 0."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun started, if it did; `device` is auto, cpu, cuda, cuda:N."""
@@ -46,7 +44,8 @@ def joined(device: str) -> Iterator[Ranks]:
     if world == 1:
         yield ranks
         return
-    dist.init_process_group("nccl" if ranks.device.type == "cuda" else "gloo")
+    backend = "nccl" if ranks.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=GROUP_TIMEOUT)
     try:
         yield ranks
     finally:
@@ -82,6 +81,15 @@ def sum_over_ranks(ranks: Ranks, *numbers: float) -> tuple[float, ...]:
     total = torch.tensor(numbers, dtype=torch.float64, device=ranks.device)
     dist.all_reduce(total)
     return tuple(total.tolist())
+
+
+def max_over_ranks(ranks: Ranks, number: float) -> float:
+    """Return the largest of the ranks' numbers."""
+    if ranks.world == 1:
+        return number
+    largest = torch.tensor(number, dtype=torch.float64, device=ranks.device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest.item()
 
 
 def sum_tensor_over_ranks(ranks: Ranks, tensor: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from math import ceil
 
 from illada_core.errors import UsageError
 from illada_core.model.config import ModelConfig, non_embedding_parameter_count, parameter_count
+from illada_core.training.lora import adapter_count
 from illada_core.training.recipe import Recipe
 
 FP32_BYTES, BF16_BYTES = 4, 2
@@ -48,8 +49,14 @@ def known_kind(device_name: str) -> DeviceKind | None:
     return next((kind for name, kind in DEVICE_KINDS.items() if name in device_name), None)
 
 
-def step_flops(config: ModelConfig, tokens: int, token_pairs: float, head_rows: float) -> float:
-    """Count the FLOPs of forward and backward.
+def step_flops(
+    config: ModelConfig,
+    tokens: int,
+    token_pairs: float,
+    head_rows: float,
+    is_frozen: bool = False,
+) -> float:
+    """Count the FLOPs of forward and backward; adapters on a frozen base count nothing.
 
     `token_pairs` is the sum of squared segment lengths; `head_rows` are the hidden tokens, the
     only ones that reach the last layer's projections after attention and the LM head.
@@ -58,7 +65,8 @@ def step_flops(config: ModelConfig, tokens: int, token_pairs: float, head_rows: 
     attention = 12 * config.layers * attended * token_pairs
     last = (attended + 3 * config.ffn_size) * config.width
     body = (non_embedding_parameter_count(config) - last) * tokens
-    return 6 * (body + (last + config.vocab_size * config.width) * head_rows) + attention
+    passes = 2 if is_frozen else 3  # a frozen matrix needs no gradient of its own
+    return 2 * passes * (body + (last + config.vocab_size * config.width) * head_rows) + attention
 
 
 def expected_token_pairs(length: float, split_probability: float) -> float:
@@ -72,6 +80,7 @@ class Plan:
 
     parameters: int
     non_embedding_parameters: int
+    trained_parameters: int
     flops_per_token: float
     memory_bytes: dict[str, float]
     tokens_per_step: float
@@ -106,14 +115,17 @@ def plan_run(recipe: Recipe, config: ModelConfig, total_tokens: int, row_tokens:
     objective = recipe.objective
     hidden_share = objective.epsilon + (1 - objective.epsilon) / 2
     pairs = expected_token_pairs(row_tokens, objective.split_probability) / row_tokens
-    flops_per_token = step_flops(config, 1, pairs, hidden_share)
+    is_frozen = recipe.lora.rank > 0
+    flops_per_token = step_flops(config, 1, pairs, hidden_share, is_frozen)
     compute_bytes = BF16_BYTES if recipe.run.compute_dtype == "bfloat16" else FP32_BYTES
     micro_tokens = recipe.batch.micro_rows * row_tokens
+    trained = adapter_count(config, recipe.lora) if is_frozen else parameter_count(config)
     return Plan(
         parameters=parameter_count(config),
         non_embedding_parameters=non_embedding_parameter_count(config),
         flops_per_token=flops_per_token,
-        memory_bytes=memory_bytes(config, micro_tokens, hidden_share, compute_bytes),
+        trained_parameters=trained,
+        memory_bytes=memory_bytes(config, trained, micro_tokens, hidden_share, compute_bytes),
         tokens_per_step=recipe.batch.rows * row_tokens,
         total_tokens=total_tokens,
         device=recipe.plan.device,
@@ -125,27 +137,42 @@ def plan_run(recipe: Recipe, config: ModelConfig, total_tokens: int, row_tokens:
 
 
 def memory_bytes(
-    config: ModelConfig, micro_tokens: float, hidden_share: float, compute_bytes: int
+    config: ModelConfig,
+    trained: int,
+    micro_tokens: float,
+    hidden_share: float,
+    compute_bytes: int,
 ) -> dict[str, float]:
-    """Estimate the memory of one data-parallel rank while it runs a micro-batch, by component."""
+    """Estimate the memory of one data-parallel rank while it runs a micro-batch, by component.
+
+    `trained` parameters learn: all of them, or those of adapters beside a frozen base.
+    """
     parameters = parameter_count(config)
-    casts = parameters * compute_bytes if compute_bytes < FP32_BYTES else 0
+    is_frozen = trained < parameters
+    casts = parameters * compute_bytes if compute_bytes < FP32_BYTES and not is_frozen else 0
+    frozen = {"frozen base": float(parameters * compute_bytes)} if is_frozen else {}
     return {
-        "weights, float32": FP32_BYTES * parameters,
-        "gradients, float32": FP32_BYTES * parameters,
-        "AdamW moments, float32": 2 * FP32_BYTES * parameters,
+        **frozen,
+        "weights, float32": FP32_BYTES * trained,
+        "gradients, float32": FP32_BYTES * trained,
+        "AdamW moments, float32": 2 * FP32_BYTES * trained,
         "weights cast for the step": casts,
         "activations": micro_tokens * activation_bytes_per_token(config, compute_bytes),
-        "LM head and loss": head_bytes(config, micro_tokens * hidden_share, compute_bytes),
+        "LM head and loss": head_bytes(
+            config, micro_tokens * hidden_share, compute_bytes, is_frozen
+        ),
     }
 
 
-def head_bytes(config: ModelConfig, head_rows: float, compute_bytes: int) -> float:
+def head_bytes(
+    config: ModelConfig, head_rows: float, compute_bytes: int, is_frozen: bool = False
+) -> float:
     """Return what the loss holds: logits of a chunk, and the gradients of its two factors."""
     rows = min(head_rows, LOSS_CHUNK_ROWS)
     table = config.vocab_size * config.width
     logits = rows * config.vocab_size * compute_bytes
-    return logits + head_rows * config.width * compute_bytes + table * FP32_BYTES
+    of_table = 0 if is_frozen else table * FP32_BYTES
+    return logits + head_rows * config.width * compute_bytes + of_table
 
 
 def activation_bytes_per_token(config: ModelConfig, compute_bytes: int) -> float:

@@ -44,6 +44,15 @@ class ModelKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraKeys:
+    """Low-rank adapters on a frozen base (extra: lora); without them every weight is trained."""
+
+    rank: int = key(0, "rank of the adapters; 0: none")
+    alpha: float = key(0.0, "the adapters' product is scaled by alpha / rank; 0: twice the rank")
+    targets: Literal["all", "attention", "ffn"] = key("all", "projections that get an adapter")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataKeys:
     """Where the packed rows are; a run is bound to their fingerprint, not to their place."""
 
@@ -65,6 +74,12 @@ class ObjectiveKeys:
     )
     epsilon: float = key(1e-3, "least masking ratio")
     split_probability: float = key(0.3, "share of rows cut in two at a random place")
+    mask: Literal["all", "response", "turn"] = key(
+        "all", "what can be hidden: all tokens, responses, or one response drawn per segment"
+    )
+    normalize: Literal["tokens", "length"] = key(
+        "tokens", "mean over tokens that can be hidden, or over segments, each by its length"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +153,18 @@ class ValidationKeys:
 
     every_steps: int = key(0, "steps between validations; 0: only at the end", may_change=True)
     rows: int = key(0, "held-out rows to draw; 0: each once", may_change=True)
+    sample_every: int = key(
+        0, "steps between answers to held-out prompts, in samples.jsonl; 0: none", may_change=True
+    )
+    samples: int = key(4, "held-out prompts to answer", may_change=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationKeys:
+    """How held-out prompts are answered, and what the exported model takes as its default."""
+
+    block_length: int = key(32, "positions filled together", may_change=True)
+    max_new_tokens: int = key(256, "most new tokens of a sample", may_change=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +200,7 @@ class Recipe:
     """All keys of a run. Raises UsageError where values contradict each other."""
 
     model: ModelKeys = ModelKeys()
+    lora: LoraKeys = LoraKeys()
     data: DataKeys = DataKeys()
     objective: ObjectiveKeys = ObjectiveKeys()
     batch: BatchKeys
@@ -180,6 +208,7 @@ class Recipe:
     schedule: ScheduleKeys
     run: RunKeys
     validation: ValidationKeys = ValidationKeys()
+    generation: GenerationKeys = GenerationKeys()
     checkpoint: CheckpointKeys = CheckpointKeys()
     log: LogKeys = LogKeys()
     plan: PlanKeys = PlanKeys()
@@ -197,7 +226,6 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
     decays = schedule.decay != "none"
     return [
         *((True, f"{name} must be finite and at least 0") for name in wild_keys(recipe)),
-        *((True, f"missing model.{name}, or model.ckpt") for name in missing_sizes(model)),
         (
             not model.head_size and bool(model.heads) and bool(model.width % model.heads),
             "model.width is no multiple of model.heads: give model.head_size",
@@ -222,16 +250,13 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
             schedule.plateau and not (decays and schedule.plateau_window_tokens),
             "schedule.plateau needs a decay and schedule.plateau_window_tokens",
         ),
+        (recipe.validation.samples < 1, "validation.samples must be at least 1"),
+        (recipe.generation.block_length < 1, "generation.block_length must be at least 1"),
+        (recipe.generation.max_new_tokens < 1, "generation.max_new_tokens must be at least 1"),
         (recipe.checkpoint.keep_last < 1, "checkpoint.keep_last must be at least 1"),
         (not 0 < recipe.plan.mfu <= 1, "plan.mfu must lie between 0 and 1"),
         (recipe.plan.devices < 1, "plan.devices must be at least 1"),
     ]
-
-
-def missing_sizes(model: ModelKeys) -> list[str]:
-    """Name the sizes that fresh weights need and the recipe does not give."""
-    sizes = ("layers", "width", "heads", "kv_heads", "ffn_size", "max_length")
-    return [] if model.ckpt else [name for name in sizes if not vars(model)[name]]
 
 
 def wild_keys(recipe: Recipe) -> list[str]:

@@ -1,6 +1,7 @@
 """The folder of a run: names, its lock, and checkpoints that are complete or absent. No torch.
 
-    recipe.toml  environment.json  metrics.jsonl  curves.png  checkpoints/step-…/  model/
+    recipe.toml  environment.json  metrics.jsonl  samples.jsonl  curves.png
+    checkpoints/step-…/  model/
 
 A checkpoint is filled under a temporary name, hashed, synced and renamed. The newest one is found
 by listing, never by a pointer that could lie. Nothing is deleted under a final name either.
@@ -20,10 +21,11 @@ from illada_core.data.files import PARTIAL, sync_folder
 from illada_core.errors import CheckpointError, IlladaError, UsageError
 
 CHECKPOINT_FORMAT = 1
-RECIPE, ENVIRONMENT, METRICS, CURVES = (
+RECIPE, ENVIRONMENT, METRICS, SAMPLES, CURVES = (
     "recipe.toml",
     "environment.json",
     "metrics.jsonl",
+    "samples.jsonl",
     "curves.png",
 )
 CHECKPOINTS, MODEL, TENSORBOARD, LOCK, DECAY = (
@@ -34,8 +36,15 @@ CHECKPOINTS, MODEL, TENSORBOARD, LOCK, DECAY = (
     "decay",
 )
 FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
-FILES = (METRICS, CURVES, DECAY, RECIPE, ENVIRONMENT)  # the last one makes a folder that of a run
-STATE = "state.json"
+FILES = (
+    METRICS,
+    SAMPLES,
+    CURVES,
+    DECAY,
+    RECIPE,
+    ENVIRONMENT,
+)  # the last one makes a folder that of a run
+STATE, ADAPTERS = "state.json", "adapters.safetensors"
 TEMPORARY = ".partial-"
 STEP_NAME = re.compile(r"step-(\d+)")
 HASH_CHUNK_BYTES = 1 << 22
@@ -136,13 +145,28 @@ def newest_checkpoint(run: Path) -> Path | None:
     return checkpoints[-1][1] if checkpoints else None
 
 
+def newest_model(run: Path) -> Path | None:
+    """Return the model of a run's newest checkpoint, or None if there is no checkpoint.
+
+    Where checkpoints hold adapters it is the exported one, or a CheckpointError as long as there is
+    none.
+    """
+    newest = newest_checkpoint(run)
+    if newest is None or not (newest / ADAPTERS).is_file():
+        return newest and newest / MODEL
+    if (run / MODEL).is_dir():
+        return run / MODEL
+    raise CheckpointError(
+        f"the run {run} has only adapters so far", "they are merged into a model when it ends"
+    )
+
+
 def weights_folder(given: Path) -> Path:
     """Return the folder with the weights that `--ckpt GIVEN` means. Raises CheckpointError.
 
     A model folder is itself; a checkpoint means its model; a run means its newest checkpoint.
     """
-    newest = newest_checkpoint(given)
-    for folder in (given, given / MODEL if newest is None else newest / MODEL):
+    for folder in (given, newest_model(given) or given / MODEL):
         if (folder / "config.json").is_file():
             return folder
     if not given.exists():

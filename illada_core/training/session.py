@@ -17,27 +17,34 @@ from illada_core.errors import UsageError
 from illada_core.model.attention import choose_backend, packed_attention
 from illada_core.model.initial import new_model
 from illada_core.model.transformer import Layer, Transformer
-from illada_core.model.weights import DTYPES, load_model, save_model
+from illada_core.model.weights import DTYPES, load_model, save_weights
 from illada_core.training import run_folder
 from illada_core.training.checkpoint import (
     Progress,
+    load_adapters,
     load_moments,
     load_weights,
     read_progress,
     save_checkpoint,
 )
+from illada_core.training.lora import add_adapters, base_fingerprint, merged_weights
 from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import Ranks, wait_for_all
 from illada_core.training.plan import known_kind
 from illada_core.training.recipe import Recipe, flat, length_keys
 from illada_core.training.recipe_files import differing_keys, load_recipe, to_toml
+from illada_core.training.samples import Samples
 from illada_core.training.task import Task
 
 
 @dataclass
 class Session:
-    """What changes while a run goes on, and what it acts with; `metrics` is rank 0's alone."""
+    """What changes while a run goes on, and what it acts with.
+
+    `metrics` and `samples` are rank 0's alone; `stopped_by` is the signal that ended the run before
+    its time, `base` the fingerprint of the weights that adapters belong to.
+    """
 
     task: Task
     run: Path
@@ -51,7 +58,10 @@ class Session:
     progress: Progress
     saved_at: Path | None
     metrics: Metrics | None
+    samples: Samples | None
     remarks: tuple[str, ...]
+    base: str | None
+    stopped_by: int = 0
 
     def write(self, kind: str, step: int, **values: object) -> None:
         """Add a line to the metrics, on rank 0."""
@@ -67,8 +77,13 @@ class Session:
                 self.model,
                 self.optimizer,
                 self.progress,
-                {"dataset": self.task.train.fingerprint, **circumstances(self.ranks)},
+                {
+                    "dataset": self.task.train.fingerprint,
+                    "base": self.base,
+                    **circumstances(self.ranks),
+                },
                 self.task.tokenizer_file,
+                self.task.defaults.facts(),
             )
             run_folder.prune_checkpoints(self.run, keys.keep_last, keys.keep_every_steps)
         wait_for_all(self.ranks)
@@ -80,7 +95,16 @@ class Session:
         folder = self.run / run_folder.MODEL
         if self.metrics is not None and not (self.metrics.is_finished and folder.is_dir()):
             dtype = self.task.recipe.run.compute_dtype
-            save_model(self.model, folder, "illada", self.task.tokenizer_file, dtype)
+            adapts = self.task.recipe.lora.rank > 0
+            save_weights(
+                merged_weights(self.model) if adapts else self.model.state_dict(),
+                self.model.config,
+                folder,
+                "illada",
+                self.task.tokenizer_file,
+                dtype,
+                generation=self.task.defaults.facts(),
+            )
             self.write("finished", self.progress.step)
         wait_for_all(self.ranks)
         return folder
@@ -103,10 +127,11 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
         checkpoint = run_folder.newest_checkpoint(run)
         if keys.threads:
             torch.set_num_threads(keys.threads)
-        progress, remarks = Progress(), list(task.remarks)
+        progress, remarks, base = Progress(), list(task.remarks), adapted_base(task)
         if checkpoint is not None:
             progress, facts = read_progress(checkpoint, task.train.fingerprint)
             check_length(before, task.recipe, progress)
+            check_base(base, facts)
             remarks += changed_circumstances(facts, ranks)
         compute_dtype = DTYPES[keys.compute_dtype]
         backend, reason = choose_backend(ranks.device, compute_dtype, keys.attention)
@@ -114,12 +139,15 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
         optimizer = new_optimizer(model, task.recipe.optimizer)
         if checkpoint is not None:
             load_moments(checkpoint, model, optimizer, progress.updates)
-        metrics = None
+        metrics = samples = None
         if ranks.is_main:
             record_start(run, progress.step, ranks.device, ranks.world, backend)
             write_file(run / run_folder.RECIPE, to_toml(task.recipe).encode())
             metrics = Metrics(run, progress.step, task.recipe.log.tensorboard)
             stack.callback(metrics.close)
+            if task.prompts:
+                samples = Samples(run, progress.step, task)
+                stack.callback(samples.close)
         yield Session(
             task=task,
             run=run,
@@ -135,7 +163,9 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
             progress=progress,
             saved_at=checkpoint,
             metrics=metrics,
+            samples=samples,
             remarks=tuple(remarks) if ranks.is_main else (),
+            base=base,
         )
 
 
@@ -157,6 +187,22 @@ def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:
             "give the recipe it began with, another folder with -o, or --fresh to replace it",
         )
     return before
+
+
+def adapted_base(task: Task) -> str | None:
+    """Return the fingerprint of the base that adapters are trained for, None without adapters."""
+    if not task.recipe.lora.rank:
+        return None
+    return base_fingerprint(run_folder.weights_folder(Path(task.recipe.model.ckpt)))
+
+
+def check_base(base: str | None, facts: dict[str, Any]) -> None:
+    """Raise UsageError if a checkpoint's adapters belong to another base."""
+    if facts.get("base") != base:
+        raise UsageError(
+            "the model that the adapters of this run belong to has changed",
+            "restore what model.ckpt names, or start over with --fresh",
+        )
 
 
 def circumstances(ranks: Ranks) -> dict[str, Any]:
@@ -194,8 +240,16 @@ def check_length(before: Recipe | None, now: Recipe, progress: Progress) -> None
 
 def starting_model(task: Task, checkpoint: Path | None, ranks: Ranks, backend: str) -> Transformer:
     """Return the model to go on with: of the checkpoint, of the recipe's ckpt, or fresh."""
-    keys = task.recipe.run
-    if checkpoint is not None:
+    keys, lora = task.recipe.run, task.recipe.lora
+    if lora.rank:
+        folder = run_folder.weights_folder(Path(task.recipe.model.ckpt))
+        frozen = keys.compute_dtype
+        model = load_model(folder, ranks.device, frozen, keys.compute_dtype, backend)
+        model.config = task.config
+        add_adapters(model, lora, keys.seed)
+        if checkpoint is not None:
+            load_adapters(checkpoint, model)
+    elif checkpoint is not None:
         model = load_weights(checkpoint, ranks.device, keys.compute_dtype, backend)
     elif task.recipe.model.ckpt:
         folder = run_folder.weights_folder(Path(task.recipe.model.ckpt))

@@ -20,7 +20,7 @@ from illada_core.training.parallel import Ranks, sum_gradients, sum_tensor_over_
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did, over all ranks: loss in nats per token, gradient norm before clipping.
+    """What a step did, over all ranks: its normalised loss, gradient norm before clipping.
 
     `token_pairs` are those that attended to each other, `head_rows` those that reached the head.
     """
@@ -41,14 +41,15 @@ def train_step(
     batches: Sequence[Batch],
     objective: Objective,
     rows_per_step: int,
-    step_tokens: float,
+    loss_count: int,
     clip_norm: float,
     ranks: Ranks,
 ) -> StepResult:
     """Update the weights by Eq. (1) over all micro-batches of all ranks.
 
-    `step_tokens` is the global count that the loss is divided by. A step whose loss or gradient
-    norm is not finite leaves weights and moments as they were.
+    `loss_count` is the global count that the loss is divided by; where nothing can be hidden it is
+    0, and so are loss and gradient. A step whose loss or gradient norm is not finite leaves weights
+    and moments as they were.
     """
     loss = torch.zeros((), device=ranks.device)
     token_pairs = head_rows = 0
@@ -59,12 +60,12 @@ def train_step(
         nats, _ = masked_cross_entropy(
             hidden_MC, model.head_weight_VC, noisy.targets_M, noisy.weight_M
         )
-        micro = nats / step_tokens
+        micro = nats / max(loss_count, 1)
         micro.backward()
         loss += micro.detach()
         token_pairs += squared_lengths(noisy.segment_ends)
         head_rows += len(noisy.targets_M)
-    parameters = list(model.parameters())
+    parameters = [each for each in model.parameters() if each.requires_grad]
     sum_gradients(ranks, parameters)
     counts = torch.tensor([token_pairs, head_rows], dtype=torch.float64, device=ranks.device)
     sums = sum_tensor_over_ranks(ranks, torch.cat([loss.double()[None], counts]))

@@ -11,16 +11,22 @@ import numpy as np
 
 from illada_core.data.batches import row_at
 from illada_core.data.dataset import TOKENIZER_FILE, TokenDataset, open_packed
-from illada_core.data.tokenizer import load_tokenizer
+from illada_core.data.tokenizer import Tokenizer, load_tokenizer
 from illada_core.data.tokenizer_files import read_tokenizer_files
 from illada_core.errors import DataError, UsageError
 from illada_core.model.config import ModelConfig
 from illada_core.model.configfile import read_config
+from illada_core.training.answering import (
+    GenerationDefaults,
+    generation_defaults,
+    held_out_prompts,
+)
 from illada_core.training.recipe import ModelKeys, Recipe
 from illada_core.training.run_folder import weights_folder
 from illada_core.training.schedule import Schedule, plan_schedule
 
 VOCABULARY_MULTIPLE = 128
+SIZES = ("layers", "width", "heads", "kv_heads", "ffn_size", "max_length")
 ASSUMED_VOCABULARY, ASSUMED_TOKENS = 32_768, 10**9
 SAMPLED_TOKENS = 2**22
 NOISE_SEED = 0  # of validation; not the run's, so that two seeds of one recipe compare
@@ -28,7 +34,7 @@ NOISE_SEED = 0  # of validation; not the run's, so that two seeds of one recipe 
 
 @dataclass(frozen=True)
 class Task:
-    """All that a run is, before any weight exists."""
+    """All that a run is, before any weight exists; `prompts` are held out, to be answered."""
 
     recipe: Recipe
     config: ModelConfig
@@ -37,6 +43,8 @@ class Task:
     holdout: TokenDataset | None
     tokenizer_file: Path | None
     holdout_bytes_per_token: float | None
+    defaults: GenerationDefaults
+    prompts: tuple[tuple[int, ...], ...]
     remarks: tuple[str, ...]
 
 
@@ -49,26 +57,36 @@ def prepare(recipe: Recipe) -> Task:
             "recipe: log.tensorboard needs the package tensorboard",
             "pip install 'illada[tensorboard]', or --set log.tensorboard=false",
         )
+    check_lora(recipe)
     train, holdout = open_packed(Path(recipe.data.path))
     if recipe.data.holdout:
         holdout = open_packed(Path(recipe.data.holdout))[0]
     check_datasets(train, holdout)
+    check_turns(recipe, train, holdout)
     config = config_of(recipe.model, train)
     for dataset in (train, holdout):
         if dataset is not None:
-            check_row_lengths(dataset, config.max_length)
-    tokenizer_file = find_tokenizer(Path(recipe.data.path), train)
-    held_out_bytes, remarks = None, []
-    if tokenizer_file is None:
+            check_row_lengths(dataset, config.max_length, is_fresh=not recipe.model.ckpt)
+    tokenizer_file = find_tokenizer(recipe, train)
+    tokenizer, held_out_bytes, remarks = None, None, []
+    if tokenizer_file is not None:
+        tokenizer = load_tokenizer(tokenizer_file, "tokenizers")
+    else:
         remarks.append(
-            f"{train.folder} has no tokenizer.json: the exported model will lack it, and bits per "
-            "byte are not measured"
+            f"{train.folder} has no tokenizer.json: the exported model will lack it, bits per byte "
+            "are not measured, and no prompt is answered"
         )
     if holdout is None:
         remarks.append(f"{train.folder} has no validation part: nothing is validated")
-    elif tokenizer_file is not None:
+    elif tokenizer is not None:
         rows = recipe.validation.rows or holdout.rows
-        held_out_bytes = bytes_per_token(holdout, rows, tokenizer_file)
+        held_out_bytes = bytes_per_token(holdout, rows, tokenizer)
+    prompts: tuple[tuple[int, ...], ...] = ()
+    if recipe.validation.sample_every and holdout is not None and tokenizer is not None:
+        wanted = recipe.validation.samples
+        prompts = held_out_prompts(holdout, wanted, config.max_length - 1)
+        if len(prompts) < wanted:
+            remarks.append(f"{holdout.folder} has only {len(prompts)} prompts to answer")
     return Task(
         recipe=replace(recipe, model=keys_of(config, recipe.model.ckpt)),
         config=config,
@@ -79,6 +97,10 @@ def prepare(recipe: Recipe) -> Task:
         holdout=holdout,
         tokenizer_file=tokenizer_file,
         holdout_bytes_per_token=held_out_bytes,
+        defaults=generation_defaults(
+            train.manifest.tokenizer.special, tokenizer, recipe.generation.block_length
+        ),
+        prompts=prompts,
         remarks=tuple(remarks),
     )
 
@@ -146,7 +168,15 @@ def check_tokenizer(folder: Path, train: TokenDataset) -> None:
 
 
 def fresh_config(keys: ModelKeys, vocab_size: int) -> ModelConfig:
-    """Return the shape that a recipe's sizes describe, without special ids."""
+    """Return the shape that a recipe's sizes describe, without special ids.
+
+    Raises UsageError where a size is missing.
+    """
+    if missing := [f"model.{name}" for name in SIZES if not vars(keys)[name]]:
+        raise UsageError(
+            f"recipe: missing {', '.join(missing)}, or model.ckpt",
+            "a recipe without sizes fine-tunes a base: illada sft RECIPE --ckpt BASE",
+        )
     return ModelConfig(
         vocab_size=vocab_size,
         width=keys.width,
@@ -194,7 +224,35 @@ def check_datasets(train: TokenDataset, holdout: TokenDataset | None) -> None:
         )
 
 
-def check_row_lengths(dataset: TokenDataset, max_length: int) -> None:
+def check_lora(recipe: Recipe) -> None:
+    """Raise UsageError if adapters are asked for, but there is no base or no package for them."""
+    if not recipe.lora.rank:
+        return
+    if not recipe.model.ckpt:
+        raise UsageError("recipe: lora.rank needs a base to adapt", "give one: --ckpt BASE")
+    if find_spec("peft") is None:
+        raise UsageError(
+            "recipe: lora.rank needs the package peft",
+            "pip install 'illada[lora]', or --set lora.rank=0",
+        )
+
+
+def check_turns(recipe: Recipe, train: TokenDataset, holdout: TokenDataset | None) -> None:
+    """Raise UsageError if a key needs to know whose turn a token is, and the data do not say."""
+    needs = []
+    if recipe.objective.mask != "all":
+        needs.append((f'objective.mask = "{recipe.objective.mask}"', train))
+    if recipe.validation.sample_every and holdout is not None:
+        needs.append((f"validation.sample_every = {recipe.validation.sample_every}", holdout))
+    for asked, dataset in needs:
+        if not dataset.has_turns:
+            raise UsageError(
+                f"recipe: {asked} needs conversations, but {dataset.folder} holds plain text",
+                "pack prompts and responses: illada pack --chat",
+            )
+
+
+def check_row_lengths(dataset: TokenDataset, max_length: int, is_fresh: bool) -> None:
     """Raise UsageError if a row is longer than the model's context."""
     first = 0
     for index in dataset.indexes():
@@ -204,30 +262,35 @@ def check_row_lengths(dataset: TokenDataset, max_length: int) -> None:
             raise UsageError(
                 f"row {first + too_long[0]} of {dataset.folder} has {lengths[too_long[0]]} tokens, "
                 f"but the model's context (model.max_length) is {max_length}",
-                f"pack with --sequence-length {max_length}, or raise model.max_length",
+                f"pack with --sequence-length {max_length}"
+                + (", or raise model.max_length" if is_fresh else ""),
             )
         first += len(lengths)
 
 
-def find_tokenizer(folder: Path, train: TokenDataset) -> Path | None:
-    """Return the tokenizer.json that made a dataset, if it lies in its folder."""
-    for path in (folder / TOKENIZER_FILE, train.folder / TOKENIZER_FILE):
+def find_tokenizer(recipe: Recipe, train: TokenDataset) -> Path | None:
+    """Return the tokenizer.json that made a dataset: in its folder, or in that of the base."""
+    folders = [Path(recipe.data.path), train.folder]
+    if recipe.model.ckpt:
+        folders.append(weights_folder(Path(recipe.model.ckpt)))
+    for path in (folder / TOKENIZER_FILE for folder in folders):
         if path.is_file() and read_tokenizer_files(path).sha256 == train.manifest.tokenizer.sha256:
             return path
     return None
 
 
-def bytes_per_token(holdout: TokenDataset, rows: int, tokenizer_file: Path) -> float | None:
+def bytes_per_token(holdout: TokenDataset, rows: int, tokenizer: Tokenizer) -> float | None:
     """Return the mean length of a token's text in the rows that validation reads, in UTF-8 bytes.
 
-    Control tokens have no text. At most SAMPLED_TOKENS are decoded.
+    Where turns are known, only the responses count, as they do in the bound. Control tokens have no
+    text. At most SAMPLED_TOKENS are decoded.
     """
-    tokenizer = load_tokenizer(tokenizer_file, "tokenizers")
     tokens = text_bytes = 0
     for place in range(rows):
-        ids = holdout.row(row_at(place, holdout.rows, NOISE_SEED)[1]).ids
+        row = holdout.row(row_at(place, holdout.rows, NOISE_SEED)[1])
+        ids = row.ids if row.turns is None else row.ids[row.turns > 0]
         tokens += len(ids)
         text_bytes += len(tokenizer.decode(ids.tolist()).encode())
         if tokens >= SAMPLED_TOKENS:
             break
-    return text_bytes / tokens or None
+    return text_bytes / tokens if text_bytes else None

@@ -5,14 +5,14 @@ Shapes: T packed tokens, C channels, V vocabulary, M hidden tokens.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import exp, log
+from math import exp, log, nan
 
 import torch
 
 from illada_core.data.batches import read_batch
 from illada_core.data.dataset import TokenDataset
 from illada_core.diffusion.loss import masked_cross_entropy
-from illada_core.diffusion.objective import Objective, corrupt
+from illada_core.diffusion.objective import Objective, corrupt, loss_count
 from illada_core.model.attention import Segments
 from illada_core.model.transformer import Transformer
 from illada_core.training.parallel import Ranks, sum_tensor_over_ranks
@@ -23,7 +23,10 @@ RATIO_BINS = 10
 
 @dataclass(frozen=True)
 class Validation:
-    """A bound in nats per token; by masking ratio, in nats per hidden token (None: none hidden)."""
+    """A bound in nats per token; by masking ratio, in nats per hidden token (None: none hidden).
+
+    `tokens` are those that the bound is about: all, or those of the responses.
+    """
 
     loss: float
     tokens: int
@@ -37,8 +40,10 @@ class Validation:
         return self.loss / log(2) / bytes_per_token
 
 
-def validation_objective(objective: Objective) -> Objective:
+def validation_objective(objective: Objective, has_turns: bool) -> Objective:
     """Return the rule with the least variance that still bounds the likelihood of whole segments.
+
+    Where turns are known it is that of the responses given the prompts, whatever is trained on.
 
     An exact count of hidden tokens takes away the noise of their number, which the weight 1/p
     makes large at low ratios; ratios are spread evenly over the rows.
@@ -48,6 +53,8 @@ def validation_objective(objective: Objective) -> Objective:
         masking="fixed-count",
         ratio="stratified",
         split_probability=0.0,
+        mask="response" if has_turns else "all",
+        normalize="tokens",
         seed=NOISE_SEED,
     )
 
@@ -62,7 +69,7 @@ def validate(
     ranks: Ranks,
 ) -> Validation:
     """Return the bound over `rows` rows; beyond one pass rows come again under other noise."""
-    # 0: nats of the bound, 1: tokens; then the nats of each bin, then its hidden tokens.
+    # 0: nats of the bound, 1: its tokens; then the nats of each bin, then its hidden tokens.
     sums = torch.zeros(2 + 2 * RATIO_BINS, dtype=torch.float64, device=ranks.device)
     for group in shares(rows, micro_rows, ranks):
         batch = read_batch(dataset, group, NOISE_SEED)
@@ -74,12 +81,12 @@ def validate(
         )
         bin_M = (noisy.ratio_M * RATIO_BINS).long().clamp(0, RATIO_BINS - 1)
         sums[0] += nats.double()
-        sums[1] += len(batch.ids_T)
+        sums[1] += loss_count(batch, objective)
         sums[2 : 2 + RATIO_BINS].index_add_(0, bin_M, nll_M.double())
         sums[2 + RATIO_BINS :] += torch.bincount(bin_M, minlength=RATIO_BINS)
     nats_sum, tokens, *bins = sum_tensor_over_ranks(ranks, sums).tolist()
     return Validation(
-        loss=nats_sum / tokens,
+        loss=nats_sum / tokens if tokens else nan,
         tokens=int(tokens),
         loss_by_ratio=tuple(
             nats / count if count else None

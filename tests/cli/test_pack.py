@@ -248,6 +248,15 @@ def test_text_is_tokenized_on_the_way(illada, corpus, tmp_path):
     assert "made with other settings" in illada(*command, "--seed", "1", code=2).stderr
 
 
+def test_several_texts_are_packed_together_and_datasets_are_not(illada, corpus, tokens, tmp_path):
+    named = ("corpus/00.txt", "corpus/01.txt", "--tokenizer", "corpus")
+    assert "gives the output no name" in illada("pack", *named, code=2).stderr
+    result = json.loads(illada("pack", *named, "-o", "out", "--holdout", "0", "--json").stdout)
+    assert result["train"]["documents"] == 2
+    refused = illada("pack", "tokens", "corpus", "-o", "both", code=2)
+    assert "token datasets are packed one at a time" in refused.stderr
+
+
 def test_text_without_a_tokenizer_says_what_to_do(illada, corpus):
     (corpus / "tokenizer.json").unlink()
     failed = illada("pack", "corpus", code=2)

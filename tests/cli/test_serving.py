@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from illada_cli.generation import completed, settle
 from illada_cli.serving import fit_prompt, open_checkpoint
 from illada_core.data.chat_template import Message
 from illada_core.errors import CheckpointError, DataError, UsageError
@@ -39,6 +40,23 @@ def test_ids_come_from_the_files(folder):
     assert checkpoint.end_ids == (2, 77, 262)
     assert checkpoint.encode_text("ab") == [0, *ids_of("ab")]
     assert checkpoint.encode_text("ab", bos=False) == ids_of("ab")
+
+
+def test_the_block_length_is_the_models_where_none_is_asked_for(folder):
+    settings = {asked: settle(None, {"block_length": asked}) for asked in (None, 5)}
+    for written, expected in ((None, 32), (8, 8)):
+        if written:
+            (folder / "generation_config.json").write_text(json.dumps({"block_length": written}))
+        checkpoint = open_checkpoint(str(folder))
+        assert completed(settings[None], checkpoint)["block_length"] == expected
+        assert completed(settings[5], checkpoint)["block_length"] == 5
+
+
+@pytest.mark.parametrize("wrong", ["0", "true", '"8"', "2.5"])
+def test_a_block_length_that_is_none_is_told(folder, wrong):
+    (folder / "generation_config.json").write_text(f'{{"block_length": {wrong}}}')
+    with pytest.raises(CheckpointError, match="not a whole number above 0"):
+        open_checkpoint(str(folder))
 
 
 def test_the_mask_can_be_named_but_not_as_another_special_id(folder):

@@ -24,6 +24,7 @@ from illada_core.data.dataset import (
 )
 from illada_core.data.frames import narrow
 from illada_core.data.shards import TokenShardWriter, shard_name
+from illada_core.data.turns import spans_of
 from illada_core.errors import DataError
 
 ROWS, VOCABULARY = 23, 1000
@@ -42,6 +43,26 @@ def dataset(tmp_path):
     special = SpecialIds(bos=0, pad=1, eos=2, mask=5)
     record = TokenizerRecord("hash", VOCABULARY, special)
     write_manifest(tmp_path, Manifest("rows", record, (), {}, (entry,)))
+    return open_dataset(tmp_path)
+
+
+@pytest.fixture
+def chat_dataset(tmp_path):
+    """Rows of 1 to 7 tokens in two shards; token t of a row has turn t // 2 % 3."""
+    lengths = 1 + np.arange(ROWS) % 7
+    entries = []
+    for shard, rows in enumerate((lengths[:10], lengths[10:])):
+        turns = np.concatenate([np.arange(length) // 2 % 3 for length in rows]).astype(np.uint16)
+        none = np.zeros(len(rows), np.int64)
+        with TokenShardWriter(
+            tmp_path / shard_name(shard, VOCABULARY), VOCABULARY, "job"
+        ) as writer:
+            ids = np.repeat(np.arange(len(rows), dtype=np.uint32), rows)
+            writer.add_rows(narrow(ids, 2), rows, rows, rows, none, none, none)
+            writer.add_spans(*spans_of(turns, np.cumsum(rows)))
+            entries.append(writer.close())
+    record = TokenizerRecord("hash", VOCABULARY, SpecialIds(bos=0, pad=1, eos=2, mask=5))
+    write_manifest(tmp_path, Manifest("rows", record, (), {"chat": True}, tuple(entries)))
     return open_dataset(tmp_path)
 
 
@@ -126,6 +147,20 @@ def test_ranks_and_micro_batches_share_a_step_without_loss(dataset, world, micro
     assert [sorted(places) for places in seen] == [
         list(range(step * 5, step * 5 + 5)) for step in range(steps)
     ]
+
+
+def test_a_batch_of_a_chat_dataset_tells_whose_turn_each_token_is(chat_dataset):
+    assert chat_dataset.has_turns
+    batch = read_batch(chat_dataset, [3, 0, 11, 22], 1)
+    expected = [np.arange(1 + row % 7) // 2 % 3 for row in batch.rows_R]
+    assert batch.turns_T.dtype == np.uint16
+    np.testing.assert_array_equal(batch.turns_T, np.concatenate(expected))
+
+
+def test_a_batch_of_a_plain_dataset_has_no_turns(dataset):
+    assert not dataset.has_turns
+    assert dataset.row(0).turns is None
+    assert read_batch(dataset, [0, 1], 1).turns_T is None
 
 
 def test_reading_starts_anywhere(dataset):

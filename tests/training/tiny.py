@@ -18,7 +18,7 @@ from illada_core.data.frames import narrow, token_bytes_of
 from illada_core.data.shards import TokenShardWriter, shard_name
 from illada_core.training.recipe_files import apply_change, recipe_from
 
-VOCABULARY, MASK, ROW_TOKENS = 40, 5, 32
+VOCABULARY, EOS, MASK, ROW_TOKENS = 40, 2, 5, 32
 RECIPE = """
 [model]
 layers = 2
@@ -87,10 +87,35 @@ def write_rows(folder, rows, vocabulary=VOCABULARY, mask=MASK, tokenizer=None):
     )
 
 
-def write_packed(folder, rows=24):
+def write_conversations(folder, rows):
+    """Write rows of two conversations: eight letters ask, the seven after them answer, then eos."""
+    folder.mkdir(parents=True)
+    conversations = 2 * rows
+    firsts = np.random.default_rng(len(folder.name)).integers(6, 26, (conversations, 1))
+    ids = (firsts + np.arange(16) % 8).astype(np.uint32)
+    ids[:, 8:] += 1
+    ids[:, -1] = EOS
+    lengths = np.full(conversations, 16, np.int64)
+    numbers, none = np.arange(conversations), np.zeros(conversations, np.int64)
+    turns = np.tile(np.array([0, 1]), conversations)
+    with TokenShardWriter(folder / shard_name(0, VOCABULARY), VOCABULARY, "job") as shard:
+        stored = narrow(ids.ravel(), token_bytes_of(VOCABULARY))
+        row_lengths = np.full(rows, ROW_TOKENS, np.int64)
+        shard.add_rows(stored, row_lengths, lengths, lengths, none, numbers, none)
+        shard.add_spans(np.full(2 * conversations, 8), turns)
+        entry = shard.close()
+    record = TokenizerRecord(
+        hashlib.sha256(tokenizer_json().encode()).hexdigest(),
+        VOCABULARY,
+        SpecialIds(bos=0, pad=1, eos=EOS, mask=MASK),
+    )
+    write_manifest(folder, Manifest("rows", record, (), {"chat": True}, (entry,)))
+
+
+def write_packed(folder, rows=24, write=write_rows):
     """Write a packed folder with a training and a validation part, and the tokenizer."""
-    write_rows(folder / "train", rows)
-    write_rows(folder / "validation", 8)
+    write(folder / "train", rows)
+    write(folder / "validation", 8)
     (folder / "tokenizer.json").write_text(tokenizer_json())
     parts = {part: read_manifest_file(folder / part) for part in ("train", "validation")}
     fingerprints = {part: fields["fingerprint"] for part, fields in parts.items()}
