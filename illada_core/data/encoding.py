@@ -116,12 +116,7 @@ def encode_documents(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[Ids, C
 
 def with_eos(ids: Ids, ends: Counts, eos_id: int) -> tuple[Ids, Counts]:
     """Put `eos_id` at each end; return the longer ids, and where the documents now end."""
-    closed_ends = ends + np.arange(1, len(ends) + 1)
-    is_text = np.ones(len(ids) + len(ends), bool)
-    is_text[closed_ends - 1] = False
-    closed = np.full(len(is_text), eos_id, np.uint32)
-    closed[is_text] = ids
-    return closed, closed_ends
+    return np.insert(ids, ends, eos_id), ends + np.arange(1, len(ends) + 1)
 
 
 def in_order(

@@ -1,8 +1,10 @@
 """Every kind of input gives its documents, in order, and every damage is named in its place."""
 
 import gzip
+import hashlib
 import io
 import json
+from dataclasses import replace
 
 import pyarrow
 import pyarrow.parquet
@@ -207,6 +209,15 @@ def test_a_value_that_is_no_text_is_a_fault(tmp_path):
     documents, (fault,), _ = read(tmp_path / "a.parquet")
     assert list(documents) == [(0, 0), (0, 2)]
     assert (fault.reason, fault.record) == ("no text", 1)
+
+
+@pytest.mark.parametrize("listed", [0, 1, 7, 8, 100])
+def test_a_file_that_changed_since_it_was_listed_is_read_to_its_end(tmp_path, listed):
+    (tmp_path / "a.txt").write_bytes(b"8 bytes\n")
+    (source,) = list_sources([str(tmp_path)])
+    texts = plain.read_small_files([(0, replace(source, bytes=listed))])
+    assert (texts.texts, texts.sizes) == (["8 bytes\n"], [8])
+    assert texts.digests == [reading.Digest(0, 8, hashlib.sha256(b"8 bytes\n").hexdigest())]
 
 
 def test_a_file_that_cannot_be_opened_is_a_fault(tmp_path):
