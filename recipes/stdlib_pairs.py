@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LONGEST_CHARACTERS = 240
-HELD_OUT_ONE_IN = 16
+HELD_OUT_ONE_IN = 40
 OTHERS = 3
 
 
