@@ -32,7 +32,7 @@ Json = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0)]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", help="Threads that work at once [default: all cores].", min=1),
+    typer.Option("--workers", help="Threads to use [default: all cores].", min=1),
 ]
 TokenizerFile = Annotated[
     Path | None,
