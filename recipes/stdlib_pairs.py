@@ -48,15 +48,19 @@ def is_held_out(prompt: str) -> bool:
     return hashlib.sha256(prompt.encode()).digest()[0] % HELD_OUT_ONE_IN == 0
 
 
+def asked_by_user(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}]
+
+
 def with_others(held_out: list[tuple[str, str]]) -> Iterator[dict[str, object]]:
-    """Yield each prompt with its own body among those of the next functions that differ."""
+    """Yield each question with its own body among those of the next functions that differ."""
     bodies = [body for _, body in held_out]
     for place, (prompt, body) in enumerate(held_out):
         rest = dict.fromkeys(bodies[place:] + bodies[:place])
         others = [other for other in rest if other != body][:OTHERS]
         answer = place % (OTHERS + 1)
         yield {
-            "prompt": prompt,
+            "messages": asked_by_user(prompt),
             "choices": [*others[:answer], body, *others[answer:]],
             "answer": answer,
         }
@@ -74,8 +78,9 @@ def main(folder: Path) -> None:
     write_lines(
         folder / "pairs.jsonl", [{"prompt": asked, "response": body} for asked, body in learnt]
     )
-    messages = [[{"role": "user", "content": asked}] for asked, _ in held_out]
-    write_lines(folder / "held-out.jsonl", [{"messages": each} for each in messages])
+    write_lines(
+        folder / "held-out.jsonl", [{"messages": asked_by_user(asked)} for asked, _ in held_out]
+    )
     write_lines(folder / "choices.jsonl", list(with_others(held_out)))
 
 

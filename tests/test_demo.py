@@ -30,7 +30,7 @@ def test_the_pairs_of_the_demo_keep_what_is_held_out_apart(asked):
     assert len(learnt) > 20 * len(held_out) > 400
     assert not learnt & held_out
     for item in lines(asked / "choices.jsonl"):
-        assert item["prompt"] in held_out
+        assert item["messages"][0]["content"] in held_out
         assert len(set(item["choices"])) == 4
 
 
