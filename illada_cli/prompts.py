@@ -163,7 +163,7 @@ def check_characters(texts: Iterable[str]) -> None:
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
-        raise DataError("the prompt holds bytes or surrogates that are no characters") from None
+        raise DataError("the text holds bytes or surrogates that are no characters") from None
 
 
 def continue_in(ids: Sequence[int], room: Room) -> Task:

@@ -88,7 +88,7 @@ class ItemRun:
                 continue
             self.cut += prepared.cut > 0
             if self.ledger and self.recalled < len(self.ledger.finished):
-                self.tally.add(self.ledger.recall(self.recalled, prepared.item))
+                self.tally.add(self.ledger.recall(self.recalled, prepared))
                 self.recalled += 1
             else:
                 self.waiting.append(prepared)
@@ -128,7 +128,7 @@ class ItemRun:
         """Write the verdict of an item."""
         fields = verdict(prepared, scores)
         if self.ledger:
-            self.ledger.write(fields, prepared.item)
+            self.ledger.write(fields, prepared)
         else:
             print(self.line_of(fields))
         self.tally.add(fields)

@@ -116,7 +116,8 @@ def illada_config(facts: dict[str, Any]) -> ModelConfig:
         max_length=int(facts["max_position_embeddings"]),
         rope_theta=float(rope["rope_theta"]),
         norm_eps=float(facts["rms_norm_eps"]),
-        tied=bool(facts["tie_word_embeddings"]),
+        # transformers writes no key that has its own default, and here that is true.
+        tied=bool(facts.get("tie_word_embeddings", True)),
         rope_in_float32=bool(facts.get("rope_full_precision", False)),
         family="illada",
         initializer_range=facts.get("initializer_range"),

@@ -318,6 +318,15 @@ def test_configurations_it_cannot_compute_are_refused(folder, facts, told):
         read_config(folder)
 
 
+def test_a_head_of_which_nothing_is_said_is_tied(folder):
+    path = folder / "config.json"
+    facts = json.loads(path.read_text())
+    del facts["tie_word_embeddings"]
+    path.write_text(json.dumps(facts))
+    assert read_config(folder).tied
+    assert load_model(folder).config.tied
+
+
 def test_broken_configuration_files_are_told(folder):
     path = folder / "config.json"
     facts = json.loads(path.read_text())
