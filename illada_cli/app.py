@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -94,6 +95,9 @@ def print_version(verbose: bool) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one command line and return its exit code; nothing but a bug gives a traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Not every locale has every character; a text must not end in the middle for that.
+        sys.stdout.reconfigure(errors="backslashreplace")
     panels = ui.is_rich_terminal(sys.stdout)
     command = typer.main.get_command(build_app(panels))
     if panels:

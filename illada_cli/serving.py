@@ -83,8 +83,8 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError):
+        torch.empty(0, device=wanted).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(f"there is no device {wanted!r} here", "try --device cpu") from None
     return wanted
 

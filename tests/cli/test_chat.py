@@ -16,8 +16,8 @@ from illada_cli.chat_input import read_turn
 from illada_cli.chat_session import Session
 from illada_cli.chat_view import PlainView, runs
 from illada_cli.conversation import Conversation
-from illada_cli.generation import DEFAULTS
 from illada_cli.serving import open_checkpoint
+from illada_cli.settings import DEFAULTS
 from illada_cli.ui import Talk
 from illada_core.errors import DataError, UsageError
 
@@ -49,7 +49,7 @@ def checkpoint(byte_model):
 @pytest.fixture
 def session(checkpoint):
     length = {"max_new_tokens": 24, "block_length": 8, "eos_guard": "logits"}
-    settings = {**DEFAULTS, **length, "seed": 0}
+    settings = {**DEFAULTS, **length}
     return Session(*checkpoint, "cpu", settings, Talk(quiet=True))
 
 
@@ -110,6 +110,9 @@ def test_commands_change_what_they_say(session, tmp_path):
     obey(session, "/set factor 1")
     assert (session.settings["threshold"], session.settings["factor"]) == (None, 1.0)
     assert obey(session, "/set factor none") == "factor is none"
+    obey(session, "/set steps_per_block 3")
+    assert obey(session, "/set steps_per_block none") == "steps_per_block is none"
+    assert obey(session, "/set block_length none") == "block_length is 32"
     obey(session, "/set stop END")
     obey(session, "/set block-length 16")
     assert (session.settings["stop"], session.settings["block_length"]) == (["END"], 16)
@@ -131,6 +134,10 @@ def test_commands_change_what_they_say(session, tmp_path):
         ("/set temperature warm", "temperature is a number, not 'warm'"),
         ("/set block_length 0", "block_length must be at least 1"),
         ("/set remasking best", "remasking is one of low-confidence"),
+        ("/set max_new_tokens 0", "max_new_tokens must be at least 1"),
+        ("/set temperature nan", "temperature is a number, not nan"),
+        ("/set threshold 7", "threshold must be at most 1"),
+        ("/set seed -4", "seed must be at least 0"),
         ("/save", "name a file"),
         ("/save nowhere.jsonl", "nothing to save yet"),
         ("/load nowhere.jsonl", "there is no file nowhere.jsonl"),

@@ -71,6 +71,12 @@ def test_a_prompt_yields_the_same_alone_and_in_company_at_a_temperature(illada, 
     assert [answer["text"] for answer in alone] == [answer["text"] for answer in together[4:6]]
 
 
+def test_a_locale_that_lacks_a_character_does_not_lose_the_text(illada, byte_model):
+    infill = ("--infill", "na\u00efve [MASK:2]")
+    done = illada("generate", "--ckpt", byte_model, *infill, "-q", PYTHONIOENCODING="ascii")
+    assert done.stdout.startswith("na\\xefve ")
+
+
 def test_infilling_keeps_the_text_around_its_gaps(illada, byte_model):
     text = "def f(x):\n[MASK:7]\n    return [MASK:2]y"
     answer = lines(
@@ -119,7 +125,7 @@ def test_bad_lines_may_be_skipped(illada, byte_model):
     done = illada("generate", "--ckpt", byte_model, *options, stdin=text)
     assert [answer["line"] for answer in lines(done.stdout)] == [1, 3]
     assert "standard input, line 2: not valid JSON" in done.stderr
-    assert "standard input, line 4: the prompt holds bytes or surrogates" in done.stderr
+    assert "standard input, line 4: the text holds bytes or surrogates" in done.stderr
 
 
 def test_prompts_beyond_the_context_are_an_error_or_cut_on_request(illada):
@@ -211,6 +217,10 @@ def test_wrong_options_are_code_two_without_loading_torch(illada):
         ("generate", "--ckpt", TINY, "a", "--json", "--stream"),
         ("generate", "--ckpt", TINY, ""),
         ("generate", "--ckpt", TINY, "a", "--stop", ""),
+        ("generate", "--ckpt", TINY, "a", "--temperature", "inf"),
+        ("generate", "--ckpt", TINY, "a", "--end-thinking", "\udcff"),
+        ("generate", "--ckpt", TINY, "a", "--trace", TINY),
+        ("generate", "--ckpt", TINY, "a", "--stop-id", 320, "-q"),
     ]
     for arguments in wrong:
         done = illada(*arguments, code=2)

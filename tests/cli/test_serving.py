@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from illada_cli.generation import completed, settle
+from illada_cli.generation import completed
 from illada_cli.serving import fit_prompt, open_checkpoint
+from illada_cli.settings import Asked, settle
 from illada_core.data.chat_template import Message
 from illada_core.errors import CheckpointError, DataError, UsageError
 
@@ -43,7 +44,7 @@ def test_ids_come_from_the_files(folder):
 
 
 def test_the_block_length_is_the_models_where_none_is_asked_for(folder):
-    settings = {asked: settle(None, {"block_length": asked}) for asked in (None, 5)}
+    settings = {asked: settle(Asked(block_length=asked)) for asked in (None, 5)}
     for written, expected in ((None, 32), (8, 8)):
         if written:
             (folder / "generation_config.json").write_text(json.dumps({"block_length": written}))
