@@ -140,7 +140,7 @@ def report(error: Exception) -> int:
         ui.complain(error.format_message().rstrip("."), f"see {path} --help")
         return error.exit_code
     if isinstance(error, OSError) and error.errno is not None:
-        ui.complain(os_error_sentence(error), OS_ERROR_HINTS.get(error.errno))
+        ui.complain(ui.os_error_sentence(error), OS_ERROR_HINTS.get(error.errno))
         return 1
     ui.complain(
         f"internal error: {type(error).__name__}: {error}",
@@ -154,9 +154,3 @@ OS_ERROR_HINTS = {
     errno.EDQUOT: "free some space and run the same command again: finished parts are kept",
     errno.EACCES: "check the permissions of the file and of the folders above it",
 }
-
-
-def os_error_sentence(error: OSError) -> str:
-    """Say what the operating system refused, and for which file."""
-    reason = (error.strerror or str(error)).lower()
-    return f"{reason}: {error.filename}" if error.filename else reason

@@ -10,7 +10,8 @@ from typing import Any
 from illada_cli.chat_session import Session
 from illada_cli.generation import completed
 from illada_cli.settings import COMMIT_RULES, parsed
-from illada_core.errors import UsageError
+from illada_cli.ui import os_error_sentence
+from illada_core.errors import DataError, UsageError
 
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -18,14 +19,18 @@ SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 def obey(session: Session, line: str) -> str:
     """Do what a line such as `/set temperature 0.7` says, and return what to tell.
 
-    Raises UsageError for a command that is unknown or makes no sense.
+    Raises UsageError for a command that is unknown or makes no sense, DataError for a file that
+    the system refuses: a conversation does not end with that.
     """
     name, _, argument = line[1:].strip().partition(" ")
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, n=1)
         meant = f"did you mean /{near[0]}?" if near else "/help lists the commands"
         raise UsageError(f"there is no command /{name}", meant)
-    return COMMANDS[name][1](session, argument.strip())
+    try:
+        return COMMANDS[name][1](session, argument.strip())
+    except OSError as error:
+        raise DataError(os_error_sentence(error)) from None
 
 
 def tell_help(session: Session, argument: str) -> str:

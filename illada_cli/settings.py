@@ -322,9 +322,9 @@ def checked(key: str, value: Any) -> Any:
         refuse_surrogates(key, value)
         return value
     if option.min is not None and value < option.min:
-        raise UsageError(f"{key} must be at least {option.min}, not {value}")
+        raise UsageError(f"{key} must be at least {option.min:g}, not {value}")
     if option.max is not None and value > option.max:
-        raise UsageError(f"{key} must be at most {option.max}, not {value}")
+        raise UsageError(f"{key} must be at most {option.max:g}, not {value}")
     return value
 
 

@@ -140,6 +140,7 @@ def test_commands_change_what_they_say(session, tmp_path):
         ("/set seed -4", "seed must be at least 0"),
         ("/save", "name a file"),
         ("/save nowhere.jsonl", "nothing to save yet"),
+        ("/load .", "is a directory: ."),
         ("/load nowhere.jsonl", "there is no file nowhere.jsonl"),
         ("/trace", "there is no answer yet"),
         ("/stats", "there is no answer yet"),
@@ -147,9 +148,17 @@ def test_commands_change_what_they_say(session, tmp_path):
 )
 def test_a_wrong_command_changes_nothing(session, line, sentence):
     before = dict(session.settings)
-    with pytest.raises(UsageError, match=re.escape(sentence)):
+    with pytest.raises((UsageError, DataError), match=re.escape(sentence)):
         obey(session, line)
     assert session.settings == before
+
+
+@pytest.mark.parametrize("command", ["/save", "/trace"])
+def test_a_file_that_cannot_be_written_does_not_end_the_chat(session, command, tmp_path):
+    say(session, "Hello")
+    with pytest.raises(DataError, match="no such file or directory"):
+        obey(session, f"{command} {tmp_path}/nowhere/file.jsonl")
+    assert len(session.conversation.turns) == 2
 
 
 def test_a_transcript_never_replaces_a_file_it_does_not_know(tmp_path):
