@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,6 +98,9 @@ def converse(session: Session, as_json: bool) -> None:
     from illada_cli.chat_commands import COMMANDS
     from illada_cli.chat_input import line_editing, piped_turns, typed_turns
 
+    if isinstance(sys.stdin, TextIOWrapper):
+        # Most locales would end the chat at a byte that is no character.
+        sys.stdin.reconfigure(errors="replace")
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal:
         session.talk.say("/help lists the commands, Ctrl-D leaves")

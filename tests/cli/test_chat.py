@@ -239,6 +239,15 @@ def test_without_a_terminal_a_line_is_a_turn(illada, byte_model, tmp_path):
     assert "there is no setting nothing" in plain.stderr
 
 
+def test_a_byte_that_is_no_character_does_not_end_the_chat(start_illada, byte_model):
+    options = ("--ckpt", byte_model, "--max-new-tokens", 4, "-q")
+    chat = start_illada("chat", *options, PYTHONIOENCODING="utf-8:strict")
+    chat.stdin.buffer.write(b"caf\xe9\n")
+    chat.stdin.close()
+    assert chat.stdout.read().endswith("\n")
+    assert (chat.wait(timeout=60), chat.stderr.read()) == (0, "")
+
+
 class Terminal:
     """A program on a pseudo-terminal of its own."""
 
