@@ -152,14 +152,28 @@ def download(hub_id: str) -> Path:
 
 
 def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:
-    """Return the ids that end a text: eos, what generation_config.json adds, ends of turns."""
+    """Return the ids that end a text: eos ids of either configuration file, ends of turns.
+
+    Raises CheckpointError for one that the model does not have.
+    """
     from illada_core.data.tokenizer_files import read_json
 
-    listed = read_json(folder / "generation_config.json").get("eos_token_id")
-    ids = [config.eos_id, *(listed if isinstance(listed, list) else [listed])]
+    ids: list[int] = []
+    for path in (folder / "config.json", folder / "generation_config.json"):
+        listed = read_json(path).get("eos_token_id")
+        for number in listed if isinstance(listed, list) else [listed]:
+            if number is None:
+                continue
+            if type(number) is not int or not 0 <= number < config.vocab_size:
+                raise CheckpointError(
+                    f"{path}: eos_token_id {number!r} is none of the model's "
+                    f"{config.vocab_size:,} ids"
+                )
+            ids.append(number)
     if tokenizer is not None:
-        ids += [tokenizer.special.eos, *map(tokenizer.controls.get, TURN_ENDS)]
-    return tuple(dict.fromkeys(number for number in ids if isinstance(number, int)))
+        known = (tokenizer.special.eos, *map(tokenizer.controls.get, TURN_ENDS))
+        ids += [number for number in known if number is not None]
+    return tuple(dict.fromkeys(ids))
 
 
 def block_length(folder: Path) -> int:
