@@ -72,6 +72,25 @@ class JsonLines(Generic[Parsed]):
         self.talk.warn(f"{sentence}; skipped")
 
 
+class BeforeFault(Generic[Parsed]):
+    """What arrives up to a bad line, whose error is raised when the work on all that is done."""
+
+    def __init__(self, arriving: Iterator[Parsed]) -> None:
+        self.arriving = arriving
+        self.fault: UsageError | None = None
+
+    def __iter__(self) -> Iterator[Parsed]:
+        try:
+            yield from self.arriving
+        except UsageError as fault:
+            self.fault = fault
+
+    def raise_fault(self) -> None:
+        """Raise the error of the bad line, if there was one."""
+        if self.fault:
+            raise self.fault
+
+
 def fields_of(line: bytes) -> dict[str, Any]:
     """Read one line as a JSON object. Raises UsageError."""
     try:

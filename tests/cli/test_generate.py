@@ -119,6 +119,15 @@ def test_a_bad_line_is_named_and_ends_with_two_before_anything_is_loaded(illada,
     assert "prompts.jsonl, line 3: not valid JSON" in done.stderr
 
 
+def test_what_comes_through_a_pipe_before_a_bad_line_is_answered(illada, byte_model, tmp_path):
+    text = '{"prompt": "one"}\n{"prompt": "two"}\nnonsense\n{"prompt": "never"}\n'
+    options = ("--jsonl", "-", "--json", "--max-new-tokens", 9, "--trace", "trace.jsonl")
+    done = illada("generate", "--ckpt", byte_model, *options, stdin=text, code=2)
+    assert [answer["line"] for answer in lines(done.stdout)] == [1, 2]
+    assert {commit["prompt"] for commit in lines((tmp_path / "trace.jsonl").read_text())} == {0, 1}
+    assert "illada: standard input, line 3: not valid JSON" in done.stderr
+
+
 def test_bad_lines_may_be_skipped(illada, byte_model):
     text = '{"prompt": "ok"}\nnonsense\n{"prompt": "fine", "id": "\\ud800"}\n{"prompt": "\\udc80"}'
     options = ("--jsonl", "-", "--on-error", "skip", "--json", "--max-new-tokens", 4, "-q")

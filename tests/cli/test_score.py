@@ -157,6 +157,7 @@ def test_bad_lines_are_named_by_number_and_skipped_if_asked(illada, byte_model):
         assert sentence in done.stderr
     assert f"{len(BAD)} lines skipped" in done.stderr
     done = illada(*run, code=2, stdin=f"{GOOD}\n\n{BAD[0][0]}")
+    assert [found["line"] for found in lines(done.stdout)] == [1]
     assert "illada: standard input, line 3: not valid JSON" in done.stderr
     assert "--on-error skip" in done.stderr
 
