@@ -98,6 +98,8 @@ class Session:
         from illada_core.diffusion.sampler import Completion, Sampler
 
         prepared = self.prepared()
+        if prepared.cut:
+            self.talk.warn("the conversation is cut on the left to fit the context")
         settings, stops = self.settings, self.settings["stop"]
         tokenizer = self.checkpoint.needed_tokenizer()
         rules = self.rules(settings)

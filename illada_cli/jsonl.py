@@ -94,12 +94,17 @@ class BeforeFault(Generic[Parsed]):
 def fields_of(line: bytes) -> dict[str, Any]:
     """Read one line as a JSON object. Raises UsageError."""
     try:
-        fields = json.loads(line)
+        fields = json.loads(line, parse_constant=refuse_constant)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UsageError(f"not valid JSON ({error})") from None
     if not isinstance(fields, dict):
         raise UsageError("not a JSON object")
     return fields
+
+
+def refuse_constant(name: str) -> None:
+    """Refuse NaN and infinities, which Python would write back and nobody else reads."""
+    raise UsageError(f"not valid JSON ({name})")
 
 
 def enumerate_arrived(lines: Iterator[bytes | None]) -> Iterator[tuple[int, bytes | None]]:

@@ -85,10 +85,14 @@ def test_an_interrupted_answer_keeps_what_had_settled_or_takes_the_turn_back(ses
     assert session.conversation.turns == []
 
 
-def test_a_turn_that_does_not_fit_is_taken_back(session):
+def test_a_turn_that_does_not_fit_is_taken_back_or_cut_on_request(session, capsys):
     with pytest.raises(DataError, match="the context of 512"):
         say(session, "x" * 600)
     assert session.conversation.turns == []
+    session.truncate = "left"
+    say(session, "x" * 600)
+    assert [turn.role for turn in session.conversation.turns] == ["user", "assistant"]
+    assert "the conversation is cut on the left" in capsys.readouterr().err
 
 
 def test_commands_change_what_they_say(session, tmp_path):

@@ -143,7 +143,9 @@ def test_prompts_beyond_the_context_are_an_error_or_cut_on_request(illada):
     refused = illada(*common, stdin=prompts, code=2)
     assert "line 1: the prompt is 600 tokens long, and the context of 512" in refused.stderr
     assert "--truncate left" in refused.stderr
-    cut, short = lines(illada(*common, "--truncate", "left", stdin=prompts).stdout)
+    done = illada(*common, "--truncate", "left", stdin=prompts)
+    assert "prompts are cut on the left" in done.stderr
+    cut, short = lines(done.stdout)
     assert cut["output_ids"] == short["output_ids"]
 
 

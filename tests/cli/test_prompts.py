@@ -34,6 +34,7 @@ MASK = 5
         ('{"messages": "a"}', "must be a list"),
         ("[" * 100_000, "not valid JSON"),
         ('{"prompt": "\\xff"}', "not valid JSON"),
+        ('{"prompt": "a", "id": NaN}', "not valid JSON"),
     ],
 )
 def test_bad_lines_are_named_by_number_or_skipped(bad, sentence, tmp_path, capsys):
