@@ -24,150 +24,6 @@ LENGTH = "Length"
 CHOICE = "Choice of tokens"
 COMMITS = "Order of commits"
 
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        "--preset", help="Settings by name (gsm8k-instruct) or TOML file.", rich_help_panel=LENGTH
-    ),
-]
-Canvas = Annotated[
-    Literal["variable", "fixed"] | None,
-    typer.Option(
-        "--canvas",
-        help="Append blocks of masks until the text ends, or begin with all masks "
-        "[default: variable].",
-        rich_help_panel=LENGTH,
-    ),
-]
-MaxNewTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-new-tokens", help="Most new tokens [default: 1024].", min=1, rich_help_panel=LENGTH
-    ),
-]
-BlockLength = Annotated[
-    int | None,
-    typer.Option(
-        "--block-length",
-        help="Positions filled together [default: the model's, else 32].",
-        min=1,
-        rich_help_panel=LENGTH,
-    ),
-]
-StepsPerBlock = Annotated[
-    int | None,
-    typer.Option(
-        "--steps-per-block",
-        help="Most steps a block may take [default: one for each token].",
-        min=1,
-        rich_help_panel=LENGTH,
-    ),
-]
-StopText = Annotated[
-    list[str] | None,
-    typer.Option("--stop", help="A string that ends a text; repeatable.", rich_help_panel=LENGTH),
-]
-StopId = Annotated[
-    list[int] | None,
-    typer.Option("--stop-id", help="An id that ends a text; repeatable.", rich_help_panel=LENGTH),
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(
-        "--temperature",
-        help="Of the draw; 0 takes the likeliest token [default: 0].",
-        min=0.0,
-        rich_help_panel=CHOICE,
-    ),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(
-        "--top-p",
-        help="Draw only from this share of the probability [default: 1].",
-        min=0.0,
-        max=1.0,
-        rich_help_panel=CHOICE,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed", help="Seed of every random choice [default: 0].", min=0, rich_help_panel=CHOICE
-    ),
-]
-EosGuard = Annotated[
-    Literal["none", "logits", "confidence"] | None,
-    typer.Option(
-        "--eos-guard",
-        help="Never choose what ends a text (logits), or commit it last (confidence) "
-        "[default: none].",
-        rich_help_panel=CHOICE,
-    ),
-]
-EndThinking = Annotated[
-    str | None,
-    typer.Option(
-        "--end-thinking",
-        help="The text that ends thinking [default: </think>].",
-        rich_help_panel=CHOICE,
-    ),
-]
-EndThinkingBoost = Annotated[
-    float | None,
-    typer.Option(
-        "--end-thinking-boost",
-        help="Most that is added to its logit as the text grows [default: 0].",
-        min=0.0,
-        rich_help_panel=CHOICE,
-    ),
-]
-EndThinkingPower = Annotated[
-    float | None,
-    typer.Option(
-        "--end-thinking-power",
-        help="How late the boost grows [default: 2].",
-        min=0.0,
-        rich_help_panel=CHOICE,
-    ),
-]
-Remasking = Annotated[
-    Literal["low-confidence", "random", "margin", "entropy"] | None,
-    typer.Option(
-        "--remasking",
-        help="What decides which tokens stay masked [default: low-confidence].",
-        rich_help_panel=COMMITS,
-    ),
-]
-Threshold = Annotated[
-    float | None,
-    typer.Option(
-        "--threshold",
-        help="Commit also all tokens at least this probable, such as 0.9.",
-        min=0.0,
-        max=1.0,
-        rich_help_panel=COMMITS,
-    ),
-]
-Factor = Annotated[
-    float | None,
-    typer.Option(
-        "--factor",
-        help="Commit also the n likeliest while (n + 1)(1 - p) is below this, such as 1.",
-        min=0.0,
-        rich_help_panel=COMMITS,
-    ),
-]
-EntropyBound = Annotated[
-    float | None,
-    typer.Option(
-        "--entropy-bound",
-        help="Commit also the surest while their joint entropy is at most this, such as 0.1.",
-        min=0.0,
-        rich_help_panel=COMMITS,
-    ),
-]
-
 # The value where neither a preset nor an option gives one; None is a number that is not given.
 DEFAULTS: Mapping[str, Any] = {
     "canvas": "variable",
@@ -200,25 +56,162 @@ KINDS = {int: "a whole number", float: "a number", str: "a string"}
 class Asked:
     """The options of a generation as they were given; None for one that was not."""
 
-    preset: Preset = None
-    canvas: Canvas = None
-    max_new_tokens: MaxNewTokens = None
-    block_length: BlockLength = None
-    steps_per_block: StepsPerBlock = None
-    stop: StopText = None
-    stop_id: StopId = None
-    temperature: Temperature = None
-    top_p: TopP = None
-    seed: Seed = None
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            help="Settings by name (gsm8k-instruct) or TOML file.",
+            rich_help_panel=LENGTH,
+        ),
+    ] = None
+    canvas: Annotated[
+        Literal["variable", "fixed"] | None,
+        typer.Option(
+            "--canvas",
+            help="Append blocks of masks until the text ends, or begin with all masks "
+            "[default: variable].",
+            rich_help_panel=LENGTH,
+        ),
+    ] = None
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-new-tokens",
+            help="Most new tokens [default: 1024].",
+            min=1,
+            rich_help_panel=LENGTH,
+        ),
+    ] = None
+    block_length: Annotated[
+        int | None,
+        typer.Option(
+            "--block-length",
+            help="Positions filled together [default: the model's, else 32].",
+            min=1,
+            rich_help_panel=LENGTH,
+        ),
+    ] = None
+    steps_per_block: Annotated[
+        int | None,
+        typer.Option(
+            "--steps-per-block",
+            help="Most steps a block may take [default: one for each token].",
+            min=1,
+            rich_help_panel=LENGTH,
+        ),
+    ] = None
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stop", help="A string that ends a text; repeatable.", rich_help_panel=LENGTH
+        ),
+    ] = None
+    stop_id: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--stop-id", help="An id that ends a text; repeatable.", rich_help_panel=LENGTH
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            help="Of the draw; 0 takes the likeliest token [default: 0].",
+            min=0.0,
+            rich_help_panel=CHOICE,
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            "--top-p",
+            help="Draw only from this share of the probability [default: 1].",
+            min=0.0,
+            max=1.0,
+            rich_help_panel=CHOICE,
+        ),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            help="Seed of every random choice [default: 0].",
+            min=0,
+            rich_help_panel=CHOICE,
+        ),
+    ] = None
     cfg: options.Cfg = None
-    eos_guard: EosGuard = None
-    end_thinking: EndThinking = None
-    end_thinking_boost: EndThinkingBoost = None
-    end_thinking_power: EndThinkingPower = None
-    remasking: Remasking = None
-    threshold: Threshold = None
-    factor: Factor = None
-    entropy_bound: EntropyBound = None
+    eos_guard: Annotated[
+        Literal["none", "logits", "confidence"] | None,
+        typer.Option(
+            "--eos-guard",
+            help="Never choose what ends a text (logits), or commit it last (confidence) "
+            "[default: none].",
+            rich_help_panel=CHOICE,
+        ),
+    ] = None
+    end_thinking: Annotated[
+        str | None,
+        typer.Option(
+            "--end-thinking",
+            help="The text that ends thinking [default: </think>].",
+            rich_help_panel=CHOICE,
+        ),
+    ] = None
+    end_thinking_boost: Annotated[
+        float | None,
+        typer.Option(
+            "--end-thinking-boost",
+            help="Most that is added to its logit as the text grows [default: 0].",
+            min=0.0,
+            rich_help_panel=CHOICE,
+        ),
+    ] = None
+    end_thinking_power: Annotated[
+        float | None,
+        typer.Option(
+            "--end-thinking-power",
+            help="How late the boost grows [default: 2].",
+            min=0.0,
+            rich_help_panel=CHOICE,
+        ),
+    ] = None
+    remasking: Annotated[
+        Literal["low-confidence", "random", "margin", "entropy"] | None,
+        typer.Option(
+            "--remasking",
+            help="What decides which tokens stay masked [default: low-confidence].",
+            rich_help_panel=COMMITS,
+        ),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            help="Commit also all tokens at least this probable, such as 0.9.",
+            min=0.0,
+            max=1.0,
+            rich_help_panel=COMMITS,
+        ),
+    ] = None
+    factor: Annotated[
+        float | None,
+        typer.Option(
+            "--factor",
+            help="Commit also the n likeliest while (n + 1)(1 - p) is below this, such as 1.",
+            min=0.0,
+            rich_help_panel=COMMITS,
+        ),
+    ] = None
+    entropy_bound: Annotated[
+        float | None,
+        typer.Option(
+            "--entropy-bound",
+            help="Commit also the surest while their joint entropy is at most this, such as 0.1.",
+            min=0.0,
+            rich_help_panel=COMMITS,
+        ),
+    ] = None
 
 
 @cache
