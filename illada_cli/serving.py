@@ -55,9 +55,11 @@ class Checkpoint:
         ids = tokenizer.encode(text)
         if not (self.add_bos if bos is None else bos):
             return ids
-        if self.config.bos_id is None:
+        named = (self.config.bos_id, tokenizer.special.bos)
+        bos_id = next((number for number in named if number is not None), None)
+        if bos_id is None:
             raise CheckpointError(f"{self.folder} names no bos id, so --bos cannot be obeyed")
-        return [self.config.bos_id, *ids]
+        return [bos_id, *ids]
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a conversation, up to where the assistant is to speak."""

@@ -43,6 +43,13 @@ def test_ids_come_from_the_files(folder):
     assert checkpoint.encode_text("ab", bos=False) == ids_of("ab")
 
 
+def test_the_bos_is_the_tokenizers_where_config_json_names_none(folder):
+    facts = json.loads((folder / "config.json").read_text())
+    del facts["bos_token_id"]
+    (folder / "config.json").write_text(json.dumps(facts))
+    assert open_checkpoint(str(folder)).encode_text("ab", bos=True) == [0, *ids_of("ab")]
+
+
 def test_every_eos_id_of_either_file_ends_a_text_and_none_is_outside_the_model(folder):
     facts = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**facts, "eos_token_id": [2, 9]}))
