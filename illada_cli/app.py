@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -94,6 +95,9 @@ def print_version(verbose: bool) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one command line and return its exit code; nothing but a bug gives a traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Not every locale has every character; a text must not end in the middle for that.
+        sys.stdout.reconfigure(errors="backslashreplace")
     panels = ui.is_rich_terminal(sys.stdout)
     command = typer.main.get_command(build_app(panels))
     if panels:
@@ -136,7 +140,7 @@ def report(error: Exception) -> int:
         ui.complain(error.format_message().rstrip("."), f"see {path} --help")
         return error.exit_code
     if isinstance(error, OSError) and error.errno is not None:
-        ui.complain(os_error_sentence(error), OS_ERROR_HINTS.get(error.errno))
+        ui.complain(ui.os_error_sentence(error), OS_ERROR_HINTS.get(error.errno))
         return 1
     ui.complain(
         f"internal error: {type(error).__name__}: {error}",
@@ -150,9 +154,3 @@ OS_ERROR_HINTS = {
     errno.EDQUOT: "free some space and run the same command again: finished parts are kept",
     errno.EACCES: "check the permissions of the file and of the folders above it",
 }
-
-
-def os_error_sentence(error: OSError) -> str:
-    """Say what the operating system refused, and for which file."""
-    reason = (error.strerror or str(error)).lower()
-    return f"{reason}: {error.filename}" if error.filename else reason

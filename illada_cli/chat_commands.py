@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from illada_cli.chat_session import Session
-from illada_cli.generation import COMMIT_RULES
-from illada_core.errors import UsageError
+from illada_cli.generation import completed
+from illada_cli.settings import COMMIT_RULES, parsed
+from illada_cli.ui import os_error_sentence
+from illada_core.errors import DataError, UsageError
 
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -17,14 +19,18 @@ SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 def obey(session: Session, line: str) -> str:
     """Do what a line such as `/set temperature 0.7` says, and return what to tell.
 
-    Raises UsageError for a command that is unknown or makes no sense.
+    Raises UsageError for a command that is unknown or makes no sense, DataError for a file that
+    the system refuses: a conversation does not end with that.
     """
     name, _, argument = line[1:].strip().partition(" ")
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, n=1)
         meant = f"did you mean /{near[0]}?" if near else "/help lists the commands"
         raise UsageError(f"there is no command /{name}", meant)
-    return COMMANDS[name][1](session, argument.strip())
+    try:
+        return COMMANDS[name][1](session, argument.strip())
+    except OSError as error:
+        raise DataError(os_error_sentence(error)) from None
 
 
 def tell_help(session: Session, argument: str) -> str:
@@ -72,40 +78,14 @@ def change_setting(session: Session, argument: str) -> str:
     """Change a setting, or list them all."""
     if not argument:
         return "\n".join(f"  {key:20} {shown(value)}" for key, value in session.settings.items())
-    key, _, text = argument.partition(" ")
-    key = key.replace("-", "_")
-    if key not in session.settings:
-        near = get_close_matches(key, session.settings, n=1)
-        raise UsageError(
-            f"there is no setting {key}", f"did you mean {near[0]}?" if near else "/set lists them"
-        )
+    name, _, text = argument.partition(" ")
+    key = name.replace("-", "_")
+    value = parsed(key, text.strip())
     others = dict.fromkeys(COMMIT_RULES) if key in COMMIT_RULES else {}
-    changed = {**session.settings, **others, key: parsed(key, text.strip(), session.settings[key])}
+    changed = completed({**session.settings, **others, key: value}, session.checkpoint)
     session.rules(changed)
     session.settings = changed
     return f"{key} is {shown(changed[key])}"
-
-
-def parsed(key: str, text: str, old: Any) -> Any:
-    """Read a value of the kind that the setting has. Raises UsageError."""
-    from illada_core.diffusion.rules import EosGuard, Remasking
-
-    names = {
-        "canvas": ("variable", "fixed"),
-        "remasking": get_args(Remasking),
-        "eos_guard": get_args(EosGuard),
-    }
-    if key in names and text not in names[key]:
-        raise UsageError(f"{key} is one of {', '.join(names[key])}, not {text!r}")
-    if isinstance(old, list):
-        return [text] if text else []
-    if key in COMMIT_RULES and text == "none":
-        return None
-    try:
-        return float(text) if key in COMMIT_RULES else type(old)(text)
-    except ValueError:
-        kind = "a whole number" if isinstance(old, int) else "a number"
-        raise UsageError(f"{key} is {kind}, not {text!r}") from None
 
 
 def shown(value: Any) -> str:

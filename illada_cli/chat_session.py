@@ -72,8 +72,7 @@ class Session:
 
     def rules(self, settings: dict[str, Any]) -> Rules:
         """Return the sampler's rules. Raises UsageError where the settings contradict."""
-        seed = settings["seed"]
-        return generation.rules_for(settings, self.checkpoint, seed, self.stop_ids, self.talk)
+        return generation.rules_for(settings, self.checkpoint, self.stop_ids, self.talk)
 
     def respond(self, view: View, is_stopped: Callable[[], bool]) -> Answer:
         """Answer the last turn, and add what is answered to the conversation.
@@ -99,6 +98,8 @@ class Session:
         from illada_core.diffusion.sampler import Completion, Sampler
 
         prepared = self.prepared()
+        if prepared.cut:
+            self.talk.warn("the conversation is cut on the left to fit the context")
         settings, stops = self.settings, self.settings["stop"]
         tokenizer = self.checkpoint.needed_tokenizer()
         rules = self.rules(settings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
 from illada_cli.jsonl import JsonLines, OnError
-from illada_cli.prompts import check_range, checked_ids, read_text
+from illada_cli.prompts import check_characters, check_range, checked_ids, read_text
 from illada_cli.serving import Checkpoint, fit_prompt
 from illada_cli.ui import Talk
 from illada_core.errors import DataError, UsageError
@@ -227,6 +227,7 @@ def encode(request: Request, how: Preparation) -> tuple[list[int], list[list[int
         if not choice:
             raise DataError(f"choice {number} is empty")
     continuations = [how.delimiter + choice for choice in request.choices]
+    check_characters([*prompt_texts(request), *continuations])
     tokenizer = checkpoint.needed_tokenizer()
     if isinstance(request.prompt, tuple):
         return checkpoint.encode_chat(request.prompt), [*map(tokenizer.encode, continuations)]
@@ -234,10 +235,17 @@ def encode(request: Request, how: Preparation) -> tuple[list[int], list[list[int
     return [*checkpoint.encode_text("", how.bos), *prompt_ids], choices_ids
 
 
+def prompt_texts(request: Request) -> list[str]:
+    """Return the texts that a prompt is made of; none where it is ids."""
+    if isinstance(request.prompt, tuple):
+        return [message.content for message in request.prompt]
+    return [request.prompt] if isinstance(request.prompt, str) else []
+
+
 def byte_counts(request: Request, checkpoint: Checkpoint) -> tuple[int, ...] | None:
     """Return the UTF-8 sizes of the choices as they were given, or as their ids read."""
     if not isinstance(request.prompt, list):
-        return tuple(len(choice.encode(errors="replace")) for choice in request.choices)
+        return tuple(len(choice.encode()) for choice in request.choices)
     if checkpoint.tokenizer is None:
         return None
     texts = (checkpoint.tokenizer.decode(ids, keep_special=True) for ids in request.choices)

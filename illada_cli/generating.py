@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from illada_cli.answers import Answers
+from illada_cli.jsonl import BeforeFault
 from illada_cli.prompts import Prepared
 from illada_cli.signals import Stop, stop_on_signals
 from illada_cli.trace import Trace, open_trace
@@ -65,10 +66,11 @@ def write_texts(
     trace_path: Path | None,
     talk: Talk,
 ) -> None:
-    """Generate for all prompts, write the answers, and say what it took.
+    """Generate for all prompts before a bad line, which is an error then, and say what it took.
 
     Raises StoppedBySignal after an orderly stop.
     """
+    sound = BeforeFault(arriving)
     with (
         open_trace(trace_path, answers.tokenizer) as trace,
         # A live bar and streamed text would share the terminal.
@@ -77,9 +79,10 @@ def write_texts(
         ) as advance,
         stop_on_signals("stopping; finished texts are written") as stop,
     ):
-        tally = generate_all(sampler, arriving, answers, trace, advance, stop)
+        tally = generate_all(sampler, iter(sound), answers, trace, advance, stop)
     talk.say(tally.sentence(sampler.forwards, peak_memory_bytes(sampler.device)))
     stop.leave(f"stopped by a signal, with {len(sampler.live)} texts unfinished")
+    sound.raise_fault()
 
 
 def generate_all(

@@ -72,15 +72,39 @@ class JsonLines(Generic[Parsed]):
         self.talk.warn(f"{sentence}; skipped")
 
 
+class BeforeFault(Generic[Parsed]):
+    """What arrives up to a bad line, whose error is raised when the work on all that is done."""
+
+    def __init__(self, arriving: Iterator[Parsed]) -> None:
+        self.arriving = arriving
+        self.fault: UsageError | None = None
+
+    def __iter__(self) -> Iterator[Parsed]:
+        try:
+            yield from self.arriving
+        except UsageError as fault:
+            self.fault = fault
+
+    def raise_fault(self) -> None:
+        """Raise the error of the bad line, if there was one."""
+        if self.fault:
+            raise self.fault
+
+
 def fields_of(line: bytes) -> dict[str, Any]:
     """Read one line as a JSON object. Raises UsageError."""
     try:
-        fields = json.loads(line)
+        fields = json.loads(line, parse_constant=refuse_constant)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UsageError(f"not valid JSON ({error})") from None
     if not isinstance(fields, dict):
         raise UsageError("not a JSON object")
     return fields
+
+
+def refuse_constant(name: str) -> None:
+    """Refuse NaN and infinities, which Python would write back and nobody else reads."""
+    raise UsageError(f"not valid JSON ({name})")
 
 
 def enumerate_arrived(lines: Iterator[bytes | None]) -> Iterator[tuple[int, bytes | None]]:

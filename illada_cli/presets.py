@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ def packaged_presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load_preset(wanted: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the [generate] table of a file or a packaged preset.
+def read_preset(wanted: str) -> tuple[Path, dict[str, Any]]:
+    """Return the file of a preset, packaged or a person's own, and its [generate] table.
 
-    Its keys are those of `defaults`, whose types they must have. Raises UsageError.
+    Raises UsageError.
     """
     path = Path(wanted)
     if not path.is_file():
@@ -41,18 +40,4 @@ def load_preset(wanted: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     if tables.keys() != {TABLE} or not isinstance(tables[TABLE], dict):
         raise UsageError(f"{path} must hold one table, [{TABLE}]")
-    return {key: checked(path, key, value, defaults) for key, value in tables[TABLE].items()}
-
-
-def checked(path: Path, key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
-    """Return a value of a known key and of the default's type; a whole number may be a float."""
-    if key not in defaults:
-        near = get_close_matches(key, defaults, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(defaults)}"
-        raise UsageError(f"{path}: unknown key {key}", hint)
-    kind = float if defaults[key] is None else type(defaults[key])
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise UsageError(f"{path}: {key} must be {kind.__name__}, not {value!r}")
-    return value
+    return path, tables[TABLE]

@@ -40,11 +40,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request as ids; `around` are the texts around the gaps where there are several."""
+    """A request as ids; `around` are the texts around the gaps where there are several.
+
+    `cut` counts the ids of the prompt that had to go.
+    """
 
     request: Request
     task: Task
     around: tuple[str, ...] = ()
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ def prepare_all(
                 raise
             lines.refuse(request.line, error)
             continue
+        if prepared.cut:
+            talk.warn("prompts are cut on the left to fit the context")
         if prepared.task.is_continuation and prepared.task.gaps[0].length < room.new_tokens:
             talk.say_once(
                 f"the context of {room.context:,} leaves room for fewer than "
@@ -155,7 +161,8 @@ def prepare(request: Request, checkpoint: Checkpoint, room: Room) -> Prepared:
             )
     if not ids:
         raise DataError("the prompt is empty: it has no tokens")
-    return Prepared(request, continue_in(ids, room))
+    task = continue_in(ids, room)
+    return Prepared(request, task, cut=len(ids) - len(task.runs[0]))
 
 
 def check_characters(texts: Iterable[str]) -> None:
@@ -163,7 +170,7 @@ def check_characters(texts: Iterable[str]) -> None:
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
-        raise DataError("the prompt holds bytes or surrogates that are no characters") from None
+        raise DataError("the text holds bytes or surrogates that are no characters") from None
 
 
 def continue_in(ids: Sequence[int], room: Room) -> Task:

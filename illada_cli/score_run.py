@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from illada_cli.choices import Items, Prepared
+from illada_cli.jsonl import BeforeFault
 from illada_cli.signals import stop_on_signals
 from illada_cli.ui import Talk, si
 from illada_cli.verdicts import Ledger, Tally, Verdict, verdict
@@ -88,23 +89,27 @@ class ItemRun:
                 continue
             self.cut += prepared.cut > 0
             if self.ledger and self.recalled < len(self.ledger.finished):
-                self.tally.add(self.ledger.recall(self.recalled, prepared.item))
+                self.tally.add(self.ledger.recall(self.recalled, prepared))
                 self.recalled += 1
             else:
                 self.waiting.append(prepared)
                 yield prepared.item
 
     def run(self, items: Items, reader: Reader, talk: Talk) -> None:
-        """Score all that comes. Raises StoppedBySignal after what is finished was flushed."""
+        """Score all that comes before a bad line, which is an error then.
+
+        Raises StoppedBySignal after what is finished was flushed.
+        """
         from illada_core.diffusion.scoring import score
 
+        sound = BeforeFault(items.arriving)
         with (
             stop_on_signals("stopping after this batch") as stop,
             replace(talk, quiet=talk.quiet or items.total == 1).progress(
                 "scoring", items.total, "items"
             ) as advance,
         ):
-            for step in score(self.unscored(items.arriving), rule_for(self.how), reader):
+            for step in score(self.unscored(iter(sound)), rule_for(self.how), reader):
                 self.work.add(step)
                 for scores in step.scores:
                     self.finish(self.waiting.popleft(), scores)
@@ -117,6 +122,7 @@ class ItemRun:
                     time.sleep(IDLE_S)
             resume = "run the same command again to go on" if self.ledger else None
             stop.leave(f"stopped after {counted(self.tally.items, 'item')}", resume)
+        sound.raise_fault()
         if self.ledger and self.recalled < len(self.ledger.finished):
             raise UsageError(
                 f"{self.ledger.path} holds {counted(len(self.ledger.finished), 'line')}, more than "
@@ -128,7 +134,7 @@ class ItemRun:
         """Write the verdict of an item."""
         fields = verdict(prepared, scores)
         if self.ledger:
-            self.ledger.write(fields, prepared.item)
+            self.ledger.write(fields, prepared)
         else:
             print(self.line_of(fields))
         self.tally.add(fields)

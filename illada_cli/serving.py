@@ -55,9 +55,11 @@ class Checkpoint:
         ids = tokenizer.encode(text)
         if not (self.add_bos if bos is None else bos):
             return ids
-        if self.config.bos_id is None:
+        named = (self.config.bos_id, tokenizer.special.bos)
+        bos_id = next((number for number in named if number is not None), None)
+        if bos_id is None:
             raise CheckpointError(f"{self.folder} names no bos id, so --bos cannot be obeyed")
-        return [self.config.bos_id, *ids]
+        return [bos_id, *ids]
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a conversation, up to where the assistant is to speak."""
@@ -83,8 +85,8 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError):
+        torch.empty(0, device=wanted).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(f"there is no device {wanted!r} here", "try --device cpu") from None
     return wanted
 
@@ -152,14 +154,28 @@ def download(hub_id: str) -> Path:
 
 
 def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:
-    """Return the ids that end a text: eos, what generation_config.json adds, ends of turns."""
+    """Return the ids that end a text: eos ids of either configuration file, ends of turns.
+
+    Raises CheckpointError for one that the model does not have.
+    """
     from illada_core.data.tokenizer_files import read_json
 
-    listed = read_json(folder / "generation_config.json").get("eos_token_id")
-    ids = [config.eos_id, *(listed if isinstance(listed, list) else [listed])]
+    ids: list[int] = []
+    for path in (folder / "config.json", folder / "generation_config.json"):
+        listed = read_json(path).get("eos_token_id")
+        for number in listed if isinstance(listed, list) else [listed]:
+            if number is None:
+                continue
+            if type(number) is not int or not 0 <= number < config.vocab_size:
+                raise CheckpointError(
+                    f"{path}: eos_token_id {number!r} is none of the model's "
+                    f"{config.vocab_size:,} ids"
+                )
+            ids.append(number)
     if tokenizer is not None:
-        ids += [tokenizer.special.eos, *map(tokenizer.controls.get, TURN_ENDS)]
-    return tuple(dict.fromkeys(number for number in ids if isinstance(number, int)))
+        known = (tokenizer.special.eos, *map(tokenizer.controls.get, TURN_ENDS))
+        ids += [number for number in known if number is not None]
+    return tuple(dict.fromkeys(ids))
 
 
 def block_length(folder: Path) -> int:

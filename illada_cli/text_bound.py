@@ -27,7 +27,7 @@ def cut_text(
 
     from illada_core.diffusion.perplexity import windows
 
-    context = how.checkpoint.config.max_length - len(how.tail)
+    context = how.checkpoint.config.max_length
     if window and window > context:
         raise UsageError(f"--window {window:,} is more than the context of {context:,}")
     try:

@@ -52,6 +52,9 @@ def open_trace(path: Path | None, tokenizer: Tokenizer | None) -> Iterator[Trace
         yield None
         return
     aside = partial_path(path)
-    with naming_file(path), open(aside, "w", encoding="utf-8") as file:
-        yield Trace(file, tokenizer)
-    aside.replace(path)
+    try:
+        with naming_file(path), open(aside, "w", encoding="utf-8") as file:
+            yield Trace(file, tokenizer)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -44,6 +44,12 @@ def complain(sentence: str, hint: str | None = None) -> None:
         print(f"\nhint: {printable(hint)}", file=sys.stderr)
 
 
+def os_error_sentence(error: OSError) -> str:
+    """Say what the operating system refused, and for which file."""
+    reason = (error.strerror or str(error)).lower()
+    return f"{reason}: {error.filename}" if error.filename else reason
+
+
 class Advance(Protocol):
     """Report that `count` more units are done, with a short note to show beside the bar."""
 

@@ -17,7 +17,7 @@ from illada_cli.choices import Prepared
 from illada_core.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from illada_core.diffusion.scoring import Item, Scores
+    from illada_core.diffusion.scoring import Scores
 
 DECIMALS = 6
 Verdict = Mapping[str, Any]
@@ -113,7 +113,8 @@ class Ledger:
     """An output file, and the verdicts that an earlier run left in it.
 
     Lines are written whole and in the order of the items, so what is there is a beginning. Each
-    holds a key: a hash of its item and of `settings`, which name all else that decides scores.
+    holds a key: a hash of the item, its answer and id, and of `settings`, which name all else that
+    decides scores.
     """
 
     file: IO[str]
@@ -121,22 +122,23 @@ class Ledger:
     settings: str
     finished: list[Verdict] = field(default_factory=list)
 
-    def key(self, item: Item) -> str:
-        ids = [ids.tolist() for ids in (item.prompt, *item.choices)]
-        return hashlib.sha256(json.dumps([self.settings, ids]).encode()).hexdigest()[:16]
+    def key(self, prepared: Prepared) -> str:
+        ids = [ids.tolist() for ids in (prepared.item.prompt, *prepared.item.choices)]
+        named = [self.settings, ids, prepared.request.answer, prepared.request.id]
+        return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
 
-    def recall(self, number: int, item: Item) -> Verdict:
+    def recall(self, number: int, prepared: Prepared) -> Verdict:
         """Return what is there of an item. Raises UsageError if that was scored otherwise."""
         fields = self.finished[number]
-        if fields["key"] != self.key(item):
+        if fields["key"] != self.key(prepared):
             raise UsageError(
                 f"{self.path}, line {number + 1}: made from another item or with other settings",
                 "--fresh replaces the file, -o names another",
             )
         return fields
 
-    def write(self, fields: Verdict, item: Item) -> None:
-        self.file.write(json.dumps({**fields, "key": self.key(item)}) + "\n")
+    def write(self, fields: Verdict, prepared: Prepared) -> None:
+        self.file.write(json.dumps({**fields, "key": self.key(prepared)}) + "\n")
 
 
 @contextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from illada_cli import generation, options, ui
+from illada_cli.settings import Asked, settle, takes_settings
 from illada_core.errors import IlladaError, StoppedBySignal
 
 if TYPE_CHECKING:
@@ -33,30 +35,14 @@ Load = Annotated[
 ]
 
 
+@takes_settings
 def chat(
     ckpt: options.Ckpt,
     system: System = None,
     load: Load = None,
     truncate: options.Truncate = None,
-    preset: generation.Preset = None,
-    canvas: generation.Canvas = None,
-    max_new_tokens: generation.MaxNewTokens = None,
-    block_length: generation.BlockLength = None,
-    steps_per_block: generation.StepsPerBlock = None,
-    stop: generation.StopText = None,
-    stop_id: generation.StopId = None,
-    temperature: generation.Temperature = None,
-    top_p: generation.TopP = None,
-    seed: options.Seed = 0,
-    cfg: options.Cfg = None,
-    eos_guard: generation.EosGuard = None,
-    end_thinking: generation.EndThinking = None,
-    end_thinking_boost: generation.EndThinkingBoost = None,
-    end_thinking_power: generation.EndThinkingPower = None,
-    remasking: generation.Remasking = None,
-    threshold: generation.Threshold = None,
-    factor: generation.Factor = None,
-    entropy_bound: generation.EntropyBound = None,
+    *,
+    asked: Asked,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     mask_id: options.MaskId = None,
@@ -79,28 +65,7 @@ def chat(
     at the prompt it leaves, as Ctrl-D does. Without a terminal each line is a turn.
     """
     talk = ui.Talk(quiet, verbose)
-    settings = generation.settle(
-        preset,
-        {
-            "canvas": canvas,
-            "max_new_tokens": max_new_tokens,
-            "block_length": block_length,
-            "steps_per_block": steps_per_block,
-            "stop": stop,
-            "temperature": temperature,
-            "top_p": top_p,
-            "cfg": cfg,
-            "eos_guard": eos_guard,
-            "end_thinking": end_thinking,
-            "end_thinking_boost": end_thinking_boost,
-            "end_thinking_power": end_thinking_power,
-            "remasking": remasking,
-            "threshold": threshold,
-            "factor": factor,
-            "entropy_bound": entropy_bound,
-        },
-    )
-
+    settings = settle(asked)
     talk.say(f"loading {ckpt}")
     from illada_cli.chat_session import Session, ended_by_signals
     from illada_cli.serving import choose_device, open_checkpoint
@@ -108,15 +73,16 @@ def chat(
     checkpoint = open_checkpoint(ckpt, mask_id)
     checkpoint.needed_tokenizer()
     settings = generation.completed(settings, checkpoint)
-    generation.rules_for(settings, checkpoint, seed, stop_id or (), talk)
+    stop_ids = tuple(asked.stop_id or ())
+    generation.rules_for(settings, checkpoint, stop_ids, talk)
     device = choose_device(device)
     session = Session(
         checkpoint=checkpoint,
         logits=checkpoint.load(device, dtype).logits_at,
         device=device,
-        settings={**settings, "seed": seed},
+        settings=settings,
         talk=talk,
-        stop_ids=tuple(stop_id or ()),
+        stop_ids=stop_ids,
         truncate=truncate,
     )
     if load:
@@ -132,6 +98,9 @@ def converse(session: Session, as_json: bool) -> None:
     from illada_cli.chat_commands import COMMANDS
     from illada_cli.chat_input import line_editing, piped_turns, typed_turns
 
+    if isinstance(sys.stdin, TextIOWrapper):
+        # Most locales would end the chat at a byte that is no character.
+        sys.stdin.reconfigure(errors="replace")
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal:
         session.talk.say("/help lists the commands, Ctrl-D leaves")

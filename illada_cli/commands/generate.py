@@ -10,6 +10,7 @@ import typer
 
 from illada_cli import generation, options
 from illada_cli.options import INPUT, OUTPUT
+from illada_cli.settings import CHOICE, Asked, settle, takes_settings
 from illada_cli.ui import Talk
 from illada_core.errors import UsageError
 
@@ -37,9 +38,7 @@ System = Annotated[
 ]
 Samples = Annotated[
     int,
-    typer.Option(
-        "--samples", help="Texts for each prompt.", min=1, rich_help_panel=generation.CHOICE
-    ),
+    typer.Option("--samples", help="Texts for each prompt.", min=1, rich_help_panel=CHOICE),
 ]
 Stream = Annotated[
     bool,
@@ -53,6 +52,7 @@ TraceFile = Annotated[
 ]
 
 
+@takes_settings
 def generate(
     ckpt: options.Ckpt,
     prompt: Prompt = None,
@@ -64,26 +64,9 @@ def generate(
     bos: options.Bos = None,
     truncate: options.Truncate = None,
     on_error: options.OnError = "stop",
-    preset: generation.Preset = None,
-    canvas: generation.Canvas = None,
-    max_new_tokens: generation.MaxNewTokens = None,
-    block_length: generation.BlockLength = None,
-    steps_per_block: generation.StepsPerBlock = None,
-    stop: generation.StopText = None,
-    stop_id: generation.StopId = None,
-    temperature: generation.Temperature = None,
-    top_p: generation.TopP = None,
-    seed: options.Seed = 0,
+    *,
+    asked: Asked,
     samples: Samples = 1,
-    cfg: options.Cfg = None,
-    eos_guard: generation.EosGuard = None,
-    end_thinking: generation.EndThinking = None,
-    end_thinking_boost: generation.EndThinkingBoost = None,
-    end_thinking_power: generation.EndThinkingPower = None,
-    remasking: generation.Remasking = None,
-    threshold: generation.Threshold = None,
-    factor: generation.Factor = None,
-    entropy_bound: generation.EntropyBound = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     mask_id: options.MaskId = None,
@@ -108,33 +91,15 @@ def generate(
     order of their prompts. The same prompt and seed give the same text in any company.
     """
     talk = Talk(quiet, verbose)
-    settings = generation.settle(
-        preset,
-        {
-            "canvas": canvas,
-            "max_new_tokens": max_new_tokens,
-            "block_length": block_length,
-            "steps_per_block": steps_per_block,
-            "stop": stop,
-            "temperature": temperature,
-            "top_p": top_p,
-            "cfg": cfg,
-            "eos_guard": eos_guard,
-            "end_thinking": end_thinking,
-            "end_thinking_boost": end_thinking_boost,
-            "end_thinking_power": end_thinking_power,
-            "remasking": remasking,
-            "threshold": threshold,
-            "factor": factor,
-            "entropy_bound": entropy_bound,
-        },
-    )
+    settings = settle(asked)
     if as_json and stream:
         raise UsageError("--json writes whole objects, so it cannot --stream")
     if settings["top_p"] < 1 and not settings["temperature"]:
         talk.warn("--top-p does nothing at temperature 0")
     if trace and not trace.parent.is_dir():
         raise UsageError(f"there is no folder {trace.parent} to write the trace to")
+    if trace and trace.is_dir():
+        raise UsageError(f"{trace} is a folder, not a file to write the trace to")
     request = single_request(prompt, file, jsonl, infill, chat, system)
     from illada_cli.jsonl import JsonLines
     from illada_cli.prompts import Room, arriving_requests, prepare_all, request_of
@@ -149,7 +114,7 @@ def generate(
 
     checkpoint = open_checkpoint(ckpt, mask_id)
     settings = generation.completed(settings, checkpoint)
-    rules = generation.rules_for(settings, checkpoint, seed, stop_id or (), talk)
+    rules = generation.rules_for(settings, checkpoint, asked.stop_id or (), talk)
     grows = settings["canvas"] == "variable"
     room = Room(settings["max_new_tokens"], grows, checkpoint.config.max_length, truncate, bos)
     arriving = prepare_all(requests, lines, checkpoint, room, talk)

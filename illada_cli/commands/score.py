@@ -186,6 +186,8 @@ def score(
         raise UsageError("--window and --stride are about --text")
     if text is not None and output:
         raise UsageError("--text has one answer, so -o does not go with it", "redirect it with >")
+    if text is not None and visible_eos:
+        raise UsageError("--visible-eos is about choices: a text goes on after its windows")
     if text is not None and rule not in (None, "likelihood"):
         raise UsageError(f"--text bounds a likelihood, so --rule {rule} does not go with it")
 

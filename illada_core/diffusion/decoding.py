@@ -68,7 +68,7 @@ def thinking_boost(
 ) -> tuple[int, float] | None:
     """Return (token, logit to add) for the first open position, or None once thinking ended.
 
-    `written` runs from the start of generation to the end of the open block. The addition grows
+    `written` is what stands of the new text, open positions and all. The addition grows
     as (share of the budget used) ** power; the token is the next of `end_ids` after what of it
     already stands right before the open position (paper, Appendix A).
     """

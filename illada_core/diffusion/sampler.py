@@ -169,9 +169,8 @@ class Sampler:
         rules = self.rules
         if rules.thinking_boost <= 0 or not canvas.task.is_continuation:
             return None
-        written = canvas.ids[canvas.fills[0].start : canvas.open_B[-1] + 1]
         return thinking_boost(
-            written,
+            canvas.filled()[0],
             rules.mask_id,
             canvas.task.gaps[0].length,
             rules.thinking_end_ids,

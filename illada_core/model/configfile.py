@@ -17,7 +17,7 @@ ILLADA_FIXED: dict[str, tuple[Any, ...]] = {
     "attention_bias": (False,),
     "mlp_bias": (False,),
     "layer_norm_eps": (None,),
-    "rope_scaling": (None,),
+    "rope_scaling": (None, {"rope_type": "default"}, {"type": "default"}),
     "partial_rotary_factor": (1.0, None),
     "sliding_window": (None,),
     "qk_norm": (False, None),
@@ -39,7 +39,7 @@ LLADA_FIXED: dict[str, tuple[Any, ...]] = {
     "rope": (True,),
     "clip_qkv": (None,),
     "multi_query_attention": (False, None),
-    "rope_scaling": (None,),
+    "rope_scaling": (None, {"rope_type": "default"}, {"type": "default"}),
     "quantization_config": (None,),
 }
 
@@ -70,6 +70,8 @@ def read_config(folder: Path) -> ModelConfig:
         raise CheckpointError(f"{path} does not say {error.args[0]}") from None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} holds a value that is no number ({error})") from None
+    except ZeroDivisionError:
+        raise CheckpointError(f"{path} gives the model no attention heads") from None
     except UsageError as error:
         raise CheckpointError(f"{path}: {error.sentence}") from None
 
@@ -102,6 +104,8 @@ def special_ids(facts: dict[str, Any]) -> dict[str, Any]:
 def illada_config(facts: dict[str, Any]) -> ModelConfig:
     """Translate the Llama-style keys of iLLaDA."""
     rope = facts.get("rope_parameters") or facts
+    if not isinstance(rope, dict):
+        raise UsageError(f"rope_parameters is {json.dumps(rope)}, not an object")
     if rope.get("rope_type", "default") != "default":
         raise UsageError(f"rotary positions of type {rope['rope_type']!r} are not supported")
     heads = int(facts["num_attention_heads"])
@@ -116,7 +120,8 @@ def illada_config(facts: dict[str, Any]) -> ModelConfig:
         max_length=int(facts["max_position_embeddings"]),
         rope_theta=float(rope["rope_theta"]),
         norm_eps=float(facts["rms_norm_eps"]),
-        tied=bool(facts["tie_word_embeddings"]),
+        # transformers writes no key that has its own default, and here that is true.
+        tied=bool(facts.get("tie_word_embeddings", True)),
         rope_in_float32=bool(facts.get("rope_full_precision", False)),
         family="illada",
         initializer_range=facts.get("initializer_range"),

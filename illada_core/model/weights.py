@@ -139,6 +139,8 @@ def opened(path: Path) -> Iterator[Any]:
             f"{path} is damaged or was not written to its end ({error})",
             hint="copy or download it again",
         ) from None
+    except OSError as error:  # safetensors gives it no number
+        raise CheckpointError(f"{path} cannot be read ({error})") from None
 
 
 def stored_weights(folder: Path, config: ModelConfig) -> dict[str, Stored]:

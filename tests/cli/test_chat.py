@@ -16,8 +16,8 @@ from illada_cli.chat_input import read_turn
 from illada_cli.chat_session import Session
 from illada_cli.chat_view import PlainView, runs
 from illada_cli.conversation import Conversation
-from illada_cli.generation import DEFAULTS
 from illada_cli.serving import open_checkpoint
+from illada_cli.settings import DEFAULTS
 from illada_cli.ui import Talk
 from illada_core.errors import DataError, UsageError
 
@@ -49,7 +49,7 @@ def checkpoint(byte_model):
 @pytest.fixture
 def session(checkpoint):
     length = {"max_new_tokens": 24, "block_length": 8, "eos_guard": "logits"}
-    settings = {**DEFAULTS, **length, "seed": 0}
+    settings = {**DEFAULTS, **length}
     return Session(*checkpoint, "cpu", settings, Talk(quiet=True))
 
 
@@ -85,10 +85,14 @@ def test_an_interrupted_answer_keeps_what_had_settled_or_takes_the_turn_back(ses
     assert session.conversation.turns == []
 
 
-def test_a_turn_that_does_not_fit_is_taken_back(session):
+def test_a_turn_that_does_not_fit_is_taken_back_or_cut_on_request(session, capsys):
     with pytest.raises(DataError, match="the context of 512"):
         say(session, "x" * 600)
     assert session.conversation.turns == []
+    session.truncate = "left"
+    say(session, "x" * 600)
+    assert [turn.role for turn in session.conversation.turns] == ["user", "assistant"]
+    assert "the conversation is cut on the left" in capsys.readouterr().err
 
 
 def test_commands_change_what_they_say(session, tmp_path):
@@ -110,6 +114,9 @@ def test_commands_change_what_they_say(session, tmp_path):
     obey(session, "/set factor 1")
     assert (session.settings["threshold"], session.settings["factor"]) == (None, 1.0)
     assert obey(session, "/set factor none") == "factor is none"
+    obey(session, "/set steps_per_block 3")
+    assert obey(session, "/set steps_per_block none") == "steps_per_block is none"
+    assert obey(session, "/set block_length none") == "block_length is 32"
     obey(session, "/set stop END")
     obey(session, "/set block-length 16")
     assert (session.settings["stop"], session.settings["block_length"]) == (["END"], 16)
@@ -131,8 +138,13 @@ def test_commands_change_what_they_say(session, tmp_path):
         ("/set temperature warm", "temperature is a number, not 'warm'"),
         ("/set block_length 0", "block_length must be at least 1"),
         ("/set remasking best", "remasking is one of low-confidence"),
+        ("/set max_new_tokens 0", "max_new_tokens must be at least 1"),
+        ("/set temperature nan", "temperature is a number, not nan"),
+        ("/set threshold 7", "threshold must be at most 1"),
+        ("/set seed -4", "seed must be at least 0"),
         ("/save", "name a file"),
         ("/save nowhere.jsonl", "nothing to save yet"),
+        ("/load .", "is a directory: ."),
         ("/load nowhere.jsonl", "there is no file nowhere.jsonl"),
         ("/trace", "there is no answer yet"),
         ("/stats", "there is no answer yet"),
@@ -140,9 +152,17 @@ def test_commands_change_what_they_say(session, tmp_path):
 )
 def test_a_wrong_command_changes_nothing(session, line, sentence):
     before = dict(session.settings)
-    with pytest.raises(UsageError, match=re.escape(sentence)):
+    with pytest.raises((UsageError, DataError), match=re.escape(sentence)):
         obey(session, line)
     assert session.settings == before
+
+
+@pytest.mark.parametrize("command", ["/save", "/trace"])
+def test_a_file_that_cannot_be_written_does_not_end_the_chat(session, command, tmp_path):
+    say(session, "Hello")
+    with pytest.raises(DataError, match="no such file or directory"):
+        obey(session, f"{command} {tmp_path}/nowhere/file.jsonl")
+    assert len(session.conversation.turns) == 2
 
 
 def test_a_transcript_never_replaces_a_file_it_does_not_know(tmp_path):
@@ -221,6 +241,15 @@ def test_without_a_terminal_a_line_is_a_turn(illada, byte_model, tmp_path):
     plain = illada("chat", *options, "--temperature", 1, stdin="Hello\n/set nothing 1\n", code=2)
     assert all(letter.isprintable() or letter == "\n" for letter in plain.stdout)
     assert "there is no setting nothing" in plain.stderr
+
+
+def test_a_byte_that_is_no_character_does_not_end_the_chat(start_illada, byte_model):
+    options = ("--ckpt", byte_model, "--max-new-tokens", 4, "-q")
+    chat = start_illada("chat", *options, PYTHONIOENCODING="utf-8:strict")
+    chat.stdin.buffer.write(b"caf\xe9\n")
+    chat.stdin.close()
+    assert chat.stdout.read().endswith("\n")
+    assert (chat.wait(timeout=60), chat.stderr.read()) == (0, "")
 
 
 class Terminal:

@@ -71,6 +71,12 @@ def test_a_prompt_yields_the_same_alone_and_in_company_at_a_temperature(illada, 
     assert [answer["text"] for answer in alone] == [answer["text"] for answer in together[4:6]]
 
 
+def test_a_locale_that_lacks_a_character_does_not_lose_the_text(illada, byte_model):
+    infill = ("--infill", "na\u00efve [MASK:2]")
+    done = illada("generate", "--ckpt", byte_model, *infill, "-q", PYTHONIOENCODING="ascii")
+    assert done.stdout.startswith("na\\xefve ")
+
+
 def test_infilling_keeps_the_text_around_its_gaps(illada, byte_model):
     text = "def f(x):\n[MASK:7]\n    return [MASK:2]y"
     answer = lines(
@@ -113,13 +119,22 @@ def test_a_bad_line_is_named_and_ends_with_two_before_anything_is_loaded(illada,
     assert "prompts.jsonl, line 3: not valid JSON" in done.stderr
 
 
+def test_what_comes_through_a_pipe_before_a_bad_line_is_answered(illada, byte_model, tmp_path):
+    text = '{"prompt": "one"}\n{"prompt": "two"}\nnonsense\n{"prompt": "never"}\n'
+    options = ("--jsonl", "-", "--json", "--max-new-tokens", 9, "--trace", "trace.jsonl")
+    done = illada("generate", "--ckpt", byte_model, *options, stdin=text, code=2)
+    assert [answer["line"] for answer in lines(done.stdout)] == [1, 2]
+    assert {commit["prompt"] for commit in lines((tmp_path / "trace.jsonl").read_text())} == {0, 1}
+    assert "illada: standard input, line 3: not valid JSON" in done.stderr
+
+
 def test_bad_lines_may_be_skipped(illada, byte_model):
     text = '{"prompt": "ok"}\nnonsense\n{"prompt": "fine", "id": "\\ud800"}\n{"prompt": "\\udc80"}'
     options = ("--jsonl", "-", "--on-error", "skip", "--json", "--max-new-tokens", 4, "-q")
     done = illada("generate", "--ckpt", byte_model, *options, stdin=text)
     assert [answer["line"] for answer in lines(done.stdout)] == [1, 3]
     assert "standard input, line 2: not valid JSON" in done.stderr
-    assert "standard input, line 4: the prompt holds bytes or surrogates" in done.stderr
+    assert "standard input, line 4: the text holds bytes or surrogates" in done.stderr
 
 
 def test_prompts_beyond_the_context_are_an_error_or_cut_on_request(illada):
@@ -128,7 +143,9 @@ def test_prompts_beyond_the_context_are_an_error_or_cut_on_request(illada):
     refused = illada(*common, stdin=prompts, code=2)
     assert "line 1: the prompt is 600 tokens long, and the context of 512" in refused.stderr
     assert "--truncate left" in refused.stderr
-    cut, short = lines(illada(*common, "--truncate", "left", stdin=prompts).stdout)
+    done = illada(*common, "--truncate", "left", stdin=prompts)
+    assert "prompts are cut on the left" in done.stderr
+    cut, short = lines(done.stdout)
     assert cut["output_ids"] == short["output_ids"]
 
 
@@ -211,6 +228,10 @@ def test_wrong_options_are_code_two_without_loading_torch(illada):
         ("generate", "--ckpt", TINY, "a", "--json", "--stream"),
         ("generate", "--ckpt", TINY, ""),
         ("generate", "--ckpt", TINY, "a", "--stop", ""),
+        ("generate", "--ckpt", TINY, "a", "--temperature", "inf"),
+        ("generate", "--ckpt", TINY, "a", "--end-thinking", "\udcff"),
+        ("generate", "--ckpt", TINY, "a", "--trace", TINY),
+        ("generate", "--ckpt", TINY, "a", "--stop-id", 320, "-q"),
     ]
     for arguments in wrong:
         done = illada(*arguments, code=2)

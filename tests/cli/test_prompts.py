@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from illada_cli.answers import begun, first_stop, stop_finder
-from illada_cli.generation import COMMIT_RULES, DEFAULTS, settle
 from illada_cli.jsonl import JsonLines
 from illada_cli.presets import packaged_presets
 from illada_cli.prompts import Room, continue_in, gapped_task, infill_ids_task, request_of
+from illada_cli.settings import COMMIT_RULES, DEFAULTS, Asked, settle
 from illada_cli.ui import Talk
 from illada_core.diffusion.canvas import Gap
 from illada_core.errors import DataError, UsageError
@@ -34,6 +34,7 @@ MASK = 5
         ('{"messages": "a"}', "must be a list"),
         ("[" * 100_000, "not valid JSON"),
         ('{"prompt": "\\xff"}', "not valid JSON"),
+        ('{"prompt": "a", "id": NaN}', "not valid JSON"),
     ],
 )
 def test_bad_lines_are_named_by_number_or_skipped(bad, sentence, tmp_path, capsys):
@@ -101,30 +102,43 @@ def test_every_packaged_preset_is_read_and_options_win():
     presets = packaged_presets()
     assert {"gsm8k-instruct", "math-instruct", "mmlu-instruct", "humaneval-base"} <= presets.keys()
     for name in presets:
-        assert settle(name, {}).keys() == DEFAULTS.keys()
-    paper = settle("gsm8k-instruct", {})
+        assert settle(Asked(name)).keys() == DEFAULTS.keys()
+    paper = settle(Asked("gsm8k-instruct"))
     assert (paper["max_new_tokens"], paper["block_length"]) == (2048, 32)
     assert (paper["end_thinking_boost"], paper["end_thinking_power"]) == (100.0, 3.0)
-    assert settle("gsm8k-instruct", {"block_length": 8, "cfg": None})["block_length"] == 8
-    assert settle("humaneval-base", {})["canvas"] == "fixed"
+    assert settle(Asked("gsm8k-instruct", block_length=8))["block_length"] == 8
+    assert settle(Asked("humaneval-base"))["canvas"] == "fixed"
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["[generate]\nblock_lenght = 3", "[generate]\nblock_length = 'a'", "[pretrain]", "x", "[[["],
+    ("text", "sentence"),
+    [
+        ("[generate]\nblock_lenght = 3", "no setting block_lenght"),
+        ("[generate]\nblock_length = 'a'", "block_length is a whole number"),
+        ("[generate]\nblock_length = 0", "block_length must be at least 1"),
+        ("[generate]\ncanvas = 'fixd'", "canvas is one of variable, fixed"),
+        ("[generate]\ntop_p = 1.5", "top_p must be at most 1"),
+        ("[generate]\ncfg = inf", "cfg is a number, not inf"),
+        ("[generate]\nstop = [1]", "stop is a list of strings"),
+        ("[generate]\nstop = ['']", "not empty"),
+        ("[generate]\nthreshold = 0.9\nfactor = 1", "threshold and factor are two commit rules"),
+        ("[pretrain]", "must hold one table"),
+        ("x", "not valid TOML"),
+        ("[[[", "not valid TOML"),
+    ],
 )
-def test_wrong_presets_are_refused(text, tmp_path):
+def test_wrong_presets_are_refused(text, sentence, tmp_path):
     (tmp_path / "wrong.toml").write_text(text)
-    with pytest.raises(UsageError):
-        settle(str(tmp_path / "wrong.toml"), {})
+    with pytest.raises(UsageError, match=sentence):
+        settle(Asked(str(tmp_path / "wrong.toml")))
 
 
 def test_a_commit_rule_given_replaces_that_of_the_preset_and_two_are_refused(tmp_path):
     (tmp_path / "fast.toml").write_text("[generate]\nthreshold = 0.9")
-    settings = settle(str(tmp_path / "fast.toml"), {"factor": 1.0})
+    settings = settle(Asked(str(tmp_path / "fast.toml"), factor=1.0))
     assert [key for key in COMMIT_RULES if settings[key] is not None] == ["factor"]
     with pytest.raises(UsageError, match="--threshold and --factor"):
-        settle(None, {"threshold": 0.9, "factor": 1.0})
+        settle(Asked(threshold=0.9, factor=1.0))
 
 
 class Letters:

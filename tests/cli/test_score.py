@@ -138,6 +138,9 @@ BAD = [
     ('{"prompt_ids": [7], "choices_ids": [[400]]}', "id 400 is outside"),
     ('{"prompt_ids": [7], "choices_ids": [[5]]}', "the ids hold the mask id 5"),
     ('{"prompt_ids": [7.5], "choices_ids": [[8]]}', "whole numbers"),
+    (r'{"prompt": "a\ud800", "choices": ["b"]}', "surrogates that are no characters"),
+    (r'{"prompt": "a", "choices": ["b", "\ud800"]}', "surrogates that are no characters"),
+    (r'{"messages": [{"role": "user", "content": "\ud800"}], "choices": ["b"]}', "surrogates"),
     (json.dumps({"prompt": "a" * 600, "choices": ["b"]}), "the prompt is 600 tokens long"),
     (json.dumps({"prompt": "a", "choices": ["b" * 600]}), "choice 1 is 600 tokens long"),
 ]
@@ -154,6 +157,7 @@ def test_bad_lines_are_named_by_number_and_skipped_if_asked(illada, byte_model):
         assert sentence in done.stderr
     assert f"{len(BAD)} lines skipped" in done.stderr
     done = illada(*run, code=2, stdin=f"{GOOD}\n\n{BAD[0][0]}")
+    assert [found["line"] for found in lines(done.stdout)] == [1]
     assert "illada: standard input, line 3: not valid JSON" in done.stderr
     assert "--on-error skip" in done.stderr
 
@@ -182,6 +186,7 @@ def test_a_long_prompt_is_cut_on_the_left_only_if_asked(illada, byte_model):
         (("--jsonl", "-", "--chat"), "--chat is for one prompt"),
         (("--jsonl", "-", "--window", "8"), "--window and --stride are about --text"),
         (("--text", "-", "--rule", "confidence"), "--rule confidence does not go with it"),
+        (("--text", "-", "--visible-eos"), "--visible-eos is about choices"),
         (("--text", "-", "-o", "x"), "-o does not go with it"),
         (("--jsonl", "-", "--rule", "guess"), "guess"),
     ],
@@ -219,6 +224,9 @@ def test_an_interrupted_output_file_is_finished_and_never_mixed(illada, tmp_path
     refused = illada(*run, "--rule", "one-shot", code=2)
     assert "out, line 1: made from another item or with other settings" in refused.stderr
     assert lines(out.read_text()) == again
+    # A corrected answer is not judged by what the file says of the wrong one.
+    (tmp_path / "items.jsonl").write_text(jsonl({**items[0], "answer": 1}, *items[1:]))
+    assert "out, line 1: made from another item" in illada(*run, code=2).stderr
     (tmp_path / "items.jsonl").write_text(jsonl(*items[:2]))
     assert "holds 8 lines, more than the 2 items here" in illada(*run, code=2).stderr
     illada(*run, "--fresh", "--rule", "one-shot")

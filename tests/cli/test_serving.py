@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from illada_cli.generation import completed, settle
+from illada_cli.generation import completed
 from illada_cli.serving import fit_prompt, open_checkpoint
+from illada_cli.settings import Asked, settle
 from illada_core.data.chat_template import Message
 from illada_core.errors import CheckpointError, DataError, UsageError
 
@@ -42,8 +43,24 @@ def test_ids_come_from_the_files(folder):
     assert checkpoint.encode_text("ab", bos=False) == ids_of("ab")
 
 
+def test_the_bos_is_the_tokenizers_where_config_json_names_none(folder):
+    facts = json.loads((folder / "config.json").read_text())
+    del facts["bos_token_id"]
+    (folder / "config.json").write_text(json.dumps(facts))
+    assert open_checkpoint(str(folder)).encode_text("ab", bos=True) == [0, *ids_of("ab")]
+
+
+def test_every_eos_id_of_either_file_ends_a_text_and_none_is_outside_the_model(folder):
+    facts = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**facts, "eos_token_id": [2, 9]}))
+    assert open_checkpoint(str(folder)).end_ids == (2, 9, 262)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 99999]}')
+    with pytest.raises(CheckpointError, match="eos_token_id 99999 is none of the model's 320 ids"):
+        open_checkpoint(str(folder))
+
+
 def test_the_block_length_is_the_models_where_none_is_asked_for(folder):
-    settings = {asked: settle(None, {"block_length": asked}) for asked in (None, 5)}
+    settings = {asked: settle(Asked(block_length=asked)) for asked in (None, 5)}
     for written, expected in ((None, 32), (8, 8)):
         if written:
             (folder / "generation_config.json").write_text(json.dumps({"block_length": written}))

@@ -230,6 +230,21 @@ def test_thinking_boost_writes_the_end_of_thinking_in_order():
     assert all(pair != (17, 18) for pair in itertools.pairwise(output[2:]))
 
 
+def test_thinking_that_ended_behind_the_last_open_position_is_not_ended_again():
+    def ends_last(ids_T, segment_ends, rows_M):
+        logits_TV = torch.zeros(len(ids_T), VOCABULARY)
+        logits_TV[:, 6] = 1.0
+        logits_TV[4, 17] = 50.0
+        return logits_TV[rows_M]
+
+    for grows in (True, False):
+        rules = replace(
+            ENDLESS, block_length=4, thinking_end_ids=(17,), thinking_boost=5.0, thinking_power=0.0
+        )
+        completion = run(ends_last, rules, [continuation([7], 8, grows)])[0]
+        assert completion.output_ids == (6, 6, 6, 17, 6, 6, 6, 6)
+
+
 def test_equal_confidences_are_committed_from_left_to_right():
     def flat(ids_T, segment_ends, rows_M):
         return torch.zeros(len(rows_M), VOCABULARY)

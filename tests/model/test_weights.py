@@ -259,6 +259,13 @@ def test_a_truncated_file_is_told(folder, kept_bytes):
         load_model(folder)
 
 
+def test_a_file_that_is_none_is_told(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+    with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read"):
+        load_model(folder)
+
+
 def test_a_missing_shard_is_named(tmp_path):
     folder = Path(shutil.copytree(FIXTURES / "llada-tiny", tmp_path / "model"))
     (folder / "model-00002-of-00002.safetensors").unlink()
@@ -309,6 +316,8 @@ def test_paths_that_hold_no_model_are_told(folder, tmp_path):
         ({"quantization_config": {"bits": 4}}, "quantization_config is"),
         ({"hidden_size": "wide"}, "no number"),
         ({"hidden_size": None}, "no number"),
+        ({"num_attention_heads": 0}, "no attention heads"),
+        ({"rope_parameters": "default"}, 'rope_parameters is "default", not an object'),
         ({"num_key_value_heads": 3}, "cannot share"),
     ],
 )
@@ -316,6 +325,22 @@ def test_configurations_it_cannot_compute_are_refused(folder, facts, told):
     change_config(folder, **facts)
     with pytest.raises(CheckpointError, match=told):
         read_config(folder)
+
+
+@pytest.mark.parametrize("scaling", [{"rope_type": "default"}, {"type": "default"}])
+def test_rotary_positions_that_are_not_scaled_may_say_so(folder, scaling):
+    before = read_config(folder)
+    change_config(folder, rope_scaling=scaling)
+    assert read_config(folder) == before
+
+
+def test_a_head_of_which_nothing_is_said_is_tied(folder):
+    path = folder / "config.json"
+    facts = json.loads(path.read_text())
+    del facts["tie_word_embeddings"]
+    path.write_text(json.dumps(facts))
+    assert read_config(folder).tied
+    assert load_model(folder).config.tied
 
 
 def test_broken_configuration_files_are_told(folder):
