@@ -142,9 +142,8 @@ class Ledger:
 
 
 @contextmanager
-def open_ledger(output: str, settings: str, fresh: bool) -> Iterator[Ledger]:
+def open_ledger(path: Path, settings: str, fresh: bool) -> Iterator[Ledger]:
     """Open an output file where an earlier run left it, or a new one."""
-    path = Path(output)
     finished, size = ([], 0) if fresh else read_finished(path)
     with open(path, "a", encoding="utf-8") as file:
         os.truncate(file.fileno(), size)

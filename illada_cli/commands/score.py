@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 RULE = "Rule"
 TEXT = "Text"
 ITEM_SAMPLES, WINDOW_SAMPLES = 128, 16
+STOP_GAP = 4.0
 LOGITS_BYTES = {"cpu": 2**28, "cuda": 2**31}
 
 Prompt = Annotated[
@@ -52,7 +54,7 @@ TextFile = Annotated[
     ),
 ]
 Delimiter = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--delimiter",
         help="Put this between prompt and choice; most harnesses have a space [default: nothing].",
@@ -76,9 +78,11 @@ VisibleEos = Annotated[
     ),
 ]
 Normalize = Annotated[
-    Literal["sum", "token", "byte"],
+    Literal["sum", "token", "byte"] | None,
     typer.Option(
-        "--normalize", help="Compare sums, or means per token or byte.", rich_help_panel=RULE
+        "--normalize",
+        help="Compare sums, or means per token or byte [default: sum].",
+        rich_help_panel=RULE,
     ),
 ]
 Samples = Annotated[
@@ -93,11 +97,11 @@ Samples = Annotated[
     ),
 ]
 StopGap = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--stop-gap",
         help="likelihood: stop drawing once the best choice leads by this many standard errors; "
-        "0 never.",
+        "0 never [default: 4].",
         min=0.0,
         rich_help_panel=RULE,
     ),
@@ -136,15 +140,15 @@ def score(
     jsonl: options.JsonlFile = None,
     text: TextFile = None,
     chat: options.Chat = False,
-    delimiter: Delimiter = "",
+    delimiter: Delimiter = None,
     bos: options.Bos = None,
     truncate: options.Truncate = None,
     on_error: options.OnError = "stop",
     rule: RuleName = None,
     visible_eos: VisibleEos = False,
-    normalize: Normalize = "sum",
+    normalize: Normalize = None,
     samples: Samples = None,
-    stop_gap: StopGap = 4.0,
+    stop_gap: StopGap = None,
     cfg: options.Cfg = None,
     seed: options.Seed = 0,
     window: Window = None,
@@ -178,18 +182,28 @@ def score(
     from illada_cli.choices import Preparation, items_of, items_source
 
     source = items_source(prompt, choices, jsonl, text)
+    rule = rule or ("confidence" if text is None else "likelihood")
     if chat and prompt is None:
         raise UsageError(
             "--chat is for one prompt", "in JSON Lines a conversation is given as messages"
         )
-    if text is None and (window or stride):
-        raise UsageError("--window and --stride are about --text")
-    if text is not None and output:
-        raise UsageError("--text has one answer, so -o does not go with it", "redirect it with >")
-    if text is not None and visible_eos:
-        raise UsageError("--visible-eos is about choices: a text goes on after its windows")
-    if text is not None and rule not in (None, "likelihood"):
+    about_choices = {
+        "--visible-eos": visible_eos or None,
+        "--normalize": normalize,
+        "--delimiter": delimiter,
+        "--truncate": truncate,
+        "--stop-gap": stop_gap,
+        "-o": output,
+    }
+    refuse(about_choices, text is not None, "about choices, and --text has one answer")
+    refuse({"--window": window, "--stride": stride}, text is None, "about --text")
+    draws = {"--samples": samples, "--stop-gap": stop_gap}
+    refuse(draws, rule != "likelihood", "about --rule likelihood")
+    if text is not None and rule != "likelihood":
         raise UsageError(f"--text bounds a likelihood, so --rule {rule} does not go with it")
+    keep = Path(output) if output not in (None, "-") else None
+    if keep and not keep.parent.is_dir():
+        raise UsageError(f"there is no folder {keep.parent} to write {keep.name} to")
 
     talk.say(f"loading {ckpt}")
     from illada_cli.score_run import How, ItemRun, named_settings
@@ -199,7 +213,8 @@ def score(
 
     checkpoint = open_checkpoint(ckpt, mask_id)
     tail = visible_eos_ids(checkpoint) if visible_eos else ()
-    preparation = Preparation(checkpoint, bos, delimiter, truncate, tail, normalize)
+    normalize = normalize or "sum"
+    preparation = Preparation(checkpoint, bos, delimiter or "", truncate, tail, normalize)
     if text is not None:
         windows, text_bytes = cut_text(text, preparation, window, stride)
     else:
@@ -208,11 +223,11 @@ def score(
     device = choose_device(device)
     model = checkpoint.load(device, dtype)
     how = How(
-        rule=rule or ("confidence" if text is None else "likelihood"),
+        rule=rule,
         normalize=normalize,
         tail=tail,
         samples=samples or (ITEM_SAMPLES if text is None else WINDOW_SAMPLES),
-        stop_gap=stop_gap,
+        stop_gap=STOP_GAP if stop_gap is None else stop_gap,
         cfg=cfg or 0.0,
         seed=seed,
         mask_id=checkpoint.mask_id,
@@ -224,11 +239,17 @@ def score(
         print(json.dumps(bound_fields(bound, how)) if as_json else bound_table(bound))
         return
     as_json = as_json or output == "-"
-    keep = output if output != "-" else None
     with open_ledger(keep, named_settings(how, model), fresh) if keep else nullcontext() as ledger:
         run = ItemRun(how, ledger, line_writer(as_json, None if source else choices))
         run.run(items, reader, talk)
     run.tell(items, talk)
+
+
+def refuse(given: Mapping[str, object], is_useless: bool, reason: str) -> None:
+    """Raise UsageError for options that were given (not None) where they would do nothing."""
+    names = [name for name, value in given.items() if value is not None]
+    if is_useless and names:
+        raise UsageError(f"{' and '.join(names)} {'are' if names[1:] else 'is'} {reason}")
 
 
 def visible_eos_ids(checkpoint: Checkpoint) -> tuple[int]:

@@ -184,10 +184,15 @@ def test_a_long_prompt_is_cut_on_the_left_only_if_asked(illada, byte_model):
         (("--choices", "nowhere.jsonl"), "there is no file nowhere.jsonl"),
         (("--prompt", "a", "--choices", "b", "--text", "-"), "give one of"),
         (("--jsonl", "-", "--chat"), "--chat is for one prompt"),
-        (("--jsonl", "-", "--window", "8"), "--window and --stride are about --text"),
+        (("--jsonl", "-", "--window", "8"), "--window is about --text"),
         (("--text", "-", "--rule", "confidence"), "--rule confidence does not go with it"),
         (("--text", "-", "--visible-eos"), "--visible-eos is about choices"),
-        (("--text", "-", "-o", "x"), "-o does not go with it"),
+        (("--text", "-", "-o", "x"), "-o is about choices"),
+        (("--text", "-", "--normalize", "byte"), "--normalize is about choices"),
+        (("--text", "-", "--stop-gap", "0"), "--stop-gap is about choices"),
+        (("--jsonl", "-", "--samples", "4"), "--samples is about --rule likelihood"),
+        (("--jsonl", "-", "--stop-gap", "0"), "--stop-gap is about --rule likelihood"),
+        (("--jsonl", "-", "-o", "none/x"), "there is no folder none to write x to"),
         (("--jsonl", "-", "--rule", "guess"), "guess"),
     ],
 )
@@ -237,7 +242,7 @@ def test_a_file_that_is_not_an_output_is_left_alone(tmp_path):
     (tmp_path / "mine").write_text('{"text": "mine"}\n')
     with (
         pytest.raises(UsageError, match="not written by illada score -o"),
-        open_ledger(str(tmp_path / "mine"), "settings", fresh=False),
+        open_ledger(tmp_path / "mine", "settings", fresh=False),
     ):
         pass
     assert (tmp_path / "mine").read_text() == '{"text": "mine"}\n'
