@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from illada_core.data.corpus import Position
-from illada_core.data.dataset import TOKENIZER_COMPANIONS, TOKENIZER_FILE
+from illada_core.data.dataset import TOKENIZER_COMPANIONS, TOKENIZER_FILE, clear_dataset
 from illada_core.data.files import PARTIAL, naming_file, sync_folder, write_file
 from illada_core.data.shards import ShardEntry, finished_shard, shard_name
 from illada_core.errors import DataError, UsageError
@@ -45,11 +45,12 @@ class Stage:
 class Journal:
     """The journal of one folder, open for appending and locked against a second run.
 
-    It makes the folder, and takes up what an earlier run of the same job left there. UsageError if
-    the folder holds anything else, DataError if another run is at work in it. A context manager.
+    It makes the folder, and takes up what an earlier run of the same job left there, or removes it
+    unless `goes_on`. UsageError if the folder holds anything else, DataError if another run is at
+    work in it. A context manager.
     """
 
-    def __init__(self, folder: Path, job: str, vocab_size: int) -> None:
+    def __init__(self, folder: Path, job: str, vocab_size: int, goes_on: bool = True) -> None:
         self.folder, self.path, self.job = folder, folder / JOURNAL, job
         self.stages: list[Stage] = []
         self.shards: list[ShardEntry] = []
@@ -63,7 +64,7 @@ class Journal:
             self._append({"job": job})
             sync_folder(folder)
         else:
-            self._recover(vocab_size)
+            self._recover(vocab_size, goes_on)
 
     @property
     def position(self) -> Position:
@@ -77,7 +78,7 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the journal: the manifest stands."""
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -90,9 +91,13 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def _recover(self, vocab_size: int) -> None:
+    def _recover(self, vocab_size: int, goes_on: bool) -> None:
         kept = [{"job": self.job}]
-        for fields in read_journal(self.folder, self.job):
+        stages = read_journal(self.folder, self.job)
+        if not goes_on:
+            clear_dataset(self.folder)
+            stages = []
+        for fields in stages:
             path = self.folder / shard_name(len(self.shards), vocab_size)
             shard = finished_shard(path, vocab_size, self.job)
             if shard is None:

@@ -36,7 +36,7 @@ from illada_core.data.journal import FRESH_HINT, JOURNAL, Journal, Stage, read_j
 from illada_core.data.reading import Chunk, Fault, already_read
 from illada_core.data.series import SHARD_DOCUMENTS, ShardSeries
 from illada_core.data.shards import ShardEntry
-from illada_core.data.sources import STDIN, Source
+from illada_core.data.sources import Source
 from illada_core.data.tokenizer import Tokenizer
 from illada_core.data.tokenizer_files import write_tokenizer_files
 from illada_core.errors import DataError, UsageError
@@ -44,6 +44,9 @@ from illada_core.errors import DataError, UsageError
 SHARD_TOKENS = 1 << 27
 # Documents left out without a word but the count.
 QUIET = (EMPTY, TOO_LONG, RESPONSE_TOO_LONG)
+SKIP_HINT = "--on-error skip leaves such documents out and counts them"
+NO_KEY = ("no key", "no column")
+KEY_HINT = f"name another with --text-key, or {SKIP_HINT}"
 OnError = Literal["stop", "skip"]
 
 
@@ -160,12 +163,12 @@ def tokenize_corpus(
     """
     if (folder / MANIFEST).exists():
         yield complete_report(job, folder)
+        (folder / JOURNAL).unlink(missing_ok=True)  # of a run that was killed at its very end
         return
-    if any(source.path == STDIN for source in job.sources):
-        clear_earlier_run(folder)  # nothing tells whether it is the same text again
     vocab_size = job.tokenizer.vocab_size
+    goes_on = all(map(comes_again, job.sources))
     with (
-        Journal(folder, job.fingerprint, vocab_size) as journal,
+        Journal(folder, job.fingerprint, vocab_size, goes_on) as journal,
         ThreadPoolExecutor(workers, thread_name_prefix="compress") as pool,
         ShardSeries(folder, vocab_size, job.shard_tokens, journal, pool.map) as series,
     ):
@@ -187,6 +190,11 @@ def tokenize_corpus(
         stages = series.finish((len(job.sources), 0))
         yield write_dataset(job, folder, series.shards, stages, resumed_shards)
         journal.remove()
+
+
+def comes_again(source: Source) -> bool:
+    """Tell whether a source gives the same text once more; nothing tells that of a pipe."""
+    return not source.is_stream or source.layout == "hub"
 
 
 def clear_earlier_run(folder: Path) -> None:
@@ -230,7 +238,7 @@ def skipped(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipp
     where = f"{name}:{fault.line}" if fault.line else name
     text = f"{where}: {fault.reason}" + (f" ({fault.detail})" if fault.detail else "")
     if on_error == "stop":
-        raise DataError(text, "--on-error skip leaves such documents out and counts them")
+        raise DataError(text, KEY_HINT if fault.reason.startswith(NO_KEY) else SKIP_HINT)
     return Skipped(text)
 
 
@@ -278,8 +286,11 @@ def finished_shards(job: Job, folder: Path) -> int:
 def complete_report(job: Job, folder: Path) -> Report:
     """Report on a dataset that is complete; UsageError if another job made it."""
     fields = read_manifest_file(folder)
-    made = [[item["name"], item["bytes"]] for item in fields.get("inputs", ())]
-    asked = [[source.name, source.bytes] for source in job.sources]
+    # The size of a hub dataset is known only when it has been read.
+    unsized = {source.name for source in job.sources if source.layout == "hub"}
+    sizes = ((item["name"], item["bytes"]) for item in fields.get("inputs", ()))
+    made = [(name, 0 if name in unsized else size) for name, size in sizes]
+    asked = [(source.name, source.bytes) for source in job.sources]
     settings = dict(fields["settings"])
     cut, left_out = settings.pop(CUT_EXAMPLES, 0), settings.pop(LEFT_OUT, {})
     wanted = (asdict(job.tokenizer.record), job.settings, asked)
