@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from illada_core.errors import DataError
 
 PARTIAL = ".partial"
 
@@ -40,6 +43,19 @@ def write_file(path: Path, data: bytes) -> None:
             aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def locking_folder(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; DataError if one is at work in it. Leaves no file behind."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"another run is writing {folder}") from error
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
