@@ -109,6 +109,14 @@ def test_a_flipped_byte_is_reported_with_shard_and_frame(illada, tokens, tmp_pat
     assert "validation: " in found.stdout
 
 
+def test_another_tokenizer_beside_a_dataset_is_reported_once(illada, corpus, tmp_path):
+    illada("pack", corpus, "-o", tmp_path / "rows", "--holdout", "0.4", "--sequence-length", "64")
+    (tmp_path / "rows" / "tokenizer.json").write_text("{}")
+    done = illada("pack", "--verify", tmp_path / "rows", code=1)
+    assert done.stdout.count("is not the tokenizer that made the tokens") == 1
+    assert "1 problem in" in done.stderr
+
+
 def test_a_flipped_byte_in_the_input_stops_packing(illada, tokens, tmp_path):
     path = tmp_path / "tokens" / "shard-000000.u16.zst"
     data = bytearray(path.read_bytes())
