@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,7 +12,17 @@ import typer
 
 from illada_cli import ui
 from illada_cli.inspection import check_dataset, facts_table, show_statistics
-from illada_cli.options import OUTPUT, DryRun, Fresh, Json, Quiet, Seed, TokenizerFile, Workers
+from illada_cli.options import (
+    OUTPUT,
+    DryRun,
+    Fresh,
+    Json,
+    Quiet,
+    Seed,
+    TokenizerFile,
+    Verbose,
+    Workers,
+)
 from illada_cli.signals import stop_on_signals
 from illada_core.errors import UsageError
 
@@ -138,6 +147,7 @@ def pack(
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Pack documents or chat examples into rows of training tokens, and hold some out.
 
@@ -162,7 +172,7 @@ def pack(
         raise UsageError(
             "give one of INPUT, --stats DIR and --verify DIR", "see illada pack --help"
         )
-    talk = ui.Talk(quiet)
+    talk = ui.Talk(quiet, verbose)
     if stats:
         show_statistics(stats, as_json)
     elif verify:
@@ -276,7 +286,9 @@ def threads(workers: int | None) -> Iterator[Mapper]:
     """Yield a map over frames: zstd leaves Python free, so threads are workers enough."""
     from concurrent.futures import ThreadPoolExecutor
 
-    count = workers or os.cpu_count() or 1
+    from illada_cli.tokenization import worker_count
+
+    count = worker_count(workers)
     if count == 1:
         yield map
     else:

@@ -155,7 +155,7 @@ def tokenize(
         if train_vocab is not None or not to_stdout:
             raise UsageError("--decode writes text to stdout", "leave -o and --train-vocab away")
         reader = open_tokenizer(find_tokenizer(inputs, tokenizer), "tokenizers")
-        print_texts(inputs, reader, format, text_key)
+        print_texts(inputs, reader, "jsonl" if as_json else format, text_key)
         return
 
     if train_vocab is not None:
