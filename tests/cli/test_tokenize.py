@@ -85,6 +85,17 @@ def test_a_training_is_the_same_every_time_and_never_replaces_a_file(illada, cor
     assert printed.stderr == ""
 
 
+def test_a_training_never_replaces_what_another_tokenizer_says_of_itself(illada, corpus, tmp_path):
+    beside = tmp_path / "made" / "tokenizer_config.json"
+    beside.parent.mkdir()
+    beside.write_text('{"eos_token": "<mine>"}')
+    command = ("tokenize", "corpus", "--train-vocab", "300", "-o", "made")
+    refused = illada(*command, code=2).stderr
+    assert refused.startswith("illada: made/tokenizer_config.json exists\n\nhint: use --fresh")
+    assert beside.read_text() == '{"eos_token": "<mine>"}'
+    illada(*command, "--fresh")
+
+
 @pytest.mark.parametrize("text", [TEXT, "", "\n", "no newline", "\r\n\r\n", "<[EOS]><[PAD]>"])
 def test_ids_go_through_a_pipe_and_come_back_exactly(illada, corpus, text):
     arguments = ("tokenize", "-", "--tokenizer", "tokenizer.json")
