@@ -195,6 +195,8 @@ def pack(
         examples = chat_format(chat, settings, on_long, eos_padding, on_error)
         folder = find_dataset(inputs, chat)
         output = output or default_output(inputs, chat)
+        if output.resolve() in {Path(given).resolve() for given in inputs}:
+            raise UsageError(f"{output} is the input", "name another folder with -o")
         if folder is None:
             job = find_job(inputs, tokenizer, output, examples)
             if dry_run:
@@ -202,7 +204,7 @@ def pack(
                 return
             folder = tokenize_first(job, output, on_error, workers, fresh, talk)
             tokenizer = None  # it lies beside the tokens now
-        dataset = open_documents(folder, output)
+        dataset = open_documents(folder)
         if dry_run:
             show_plan(dataset, output, settings, as_json)
         else:
@@ -210,12 +212,12 @@ def pack(
             show_result(output, as_json, talk)
 
 
-def open_documents(folder: Path, output: Path) -> TokenDataset:
-    """Open the documents to pack; UsageError if the output would overwrite them."""
-    from illada_core.data.dataset import open_dataset
+def open_documents(folder: Path) -> TokenDataset:
+    """Open the documents to pack; UsageError if they are packed already."""
+    from illada_core.data.dataset import open_dataset, read_manifest_file
 
-    if output.resolve() == folder.resolve():
-        raise UsageError(f"{output} is the input", "name another folder with -o")
+    if read_manifest_file(folder)["kind"] != "documents":
+        raise UsageError(f"{folder} is packed already", "pack the dataset it came from")
     return open_dataset(folder)
 
 

@@ -256,6 +256,17 @@ def test_text_is_tokenized_on_the_way(illada, corpus, tmp_path):
     assert "made with other settings" in illada(*command, "--seed", "1", code=2).stderr
 
 
+def test_a_corpus_is_never_the_output_and_rows_are_never_packed_again(illada, corpus):
+    before = files_of(corpus)
+    refused = illada("pack", "corpus", "-o", "corpus", code=2)
+    assert refused.stderr.startswith("illada: corpus is the input\n")
+    assert files_of(corpus) == before
+    illada("pack", "corpus", "-q")
+    for folder in ("corpus-packed", "corpus-packed/train"):
+        refused = illada("pack", folder, "-o", "again", code=2)
+        assert refused.stderr.startswith(f"illada: {folder} is packed already\n")
+
+
 def test_several_texts_are_packed_together_and_datasets_are_not(illada, corpus, tokens, tmp_path):
     named = ("corpus/00.txt", "corpus/01.txt", "--tokenizer", "corpus")
     assert "gives the output no name" in illada("pack", *named, code=2).stderr
