@@ -6,6 +6,7 @@ workers nor chunks nor interruptions leave a trace.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from illada_core.data.dataset import (
 )
 from illada_core.data.encoding import EMPTY, Encode, Items, encode_chunks, encode_texts
 from illada_core.data.examples import RESPONSE_TOO_LONG, TOO_LONG, encode_examples
+from illada_core.data.files import sha256_of
 from illada_core.data.fitting import ChatFormat
 from illada_core.data.journal import FRESH_HINT, JOURNAL, Journal, Stage, read_journal
 from illada_core.data.reading import Chunk, Fault, already_read
@@ -283,6 +285,14 @@ def finished_shards(job: Job, folder: Path) -> int:
     return len(read_journal(folder, job.fingerprint))
 
 
+def is_touched(source: Source, made_at: int) -> bool:
+    """Tell whether a file was written after a moment in nanoseconds; only such are read again."""
+    try:
+        return not source.is_stream and os.stat(source.path).st_mtime_ns > made_at
+    except OSError:
+        return False  # it could not be read then either
+
+
 def complete_report(job: Job, folder: Path) -> Report:
     """Report on a dataset that is complete; UsageError if another job made it."""
     fields = read_manifest_file(folder)
@@ -296,6 +306,10 @@ def complete_report(job: Job, folder: Path) -> Report:
     wanted = (asdict(job.tokenizer.record), job.settings, asked)
     if wanted != (fields.get("tokenizer"), settings, made):
         raise UsageError(f"{folder} was made from other inputs, or with other settings", FRESH_HINT)
+    made_at = (folder / MANIFEST).stat().st_mtime_ns
+    for source, item in zip(job.sources, fields["inputs"], strict=True):
+        if is_touched(source, made_at) and sha256_of(Path(source.path)) != item["sha256"]:
+            raise UsageError(f"{folder} was made before {source.name} changed", FRESH_HINT)
     return Report(
         fingerprint=fields["fingerprint"],
         documents=fields["documents"],

@@ -246,6 +246,22 @@ def test_a_complete_dataset_of_a_hub_dataset_is_left_as_it_is(tokenizer_file, tm
     assert (second.was_complete, second.fingerprint) == (True, first.fingerprint)
 
 
+def test_a_file_that_changed_in_place_is_noticed(tokenizer_file, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    file = tmp_path / "corpus" / "a.txt"
+    file.write_text("one text")
+    job = job_of(tmp_path / "corpus", tokenizer_file)
+    list(tokenize_corpus(job, tmp_path / "tokens", 1))
+    later = time.time() + 10
+    os.utime(file, (later, later))
+    (report,) = tokenize_corpus(job, tmp_path / "tokens", 1)
+    assert report.was_complete
+    file.write_text("two text")
+    os.utime(file, (later, later))
+    with pytest.raises(UsageError, match=r"was made before a\.txt changed"):
+        list(tokenize_corpus(job, tmp_path / "tokens", 1))
+
+
 def test_a_journal_that_outlived_its_run_goes(corpus, reference, tokenizer_file):
     before = files_of(reference[0])
     (reference[0] / JOURNAL).write_text("")
