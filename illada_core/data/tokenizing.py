@@ -31,7 +31,7 @@ from illada_core.data.dataset import (
     write_manifest,
 )
 from illada_core.data.encoding import EMPTY, Encode, Items, encode_chunks, encode_texts
-from illada_core.data.examples import RESPONSE_TOO_LONG, TOO_LONG, encode_examples
+from illada_core.data.examples import RESPONSE_TOO_LONG, TOO_LONG, UNFIT, encode_examples
 from illada_core.data.files import sha256_of
 from illada_core.data.fitting import ChatFormat
 from illada_core.data.journal import FRESH_HINT, JOURNAL, Journal, Stage, read_journal
@@ -49,6 +49,7 @@ QUIET = (EMPTY, TOO_LONG, RESPONSE_TOO_LONG)
 SKIP_HINT = "--on-error skip leaves such documents out and counts them"
 NO_KEY = ("no key", "no column")
 KEY_HINT = f"name another with --text-key, or {SKIP_HINT}"
+TEMPLATE_HINT = f"mend the template beside the tokenizer if all lines fail; {SKIP_HINT}"
 OnError = Literal["stop", "skip"]
 
 
@@ -240,8 +241,15 @@ def skipped(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipp
     where = f"{name}:{fault.line}" if fault.line else name
     text = f"{where}: {fault.reason}" + (f" ({fault.detail})" if fault.detail else "")
     if on_error == "stop":
-        raise DataError(text, KEY_HINT if fault.reason.startswith(NO_KEY) else SKIP_HINT)
+        raise DataError(text, hint_for(fault.reason))
     return Skipped(text)
+
+
+def hint_for(reason: str) -> str:
+    """Say what helps against a document that cannot be used."""
+    if reason.startswith(NO_KEY):
+        return KEY_HINT
+    return TEMPLATE_HINT if reason == UNFIT else SKIP_HINT
 
 
 def write_dataset(

@@ -203,8 +203,9 @@ def test_a_template_that_fails_is_a_fault_of_the_line(tokenizer_folder, tmp_path
     job = job_of(write_examples(tmp_path / "pairs.jsonl", pairs), tokenizer)
     with pytest.raises(
         DataError, match=r"pairs\.jsonl:2: unfit for the chat template \(.*I refuse"
-    ):
+    ) as caught:
         run(job, tmp_path / "tokens")
+    assert "mend the template" in caught.value.hint
     _, report = run(job, tmp_path / "tokens", "skip")
     assert report.skipped == {"unfit for the chat template": 1}
 
