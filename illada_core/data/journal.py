@@ -125,14 +125,21 @@ class Journal:
 
 
 def read_journal(folder: Path, job: str) -> list[dict[str, Any]]:
-    """Return what the journal of a folder says of each shard; UsageError if of another job."""
+    """Return what the journal of a folder says of each shard.
+
+    UsageError if it is of another job, DataError if it is damaged.
+    """
     path = folder / JOURNAL
     if not path.exists():
         return []
     # A line without its end was being written when the run was killed.
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    header, *stages = [json.loads(line) for line in lines] or [{"job": job}]
-    if header["job"] != job:
+    lines = path.read_bytes().split(b"\n")[:-1]
+    try:
+        header, *stages = [json.loads(line) for line in lines] or [{"job": job}]
+        found = header["job"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged", FRESH_HINT) from error
+    if found != job:
         raise UsageError(
             f"{folder} was begun from other inputs, or with other settings", FRESH_HINT
         )

@@ -262,6 +262,14 @@ def test_a_file_that_changed_in_place_is_noticed(tokenizer_file, tmp_path):
         list(tokenize_corpus(job, tmp_path / "tokens", 1))
 
 
+@pytest.mark.parametrize("data", [b"\xff\n", b"{\n", b"[]\n", b"{}\n"])
+def test_a_damaged_journal_is_one_sentence(corpus, tokenizer_file, tmp_path, data):
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / JOURNAL).write_bytes(data)
+    with pytest.raises(DataError, match="is damaged"):
+        list(tokenize_corpus(job_of(corpus[0], tokenizer_file), tmp_path / "tokens", 1))
+
+
 def test_a_journal_that_outlived_its_run_goes(corpus, reference, tokenizer_file):
     before = files_of(reference[0])
     (reference[0] / JOURNAL).write_text("")
