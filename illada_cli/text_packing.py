@@ -134,8 +134,9 @@ def tokenize_first(
 ) -> Path:
     """Turn text into a token dataset inside the output, where it is kept, and return its folder."""
     from illada_cli.tokenization import counted, left_out, worker_count, write_tokens
+    from illada_core.data.journal import clear_earlier_run
     from illada_core.data.sources import STDIN
-    from illada_core.data.tokenizing import KEY_HINT, SKIP_HINT, clear_earlier_run
+    from illada_core.data.tokenizing import KEY_HINT, SKIP_HINT
 
     folder = output / "tokens"
     if fresh:

@@ -199,7 +199,7 @@ def make_dataset(
 ) -> None:
     """Write the dataset; its folder is the answer, what is in it is talk."""
     from illada_cli.tokenization import summary, write_tokens
-    from illada_core.data.tokenizing import clear_earlier_run
+    from illada_core.data.journal import clear_earlier_run
 
     if fresh:
         clear_earlier_run(output)

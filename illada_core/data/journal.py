@@ -6,7 +6,6 @@ file ends in .partial like all that is unfinished, and goes when the manifest co
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections import Counter
@@ -16,8 +15,13 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from illada_core.data.corpus import Position
-from illada_core.data.dataset import TOKENIZER_COMPANIONS, TOKENIZER_FILE, clear_dataset
-from illada_core.data.files import PARTIAL, naming_file, sync_folder, write_file
+from illada_core.data.dataset import (
+    MANIFEST,
+    TOKENIZER_COMPANIONS,
+    TOKENIZER_FILE,
+    clear_dataset,
+)
+from illada_core.data.files import PARTIAL, lock, naming_file, sync_folder, write_file
 from illada_core.data.shards import ShardEntry, finished_shard, shard_name
 from illada_core.errors import DataError, UsageError
 
@@ -59,7 +63,7 @@ class Journal:
         if is_new and {path.name for path in folder.iterdir()} - MAY_BE_THERE:
             raise UsageError(f"{folder} is not empty, and no dataset", FRESH_HINT)
         self._file: IO[str] = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-        self._lock()
+        lock(self._file, self.folder)
         if is_new:
             self._append({"job": job})
             sync_folder(folder)
@@ -109,7 +113,7 @@ class Journal:
         self._file.close()
         write_file(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-        self._lock()
+        lock(self._file, self.folder)
 
     def _append(self, fields: dict[str, Any]) -> None:
         with naming_file(self.path):
@@ -117,11 +121,16 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"another run is writing {self.folder}") from error
+
+def clear_earlier_run(folder: Path) -> None:
+    """Remove a dataset, or what was begun of one; DataError if a run is at work in it."""
+    journal = folder / JOURNAL
+    if journal.exists():
+        with open(journal, "a") as file:
+            lock(file, folder)
+            clear_dataset(folder)
+    elif (folder / MANIFEST).exists():
+        clear_dataset(folder)
 
 
 def read_journal(folder: Path, job: str) -> list[dict[str, Any]]:

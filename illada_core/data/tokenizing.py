@@ -25,7 +25,6 @@ from illada_core.data.dataset import (
     MANIFEST,
     InputFile,
     Manifest,
-    clear_dataset,
     fingerprint_of,
     read_manifest_file,
     write_manifest,
@@ -198,12 +197,6 @@ def tokenize_corpus(
 def comes_again(source: Source) -> bool:
     """Tell whether a source gives the same text once more; nothing tells that of a pipe."""
     return not source.is_stream or source.layout == "hub"
-
-
-def clear_earlier_run(folder: Path) -> None:
-    """Remove a dataset, or what was begun of one, if that is what the folder holds."""
-    if (folder / MANIFEST).exists() or (folder / JOURNAL).exists():
-        clear_dataset(folder)
 
 
 def resumed_progress(job: Job, journal: Journal) -> Progress:

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from illada_core.data.dataset import open_dataset
-from illada_core.data.journal import JOURNAL
+from illada_core.data.journal import JOURNAL, clear_earlier_run
 from illada_core.data.sources import list_sources
 from illada_core.data.tokenizer import load_tokenizer
 from illada_core.data.tokenizing import Job, Progress, Report, Skipped, tokenize_corpus
@@ -306,6 +306,8 @@ def test_two_runs_never_write_one_folder(corpus, tokenizer_file, tmp_path):
         next(first)
         with pytest.raises(DataError, match="another run is writing"):
             next(tokenize_corpus(job, tmp_path / "tokens", 1))
+        with pytest.raises(DataError, match="another run is writing"):
+            clear_earlier_run(tmp_path / "tokens")
 
 
 def test_a_document_that_cannot_be_used_stops_or_is_counted(tokenizer_file, tmp_path):
