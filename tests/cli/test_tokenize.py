@@ -106,6 +106,13 @@ def test_ids_go_through_a_pipe_and_come_back_exactly(illada, corpus, text):
     assert illada(*arguments, "--decode", stdin=ids.stdout).stdout == text.replace("\r\n", "\n")
 
 
+def test_decoded_texts_are_json_if_asked_for(illada, corpus):
+    command = ("tokenize", "-", "--tokenizer", "tokenizer.json")
+    ids = illada(*command, "--format", "lines", stdin="one\ntwo\n").stdout
+    texts = illada(*command, "--decode", "--json", stdin=ids).stdout
+    assert texts == '{"text": "one"}\n{"text": "two"}\n'
+
+
 def test_bytes_survive_the_round_trip(corpus, tmp_path):
     data = "\ufeffa\r\n\u2028b\x1b[31m\v\x00".replace("\x00", "").encode()
     command = f"{sys.executable} -m illada_cli tokenize - --tokenizer tokenizer.json"
