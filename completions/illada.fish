@@ -46,6 +46,7 @@ complete -c illada -n "__fish_seen_subcommand_from pack" -l fresh -d 'Start over
 complete -c illada -n "__fish_seen_subcommand_from pack" -l dry-run -s n -d 'Print the plan and write nothing'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l json -d 'One JSON object a line on stdout'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l quiet -s q -d 'Errors and results only'
+complete -c illada -n "__fish_seen_subcommand_from pack" -l verbose -s v -d 'Say more on stderr'
 complete -c illada -n "__fish_seen_subcommand_from pretrain" -l help -s h -d 'Show this message and exit.'
 complete -c illada -n "__fish_seen_subcommand_from pretrain" -l data -r -d 'Packed dataset to train on [default: data.path of the recipe]'
 complete -c illada -n "__fish_seen_subcommand_from pretrain" -l ckpt -r -d 'Model, checkpoint or run to start from, not fresh weights'

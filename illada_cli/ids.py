@@ -70,16 +70,20 @@ def print_texts(inputs: Sequence[str], tokenizer: Tokenizer, wanted: Wanted, tex
     `wanted` says how: back to back, a document a line, or in JSON objects.
     """
     from illada_core.data.dataset import MANIFEST
+    from illada_core.data.sources import STDIN
 
     is_dataset = len(inputs) == 1 and (Path(inputs[0]) / MANIFEST).exists()
     documents = ids_of_dataset(Path(inputs[0])) if is_dataset else ids_of_lines(inputs)
     is_terminal = sys.stdout.isatty()
+    is_followed = STDIN in inputs  # the text of a line follows it at once
     for numbers in documents:
         text = tokenizer.decode(numbers, keep_special=True)
         if wanted == "jsonl":
             text = json.dumps({text_key: text}, ensure_ascii=False)
         shown = ui.printable(text) if is_terminal else text
         sys.stdout.buffer.write(shown.encode() + (b"" if wanted in ("auto", "text") else b"\n"))
+        if is_followed:
+            sys.stdout.buffer.flush()
     sys.stdout.buffer.flush()
 
 

@@ -30,7 +30,7 @@ def show_statistics(folder: Path, as_json: bool) -> None:
 def check_dataset(folder: Path, over: Mapper, as_json: bool, talk: ui.Talk) -> None:
     """Check every byte of a dataset; print problems, or that there are none. DataError if any."""
     from illada_core.data.dataset import open_parts
-    from illada_core.data.verify import verify
+    from illada_core.data.verify import tokenizer_problem, verify
 
     parts = open_parts(folder)
     total = sum(dataset.tokens for dataset in parts.values())
@@ -42,6 +42,9 @@ def check_dataset(folder: Path, over: Mapper, as_json: bool, talk: ui.Talk) -> N
                 advance(step.tokens)
                 if step.problem:
                     problems.append(step.problem)
+            problem = tokenizer_problem(folder, dataset)
+            if problem and problem not in problems:
+                problems.append(problem)
             show_verdict(dataset.folder, part, dataset.tokens, problems[before:], as_json)
     if problems:
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from illada_core.data.sources import Source
     from illada_core.data.tokenizing import Job, OnError
 
-MORE_OPTIONS = "illada tokenize has options for that (--on-error, --eos); then pack its output"
+MORE_OPTIONS = (
+    "illada tokenize has options for that (--on-error, --text-key, --eos); then pack its output"
+)
 NAME_EOS = 'name it as "eos_token" in tokenizer_config.json, beside tokenizer.json'
 # What is taken of a folder of chat examples.
 CHAT_FILES = tuple(f"*.{kind}{pressed}" for kind in ("jsonl", "ndjson") for pressed in ("", ".*"))
@@ -131,9 +133,10 @@ def tokenize_first(
     job: Job, output: Path, on_error: OnError, workers: int | None, fresh: bool, talk: ui.Talk
 ) -> Path:
     """Turn text into a token dataset inside the output, where it is kept, and return its folder."""
-    from illada_cli.tokenization import left_out, worker_count, write_tokens
+    from illada_cli.tokenization import counted, left_out, worker_count, write_tokens
+    from illada_core.data.journal import clear_earlier_run
     from illada_core.data.sources import STDIN
-    from illada_core.data.tokenizing import clear_earlier_run
+    from illada_core.data.tokenizing import KEY_HINT, SKIP_HINT
 
     folder = output / "tokens"
     if fresh:
@@ -145,11 +148,13 @@ def tokenize_first(
     try:
         report = write_tokens(job, folder, worker_count(workers), on_error, talk)
     except DataError as error:
-        raise DataError(error.sentence, error.hint if job.chat else MORE_OPTIONS) from error
-    noun = "examples" if job.chat else "documents"
-    talk.say(f"tokens: {report.tokens:,} tokens of {report.documents:,} {noun} in {folder}")
+        is_about_text = error.hint in (SKIP_HINT, KEY_HINT) and not job.chat
+        raise DataError(error.sentence, MORE_OPTIONS if is_about_text else error.hint) from error
+    noun = "example" if job.chat else "document"
+    documents = counted(report.documents, noun)
+    talk.say(f"tokens: {report.tokens:,} tokens of {documents} in {folder}")
     if report.cut:
-        talk.say(f"cut to fit a row: {report.cut:,} {noun}")
+        talk.say(f"cut to fit a row: {counted(report.cut, noun)}")
     if report.skipped:
         talk.say(left_out(report, noun))
     return folder

@@ -114,21 +114,27 @@ def show(advance: ui.Advance, talk: ui.Talk) -> Callable[[Event], None]:
 
 def summary(report: Report, seconds: float) -> list[str]:
     """Describe a finished dataset in lines for people."""
-    facts = f"{report.documents:,} documents, {report.tokens:,} tokens"
+    facts = f"{counted(report.documents, 'document')}, {report.tokens:,} tokens"
     if report.was_complete:
         return [f"complete already: {facts}"]
     size, bytes_a_token = ui.si(report.text_bytes), report.text_bytes / report.tokens
     lines = [f"{facts}, {size}B of text, {bytes_a_token:.2f} bytes a token"]
     if report.resumed_shards:
-        lines.append(f"{report.resumed_shards} of them were finished by an earlier run")
+        done, shards = report.resumed_shards, report.shards
+        lines.append(f"{done} of {shards} shards were finished by an earlier run")
     else:
         lines.append(f"{seconds:.1f} s, {ui.si(report.text_bytes / seconds)}B/s")
     if report.skipped:
-        lines.append(left_out(report, "documents"))
+        lines.append(left_out(report, "document"))
     return lines
 
 
 def left_out(report: Report, noun: str) -> str:
     """Say how many documents were left out, and why."""
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(report.skipped.items()))
-    return f"left out: {sum(report.skipped.values()):,} {noun} ({reasons})"
+    return f"left out: {counted(sum(report.skipped.values()), noun)} ({reasons})"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write how many there are: `1 document`, `2 documents`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

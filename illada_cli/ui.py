@@ -165,7 +165,8 @@ class PlainProgress:
         print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        self.write(time.monotonic())
+        if self.done != self.before:  # else there was nothing to do
+            self.write(time.monotonic())
 
 
 def si(number: float) -> str:

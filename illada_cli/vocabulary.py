@@ -26,14 +26,15 @@ WAIT_S = 0.1
 def vocabulary_file(output: Path | None, fresh: bool) -> Path | None:
     """Return where a vocabulary goes, None for stdout; UsageError if something is there."""
     from illada_core.data.dataset import TOKENIZER_FILE
+    from illada_core.data.vocabulary import replaced_by
 
     if output is None:
         raise UsageError("a vocabulary needs a file", f"name it with -o {TOKENIZER_FILE}")
     if str(output) == "-":
         return None
     path = output / TOKENIZER_FILE if output.is_dir() else output
-    if path.exists() and not fresh:
-        raise UsageError(f"{path} exists", "use --fresh to replace it")
+    if not fresh and (there := replaced_by(path)):
+        raise UsageError(f"{there[0]} exists", "use --fresh to replace it")
     return path
 
 

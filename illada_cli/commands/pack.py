@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,7 +12,17 @@ import typer
 
 from illada_cli import ui
 from illada_cli.inspection import check_dataset, facts_table, show_statistics
-from illada_cli.options import OUTPUT, DryRun, Fresh, Json, Quiet, Seed, TokenizerFile, Workers
+from illada_cli.options import (
+    OUTPUT,
+    DryRun,
+    Fresh,
+    Json,
+    Quiet,
+    Seed,
+    TokenizerFile,
+    Verbose,
+    Workers,
+)
 from illada_cli.signals import stop_on_signals
 from illada_core.errors import UsageError
 
@@ -138,6 +147,7 @@ def pack(
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Pack documents or chat examples into rows of training tokens, and hold some out.
 
@@ -162,7 +172,7 @@ def pack(
         raise UsageError(
             "give one of INPUT, --stats DIR and --verify DIR", "see illada pack --help"
         )
-    talk = ui.Talk(quiet)
+    talk = ui.Talk(quiet, verbose)
     if stats:
         show_statistics(stats, as_json)
     elif verify:
@@ -185,6 +195,8 @@ def pack(
         examples = chat_format(chat, settings, on_long, eos_padding, on_error)
         folder = find_dataset(inputs, chat)
         output = output or default_output(inputs, chat)
+        if output.resolve() in {Path(given).resolve() for given in inputs}:
+            raise UsageError(f"{output} is the input", "name another folder with -o")
         if folder is None:
             job = find_job(inputs, tokenizer, output, examples)
             if dry_run:
@@ -192,7 +204,7 @@ def pack(
                 return
             folder = tokenize_first(job, output, on_error, workers, fresh, talk)
             tokenizer = None  # it lies beside the tokens now
-        dataset = open_documents(folder, output)
+        dataset = open_documents(folder)
         if dry_run:
             show_plan(dataset, output, settings, as_json)
         else:
@@ -200,12 +212,12 @@ def pack(
             show_result(output, as_json, talk)
 
 
-def open_documents(folder: Path, output: Path) -> TokenDataset:
-    """Open the documents to pack; UsageError if the output would overwrite them."""
-    from illada_core.data.dataset import open_dataset
+def open_documents(folder: Path) -> TokenDataset:
+    """Open the documents to pack; UsageError if they are packed already."""
+    from illada_core.data.dataset import open_dataset, read_manifest_file
 
-    if output.resolve() == folder.resolve():
-        raise UsageError(f"{output} is the input", "name another folder with -o")
+    if read_manifest_file(folder)["kind"] != "documents":
+        raise UsageError(f"{folder} is packed already", "pack the dataset it came from")
     return open_dataset(folder)
 
 
@@ -276,7 +288,9 @@ def threads(workers: int | None) -> Iterator[Mapper]:
     """Yield a map over frames: zstd leaves Python free, so threads are workers enough."""
     from concurrent.futures import ThreadPoolExecutor
 
-    count = workers or os.cpu_count() or 1
+    from illada_cli.tokenization import worker_count
+
+    count = worker_count(workers)
     if count == 1:
         yield map
     else:

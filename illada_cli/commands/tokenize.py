@@ -155,7 +155,7 @@ def tokenize(
         if train_vocab is not None or not to_stdout:
             raise UsageError("--decode writes text to stdout", "leave -o and --train-vocab away")
         reader = open_tokenizer(find_tokenizer(inputs, tokenizer), "tokenizers")
-        print_texts(inputs, reader, format, text_key)
+        print_texts(inputs, reader, "jsonl" if as_json else format, text_key)
         return
 
     if train_vocab is not None:
@@ -199,7 +199,7 @@ def make_dataset(
 ) -> None:
     """Write the dataset; its folder is the answer, what is in it is talk."""
     from illada_cli.tokenization import summary, write_tokens
-    from illada_core.data.tokenizing import clear_earlier_run
+    from illada_core.data.journal import clear_earlier_run
 
     if fresh:
         clear_earlier_run(output)

@@ -123,9 +123,12 @@ def choose_marks(texts: Sequence[str], messages: int, controls: Sequence[str]) -
     firsts = sorted({control[0] for control in controls if control})
     needed = messages + len(firsts)
     private = range(PRIVATE_USE, sys.maxunicode - needed, needed)
-    first = next(
-        code for code in private if present.isdisjoint(map(chr, range(code, code + needed)))
-    )
+    free = (code for code in private if present.isdisjoint(map(chr, range(code, code + needed))))
+    first = next(free, None)
+    if first is None:
+        raise DataError(
+            "the messages hold private-use characters everywhere, none is left for marks"
+        )
     stand_ins = {letter: chr(first + messages + at) for at, letter in enumerate(firsts)}
     return Marks(spaces[0], spaces[1], first, messages, stand_ins)
 

@@ -15,6 +15,7 @@ from illada_core.data.reading import (
     Fault,
     Texts,
     already_read,
+    bad_byte,
     ended,
     failed,
     utf8_size,
@@ -107,15 +108,32 @@ def column_chunk(column: pyarrow.Array, number: int, row: int, first: int) -> Ch
 def read_column(column: pyarrow.Array, number: int, row: int) -> Texts:
     """Take each value of a column as a document."""
     result = Texts()
-    for record, value in enumerate(column.to_pylist(), row):
+    try:
+        values = column.to_pylist()
+    except UnicodeDecodeError:  # nothing checks what the writer of a file called a string
+        read_broken_column(result, column, number, row)
+        return result
+    for record, value in enumerate(values, row):
         add_value(result, value, number, record)
     return result
 
 
+def read_broken_column(result: Texts, column: pyarrow.Array, number: int, row: int) -> None:
+    """Take the values of a column one by one, those that are not UTF-8 as faults."""
+    for record, value in enumerate(column, row):
+        try:
+            add_value(result, value.as_py(), number, record)
+        except UnicodeDecodeError as error:
+            fault = Fault(number, record, "not UTF-8", bad_byte(error), record + 1)
+            result.faults.append(fault)
+
+
 def add_value(result: Texts, value: Any, number: int, record: int) -> None:
     """Take one value as a document, if it is a string."""
-    fault = partial(Fault, number, record)
-    if not isinstance(value, str):
+    fault = partial(Fault, number, record, line=record + 1)
+    if value is None:
+        result.faults.append(fault("no text", "the value is null"))
+    elif not isinstance(value, str):
         result.faults.append(fault("no text", f"the value is {type(value).__name__}, not text"))
     elif len(value) > RECORD_BYTES:
         result.faults.append(fault("too long", f"over {RECORD_BYTES >> 20} MiB"))

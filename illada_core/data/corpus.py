@@ -54,6 +54,9 @@ def source_chunks(number: int, source: Source, first: int, key: str) -> Iterator
                 yield from line_chunks(number, source, first, partial(read_json_line, key))
             case "chat":
                 yield from line_chunks(number, source, first, read_example_line)
+            case "parquet" | "arrow" if source.is_stream:
+                fault = Fault(number, 0, "cannot be read", "a table has no place in a pipe")
+                yield failed(fault, Digest(number, 0, ""))
             case "parquet":
                 yield from parquet_chunks(number, source, first, key)
             case "arrow":

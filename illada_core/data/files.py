@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+from illada_core.errors import DataError
 
 PARTIAL = ".partial"
 
@@ -40,6 +44,26 @@ def write_file(path: Path, data: bytes) -> None:
             aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def locking_folder(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; DataError if one is at work in it. Leaves no file behind."""
+    path = folder / f"lock{PARTIAL}"
+    with open(path, "a") as file:
+        lock(file, folder)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def lock(file: IO[str], folder: Path) -> None:
+    """Lock a file of a folder; DataError if another run has. Only files: NFS locks no folders."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DataError(f"another run is writing {folder}") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ file ends in .partial like all that is unfinished, and goes when the manifest co
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections import Counter
@@ -16,8 +15,13 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from illada_core.data.corpus import Position
-from illada_core.data.dataset import TOKENIZER_COMPANIONS, TOKENIZER_FILE
-from illada_core.data.files import PARTIAL, naming_file, sync_folder, write_file
+from illada_core.data.dataset import (
+    MANIFEST,
+    TOKENIZER_COMPANIONS,
+    TOKENIZER_FILE,
+    clear_dataset,
+)
+from illada_core.data.files import PARTIAL, lock, naming_file, sync_folder, write_file
 from illada_core.data.shards import ShardEntry, finished_shard, shard_name
 from illada_core.errors import DataError, UsageError
 
@@ -45,11 +49,12 @@ class Stage:
 class Journal:
     """The journal of one folder, open for appending and locked against a second run.
 
-    It makes the folder, and takes up what an earlier run of the same job left there. UsageError if
-    the folder holds anything else, DataError if another run is at work in it. A context manager.
+    It makes the folder, and takes up what an earlier run of the same job left there, or removes it
+    unless `goes_on`. UsageError if the folder holds anything else, DataError if another run is at
+    work in it. A context manager.
     """
 
-    def __init__(self, folder: Path, job: str, vocab_size: int) -> None:
+    def __init__(self, folder: Path, job: str, vocab_size: int, goes_on: bool = True) -> None:
         self.folder, self.path, self.job = folder, folder / JOURNAL, job
         self.stages: list[Stage] = []
         self.shards: list[ShardEntry] = []
@@ -58,12 +63,12 @@ class Journal:
         if is_new and {path.name for path in folder.iterdir()} - MAY_BE_THERE:
             raise UsageError(f"{folder} is not empty, and no dataset", FRESH_HINT)
         self._file: IO[str] = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-        self._lock()
+        lock(self._file, self.folder)
         if is_new:
             self._append({"job": job})
             sync_folder(folder)
         else:
-            self._recover(vocab_size)
+            self._recover(vocab_size, goes_on)
 
     @property
     def position(self) -> Position:
@@ -77,7 +82,7 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the journal: the manifest stands."""
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -90,9 +95,13 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def _recover(self, vocab_size: int) -> None:
+    def _recover(self, vocab_size: int, goes_on: bool) -> None:
         kept = [{"job": self.job}]
-        for fields in read_journal(self.folder, self.job):
+        stages = read_journal(self.folder, self.job)
+        if not goes_on:
+            clear_dataset(self.folder)
+            stages = []
+        for fields in stages:
             path = self.folder / shard_name(len(self.shards), vocab_size)
             shard = finished_shard(path, vocab_size, self.job)
             if shard is None:
@@ -104,7 +113,7 @@ class Journal:
         self._file.close()
         write_file(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-        self._lock()
+        lock(self._file, self.folder)
 
     def _append(self, fields: dict[str, Any]) -> None:
         with naming_file(self.path):
@@ -112,22 +121,34 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"another run is writing {self.folder}") from error
+
+def clear_earlier_run(folder: Path) -> None:
+    """Remove a dataset, or what was begun of one; DataError if a run is at work in it."""
+    journal = folder / JOURNAL
+    if journal.exists():
+        with open(journal, "a") as file:
+            lock(file, folder)
+            clear_dataset(folder)
+    elif (folder / MANIFEST).exists():
+        clear_dataset(folder)
 
 
 def read_journal(folder: Path, job: str) -> list[dict[str, Any]]:
-    """Return what the journal of a folder says of each shard; UsageError if of another job."""
+    """Return what the journal of a folder says of each shard.
+
+    UsageError if it is of another job, DataError if it is damaged.
+    """
     path = folder / JOURNAL
     if not path.exists():
         return []
     # A line without its end was being written when the run was killed.
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    header, *stages = [json.loads(line) for line in lines] or [{"job": job}]
-    if header["job"] != job:
+    lines = path.read_bytes().split(b"\n")[:-1]
+    try:
+        header, *stages = [json.loads(line) for line in lines] or [{"job": job}]
+        found = header["job"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged", FRESH_HINT) from error
+    if found != job:
         raise UsageError(
             f"{folder} was begun from other inputs, or with other settings", FRESH_HINT
         )

@@ -31,7 +31,7 @@ from illada_core.data.dataset import (
     write_manifest,
     write_manifest_file,
 )
-from illada_core.data.files import sha256_of
+from illada_core.data.files import locking_folder, sha256_of
 from illada_core.data.frames import Counts, Mapper
 from illada_core.data.gather import load_pieces, piece_turns
 from illada_core.data.order import (
@@ -171,9 +171,10 @@ def pack(
     """Pack a dataset of documents into a folder; yield counts of tokens as they are written.
 
     Closing the iterator drops the shard at hand and keeps the finished ones. UsageError if the
-    folder holds the work of other settings. `over` maps a function over frames: with the map of a
-    pool of threads the same bytes come sooner. `tokenizer` is the tokenizer.json that made the
-    documents, if it does not lie beside them; it is copied, so that a model can be saved with it.
+    folder holds the work of other settings, DataError if another run is at work in it. `over` maps
+    a function over frames: with the map of a pool of threads the same bytes come sooner.
+    `tokenizer` is the tokenizer.json that made the documents, if it does not lie beside them; it
+    is copied, so that a model can be saved with it.
     """
     plans = plan_parts(source, settings, sizes)
     if is_finished(source, folder, settings, sizes):
@@ -185,12 +186,14 @@ def pack(
         raise UsageError(f"{tokenizer} is not the tokenizer that made {source.folder}")
     described = describe_settings(source, settings, sizes)
     parts = {}
-    for plan in plans:
-        part_folder = folder / plan.part.name
-        part_folder.mkdir(parents=True, exist_ok=True)
-        parts[plan.part.name] = yield from write_part(plan, part_folder, described, over)
-    copy_tokenizer(tokenizer or source.folder / TOKENIZER_FILE, tokenizer_sha256, folder)
-    write_manifest_file(folder, {"kind": "parts", "parts": parts, "settings": described})
+    folder.mkdir(parents=True, exist_ok=True)
+    with locking_folder(folder):
+        for plan in plans:
+            part_folder = folder / plan.part.name
+            part_folder.mkdir(exist_ok=True)
+            parts[plan.part.name] = yield from write_part(plan, part_folder, described, over)
+        copy_tokenizer(tokenizer or source.folder / TOKENIZER_FILE, tokenizer_sha256, folder)
+        write_manifest_file(folder, {"kind": "parts", "parts": parts, "settings": described})
 
 
 def write_part(
@@ -295,8 +298,14 @@ def has_manifest_of(folder: Path, described: dict[str, Any]) -> bool:
 
 
 def clear_packed(folder: Path) -> None:
-    """Remove a packed dataset, or what an interrupted run left of one, and nothing else."""
+    """Remove a packed dataset, or what an interrupted run left of one, and nothing else.
+
+    UsageError if it is something else, DataError if a run is at work in it.
+    """
     if any(folder.glob("shard-*")):
         raise UsageError(f"{folder} is not a packed dataset", "name another folder with -o")
-    for part in (folder, folder / TRAIN, folder / VALIDATION):
-        clear_dataset(part)
+    if not folder.exists():
+        return
+    with locking_folder(folder):
+        for part in (folder, folder / TRAIN, folder / VALIDATION):
+            clear_dataset(part)

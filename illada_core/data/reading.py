@@ -30,8 +30,8 @@ INFLATE_BYTES = 8 << 10  # little at a time: one kilobyte of zstd may inflate to
 class Fault:
     """A document that cannot be used: which, why in few words, and the details of this one.
 
-    `record` counts documents within a file from 0, broken ones too; `line` counts from 1, and is 0
-    where lines mean nothing.
+    `record` counts documents within a file from 0, broken ones too; `line` counts lines, or the
+    rows of a table, from 1, and is 0 where neither means anything.
     """
 
     file: int

@@ -96,7 +96,7 @@ def list_argument(
 def file_source(name: str, path: str, wanted: Wanted) -> Source:
     """Describe one file by its suffixes; `wanted` overrides what they say of plain text."""
     plain, suffix = os.path.splitext(path)
-    compression = suffix if suffix in COMPRESSIONS else ""
+    compression = suffix.lower() if suffix.lower() in COMPRESSIONS else ""
     if not compression:
         plain = path
     layout = LAYOUTS.get(os.path.splitext(plain)[1].lower(), "text")
@@ -127,10 +127,18 @@ def walk(folder: str, exclude: Collection[Path]) -> Iterator[str]:
                     continue
                 if entry.name in names and Path(os.path.realpath(entry.path)) in exclude:
                     continue
-                if entry.is_dir():
+                if is_folder(entry):
                     waiting.append((entry.path, ancestors | {real}))
-                elif entry.is_file() or entry.is_symlink():
+                elif entry.is_symlink() or entry.is_file():
                     yield entry.path
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether a name stands for a folder; a link to itself stands for nothing."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # reading it will tell what is wrong
 
 
 def expand(argument: str) -> list[str]:

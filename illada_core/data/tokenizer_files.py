@@ -213,6 +213,11 @@ def plain_json(content: dict[str, Any], gone: set[str]) -> str:
         every = range(max([*model["vocab"].values(), *added], default=0))
         missing = set(every).difference(kept.values(), added)
         model["vocab"] = {**kept, **{unwritable(id): id for id in missing}}
+    else:  # Unigram, which finds its pieces in the text without any merge
+        model["vocab"] = [
+            [unwritable(id) if piece in gone and id != model.get("unk_id") else piece, score]
+            for id, (piece, score) in enumerate(model["vocab"])
+        ]
     changed = {"truncation": None, "padding": None, "post_processor": None, "model": model}
     return json.dumps({**content, **changed}, ensure_ascii=False)
 

@@ -6,6 +6,7 @@ workers nor chunks nor interruptions leave a trace.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,19 +25,19 @@ from illada_core.data.dataset import (
     MANIFEST,
     InputFile,
     Manifest,
-    clear_dataset,
     fingerprint_of,
     read_manifest_file,
     write_manifest,
 )
 from illada_core.data.encoding import EMPTY, Encode, Items, encode_chunks, encode_texts
-from illada_core.data.examples import RESPONSE_TOO_LONG, TOO_LONG, encode_examples
+from illada_core.data.examples import RESPONSE_TOO_LONG, TOO_LONG, UNFIT, encode_examples
+from illada_core.data.files import sha256_of
 from illada_core.data.fitting import ChatFormat
 from illada_core.data.journal import FRESH_HINT, JOURNAL, Journal, Stage, read_journal
 from illada_core.data.reading import Chunk, Fault, already_read
 from illada_core.data.series import SHARD_DOCUMENTS, ShardSeries
 from illada_core.data.shards import ShardEntry
-from illada_core.data.sources import STDIN, Source
+from illada_core.data.sources import Source
 from illada_core.data.tokenizer import Tokenizer
 from illada_core.data.tokenizer_files import write_tokenizer_files
 from illada_core.errors import DataError, UsageError
@@ -44,6 +45,10 @@ from illada_core.errors import DataError, UsageError
 SHARD_TOKENS = 1 << 27
 # Documents left out without a word but the count.
 QUIET = (EMPTY, TOO_LONG, RESPONSE_TOO_LONG)
+SKIP_HINT = "--on-error skip leaves such documents out and counts them"
+NO_KEY = ("no key", "no column")
+KEY_HINT = f"name another with --text-key, or {SKIP_HINT}"
+TEMPLATE_HINT = f"mend the template beside the tokenizer if all lines fail; {SKIP_HINT}"
 OnError = Literal["stop", "skip"]
 
 
@@ -160,12 +165,12 @@ def tokenize_corpus(
     """
     if (folder / MANIFEST).exists():
         yield complete_report(job, folder)
+        (folder / JOURNAL).unlink(missing_ok=True)  # of a run that was killed at its very end
         return
-    if any(source.path == STDIN for source in job.sources):
-        clear_earlier_run(folder)  # nothing tells whether it is the same text again
     vocab_size = job.tokenizer.vocab_size
+    goes_on = all(map(comes_again, job.sources))
     with (
-        Journal(folder, job.fingerprint, vocab_size) as journal,
+        Journal(folder, job.fingerprint, vocab_size, goes_on) as journal,
         ThreadPoolExecutor(workers, thread_name_prefix="compress") as pool,
         ShardSeries(folder, vocab_size, job.shard_tokens, journal, pool.map) as series,
     ):
@@ -189,10 +194,9 @@ def tokenize_corpus(
         journal.remove()
 
 
-def clear_earlier_run(folder: Path) -> None:
-    """Remove a dataset, or what was begun of one, if that is what the folder holds."""
-    if (folder / MANIFEST).exists() or (folder / JOURNAL).exists():
-        clear_dataset(folder)
+def comes_again(source: Source) -> bool:
+    """Tell whether a source gives the same text once more; nothing tells that of a pipe."""
+    return not source.is_stream or source.layout == "hub"
 
 
 def resumed_progress(job: Job, journal: Journal) -> Progress:
@@ -230,8 +234,15 @@ def skipped(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipp
     where = f"{name}:{fault.line}" if fault.line else name
     text = f"{where}: {fault.reason}" + (f" ({fault.detail})" if fault.detail else "")
     if on_error == "stop":
-        raise DataError(text, "--on-error skip leaves such documents out and counts them")
+        raise DataError(text, hint_for(fault.reason))
     return Skipped(text)
+
+
+def hint_for(reason: str) -> str:
+    """Say what helps against a document that cannot be used."""
+    if reason.startswith(NO_KEY):
+        return KEY_HINT
+    return TEMPLATE_HINT if reason == UNFIT else SKIP_HINT
 
 
 def write_dataset(
@@ -275,16 +286,31 @@ def finished_shards(job: Job, folder: Path) -> int:
     return len(read_journal(folder, job.fingerprint))
 
 
+def is_touched(source: Source, made_at: int) -> bool:
+    """Tell whether a file was written after a moment in nanoseconds; only such are read again."""
+    try:
+        return not source.is_stream and os.stat(source.path).st_mtime_ns > made_at
+    except OSError:
+        return False  # it could not be read then either
+
+
 def complete_report(job: Job, folder: Path) -> Report:
     """Report on a dataset that is complete; UsageError if another job made it."""
     fields = read_manifest_file(folder)
-    made = [[item["name"], item["bytes"]] for item in fields.get("inputs", ())]
-    asked = [[source.name, source.bytes] for source in job.sources]
+    # The size of a hub dataset is known only when it has been read.
+    unsized = {source.name for source in job.sources if source.layout == "hub"}
+    sizes = ((item["name"], item["bytes"]) for item in fields.get("inputs", ()))
+    made = [(name, 0 if name in unsized else size) for name, size in sizes]
+    asked = [(source.name, source.bytes) for source in job.sources]
     settings = dict(fields["settings"])
     cut, left_out = settings.pop(CUT_EXAMPLES, 0), settings.pop(LEFT_OUT, {})
     wanted = (asdict(job.tokenizer.record), job.settings, asked)
     if wanted != (fields.get("tokenizer"), settings, made):
         raise UsageError(f"{folder} was made from other inputs, or with other settings", FRESH_HINT)
+    made_at = (folder / MANIFEST).stat().st_mtime_ns
+    for source, item in zip(job.sources, fields["inputs"], strict=True):
+        if is_touched(source, made_at) and sha256_of(Path(source.path)) != item["sha256"]:
+            raise UsageError(f"{folder} was made before {source.name} changed", FRESH_HINT)
     return Report(
         fingerprint=fields["fingerprint"],
         documents=fields["documents"],

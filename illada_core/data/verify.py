@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from illada_core.data.dataset import CUT_EXAMPLES, LEFT_OUT, MANIFEST, TokenDataset
+from illada_core.data.dataset import (
+    CUT_EXAMPLES,
+    LEFT_OUT,
+    MANIFEST,
+    TOKENIZER_FILE,
+    TokenDataset,
+)
 from illada_core.data.files import sha256_of
 from illada_core.data.frames import FRAME_TOKENS, Counts, Mapper, widen
 from illada_core.data.shards import ShardIndex, ShardReader
@@ -72,6 +79,14 @@ def verify(dataset: TokenDataset, over: Mapper = map) -> Iterator[Checked]:
     counts_ends = has_eos and dataset.manifest.kind == "rows" and not dataset.has_turns
     if all_sound and counts_ends and begun != ended:
         yield Checked(problem=f"{dataset.folder}: {begun} documents begin and {ended} end")
+
+
+def tokenizer_problem(folder: Path, dataset: TokenDataset) -> str | None:
+    """Tell what is wrong with the tokenizer.json that lies beside a dataset, if one does."""
+    file, sha256 = folder / TOKENIZER_FILE, dataset.manifest.tokenizer.sha256
+    if not file.exists() or sha256_of(file) == sha256:
+        return None
+    return f"{file} is not the tokenizer that made the tokens"
 
 
 def frame_facts(dataset: TokenDataset, reader: ShardReader, frame: int) -> FrameFacts:

@@ -31,6 +31,18 @@ PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# What tokenizer_config.json says of every vocabulary trained here.
+CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": BOS,
+    "pad_token": PAD,
+    "eos_token": EOS,
+    "unk_token": UNK,
+    "mask_token": MASK,
+    "additional_special_tokens": [SEP],
+    "add_bos_token": False,
+    "clean_up_tokenization_spaces": False,
+}
 # Enough for any vocabulary, and few enough words for a gigabyte of memory.
 TRAINING_BYTES = 256 << 20
 INFLATION = 4  # text over its compressed size, about
@@ -82,20 +94,20 @@ def train_vocabulary(texts: Iterable[str], size: int) -> dict[str, Any]:
 
 def write_vocabulary(content: dict[str, Any], path: Path) -> None:
     """Write tokenizer.json, and beside it what Hugging Face's libraries want to know."""
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": BOS,
-        "pad_token": PAD,
-        "eos_token": EOS,
-        "unk_token": UNK,
-        "mask_token": MASK,
-        "additional_special_tokens": [SEP],
-        "add_bos_token": False,
-        "clean_up_tokenization_spaces": False,
-    }
-    for target, value in ((path.with_name(CONFIG_FILE), config), (path, content)):
-        text = json.dumps(value, indent=2, ensure_ascii=False)
-        write_file(target, (text + "\n").encode())
+    write_file(path.with_name(CONFIG_FILE), json_bytes(CONFIG))
+    write_file(path, json_bytes(content))
+
+
+def replaced_by(path: Path) -> list[Path]:
+    """Return the files that `write_vocabulary` would replace by others."""
+    config = path.with_name(CONFIG_FILE)
+    is_foreign = config.exists() and config.read_bytes() != json_bytes(CONFIG)
+    return [path] * path.exists() + [config] * is_foreign
+
+
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """Write JSON for people."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def texts_to_train_on(

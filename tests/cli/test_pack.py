@@ -109,6 +109,14 @@ def test_a_flipped_byte_is_reported_with_shard_and_frame(illada, tokens, tmp_pat
     assert "validation: " in found.stdout
 
 
+def test_another_tokenizer_beside_a_dataset_is_reported_once(illada, corpus, tmp_path):
+    illada("pack", corpus, "-o", tmp_path / "rows", "--holdout", "0.4", "--sequence-length", "64")
+    (tmp_path / "rows" / "tokenizer.json").write_text("{}")
+    done = illada("pack", "--verify", tmp_path / "rows", code=1)
+    assert done.stdout.count("is not the tokenizer that made the tokens") == 1
+    assert "1 problem in" in done.stderr
+
+
 def test_a_flipped_byte_in_the_input_stops_packing(illada, tokens, tmp_path):
     path = tmp_path / "tokens" / "shard-000000.u16.zst"
     data = bytearray(path.read_bytes())
@@ -246,6 +254,17 @@ def test_text_is_tokenized_on_the_way(illada, corpus, tmp_path):
     illada("pack", "--verify", "corpus-packed/tokens")
     assert "complete already" in illada(*command).stderr
     assert "made with other settings" in illada(*command, "--seed", "1", code=2).stderr
+
+
+def test_a_corpus_is_never_the_output_and_rows_are_never_packed_again(illada, corpus):
+    before = files_of(corpus)
+    refused = illada("pack", "corpus", "-o", "corpus", code=2)
+    assert refused.stderr.startswith("illada: corpus is the input\n")
+    assert files_of(corpus) == before
+    illada("pack", "corpus", "-q")
+    for folder in ("corpus-packed", "corpus-packed/train"):
+        refused = illada("pack", folder, "-o", "again", code=2)
+        assert refused.stderr.startswith(f"illada: {folder} is packed already\n")
 
 
 def test_several_texts_are_packed_together_and_datasets_are_not(illada, corpus, tokens, tmp_path):

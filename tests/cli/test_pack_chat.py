@@ -218,6 +218,15 @@ def test_a_bad_line_stops_with_its_place_or_is_skipped_and_counted(pack_chat, il
     assert facts["left_out"] == {"empty response": 1, "no example": 2}
 
 
+def test_verbose_lists_every_line_left_out(pack_chat):
+    pairs = [PAIRS[0], *[{"prompt": "a"}] * 7]
+    short = pack_chat("--on-error", "skip", pairs=pairs).stderr
+    assert short.count("left out: pairs.jsonl:") == 5
+    assert "left out: more (-v shows all)" in short
+    full = pack_chat("--on-error", "skip", "--fresh", "-v", pairs=pairs).stderr
+    assert full.count("left out: pairs.jsonl:") == 7
+
+
 def test_nothing_but_bad_lines_is_no_dataset(pack_chat):
     failed = pack_chat("--on-error", "skip", pairs=[{"prompt": "a"}], code=1)
     assert "no example is left (1 no example)" in failed.stderr

@@ -85,6 +85,17 @@ def test_a_training_is_the_same_every_time_and_never_replaces_a_file(illada, cor
     assert printed.stderr == ""
 
 
+def test_a_training_never_replaces_what_another_tokenizer_says_of_itself(illada, corpus, tmp_path):
+    beside = tmp_path / "made" / "tokenizer_config.json"
+    beside.parent.mkdir()
+    beside.write_text('{"eos_token": "<mine>"}')
+    command = ("tokenize", "corpus", "--train-vocab", "300", "-o", "made")
+    refused = illada(*command, code=2).stderr
+    assert refused.startswith("illada: made/tokenizer_config.json exists\n\nhint: use --fresh")
+    assert beside.read_text() == '{"eos_token": "<mine>"}'
+    illada(*command, "--fresh")
+
+
 @pytest.mark.parametrize("text", [TEXT, "", "\n", "no newline", "\r\n\r\n", "<[EOS]><[PAD]>"])
 def test_ids_go_through_a_pipe_and_come_back_exactly(illada, corpus, text):
     arguments = ("tokenize", "-", "--tokenizer", "tokenizer.json")
@@ -93,6 +104,13 @@ def test_ids_go_through_a_pipe_and_come_back_exactly(illada, corpus, text):
     assert not set(json.loads(ids.stdout)) & set(range(6))
     assert ids.stderr == ""
     assert illada(*arguments, "--decode", stdin=ids.stdout).stdout == text.replace("\r\n", "\n")
+
+
+def test_decoded_texts_are_json_if_asked_for(illada, corpus):
+    command = ("tokenize", "-", "--tokenizer", "tokenizer.json")
+    ids = illada(*command, "--format", "lines", stdin="one\ntwo\n").stdout
+    texts = illada(*command, "--decode", "--json", stdin=ids).stdout
+    assert texts == '{"text": "one"}\n{"text": "two"}\n'
 
 
 def test_bytes_survive_the_round_trip(corpus, tmp_path):

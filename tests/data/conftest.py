@@ -1,4 +1,4 @@
-"""A small tokenizer of our own, trained once."""
+"""A small tokenizer of our own, trained once, alone and with a chat template."""
 
 import random
 
@@ -21,3 +21,28 @@ def tokenizer_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     write_vocabulary(train_vocabulary([TRAINING_TEXT], 400), path)
     return path
+
+
+@pytest.fixture
+def tokenizer_folder(tokenizer_file, tmp_path):
+    """Return a function that makes a folder of the small tokenizer with a chat template."""
+
+    def make(template):
+        folder = tmp_path / "tokenizer"
+        folder.mkdir()
+        for file in tokenizer_file.parent.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        if template is not None:
+            (folder / "chat_template.jinja").write_text(template)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def examples():
+    """Conversations with text that looks like control tokens."""
+    from tests.data.chat import random_messages  # which needs the phrases above
+
+    generator = random.Random(0)
+    return [random_messages(generator) for _ in range(60)]

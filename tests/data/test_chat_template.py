@@ -178,3 +178,19 @@ def test_a_failing_or_hostile_template_is_one_sentence(template):
 def test_messages_of_another_shape_are_refused(wrong):
     with pytest.raises(DataError):
         parse_messages(wrong)
+
+
+EVERY_SPACE = "".join(map(chr, range(0x1C, 0x3001)))
+EVERY_PRIVATE = "".join(map(chr, range(0xF0000, 0x110000)))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(EVERY_SPACE, "white space", id="spaces"),
+        pytest.param(EVERY_PRIVATE, "private-use", id="private"),
+    ],
+)
+def test_a_message_that_leaves_no_character_for_marks_is_refused(text, said):
+    with pytest.raises(DataError, match=said):
+        render(None, [Message("user", text)], CONTROLS, STRINGS)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 from dataclasses import replace
 
 import pyarrow
@@ -208,7 +209,31 @@ def test_a_value_that_is_no_text_is_a_fault(tmp_path):
     (tmp_path / "a.parquet").write_bytes(parquet(["good", None, "good"]))
     documents, (fault,), _ = read(tmp_path / "a.parquet")
     assert list(documents) == [(0, 0), (0, 2)]
-    assert (fault.reason, fault.record) == ("no text", 1)
+    assert (fault.reason, fault.detail) == ("no text", "the value is null")
+    assert (fault.record, fault.line) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_a_string_of_a_table_that_is_not_utf8_is_a_fault(tmp_path, name):
+    values = pyarrow.array([b"good", b"caf\xe9", b"good"], pyarrow.binary())
+    strings = pyarrow.Array.from_buffers(pyarrow.string(), 3, values.buffers())
+    table = pyarrow.table({"text": strings})
+    if name.endswith("parquet"):
+        pyarrow.parquet.write_table(table, tmp_path / name)
+    else:
+        with pyarrow.ipc.new_stream(tmp_path / name, table.schema) as writer:
+            writer.write_table(table)
+    documents, (fault,), _ = read(tmp_path / name)
+    assert documents == {(0, 0): "good", (0, 2): "good"}
+    assert (fault.reason, fault.detail, fault.line) == ("not UTF-8", "byte 0xe9", 2)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_a_table_in_a_named_pipe_is_a_fault_and_never_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    documents, (fault,), (digest,) = read(tmp_path / name)
+    assert (documents, digest.bytes) == ({}, 0)
+    assert (fault.reason, fault.detail) == ("cannot be read", "a table has no place in a pipe")
 
 
 @pytest.mark.parametrize("listed", [0, 1, 7, 8, 100])

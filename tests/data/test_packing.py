@@ -263,6 +263,16 @@ def test_threads_write_the_same_bytes(tmp_path, tokens, settings):
     assert files_of(tmp_path / "one") == files_of(tmp_path / "three")
 
 
+def test_two_runs_never_write_one_folder(tmp_path, tokens):
+    with closing(pack(tokens, tmp_path / "packed", STREAM, sizes=SMALL)) as first:
+        next(first)
+        with pytest.raises(DataError, match="another run is writing"):
+            next(pack(tokens, tmp_path / "packed", FIT, sizes=SMALL))
+        with pytest.raises(DataError, match="another run is writing"):
+            clear_packed(tmp_path / "packed")
+    assert packed(tokens, tmp_path / "packed", STREAM)
+
+
 def test_a_finished_dataset_is_left_alone(tmp_path, tokens):
     packed(tokens, tmp_path / "packed", FIT)
     before = files_of(tmp_path / "packed")

@@ -60,6 +60,12 @@ def test_globs_choose_by_name_or_by_path(corpus, pattern, expected):
     assert names(["corpus"], globs=[pattern]) == expected
 
 
+def test_suffixes_in_capitals_mean_the_same(corpus):
+    (corpus / "LOUD.JSONL.GZ").write_bytes(b"")
+    (source,) = list_sources([str(corpus / "LOUD.JSONL.GZ")])
+    assert (source.layout, source.compression) == ("jsonl", ".gz")
+
+
 def test_globs_after_an_exclamation_mark_leave_out(corpus):
     assert names(["corpus"], globs=["!*/a/*"]) == ["a-b/x.py", "b.txt"]
     assert names(["corpus"], globs=["*.jsonl", "*.py", "!z.*"]) == ["a-b/x.py"]
@@ -73,6 +79,11 @@ def test_links_are_followed_but_never_in_a_circle(corpus):
     (corpus / "a" / "up").symlink_to(corpus)
     (corpus / "link.txt").symlink_to(corpus / "b.txt")
     assert names(["corpus"]) == ["a-b/x.py", "a/y.jsonl.zst", "a/z.jsonl", "b.txt", "link.txt"]
+
+
+def test_a_link_to_itself_is_listed_like_any_that_leads_nowhere(corpus):
+    (corpus / "b.txt.link").symlink_to(corpus / "b.txt.link")
+    assert "b.txt.link" in names(["corpus"])
 
 
 def test_an_output_within_the_corpus_is_no_input(corpus):

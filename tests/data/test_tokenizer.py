@@ -103,6 +103,23 @@ def test_text_never_becomes_a_control_token(tmp_path, content, name, engine, in_
     assert tokenizer.controls[name] == number
 
 
+def test_text_never_becomes_a_control_token_of_a_unigram_vocabulary(tmp_path):
+    pieces = ["<s>", "</s>", "<mask>", "<unk>", *"</>skamun ", "a"]
+    content = {
+        "version": "1.0",
+        "added_tokens": [added_token(name, number) for number, name in enumerate(pieces[:4])],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {"type": "Fuse"},
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": [[piece, -1.0] for piece in pieces]},
+    }
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "t", content), "tokenizers")
+    ids = tokenizer.encode("</s> a <mask>")
+    assert min(ids) > 3
+    assert tokenizer.decode(ids) == "</s> a <mask>"
+
+
 def test_runs_of_spaces_stay_the_tokens_they_are(tmp_path, content):
     content["added_tokens"].append(added_token("    ", 410, special=False))
     tokenizer = load_tokenizer(write_tokenizer(tmp_path / "t", content))

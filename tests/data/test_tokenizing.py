@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from illada_core.data.dataset import open_dataset
+from illada_core.data.journal import JOURNAL, clear_earlier_run
 from illada_core.data.sources import list_sources
 from illada_core.data.tokenizer import load_tokenizer
 from illada_core.data.tokenizing import Job, Progress, Report, Skipped, tokenize_corpus
@@ -236,6 +237,62 @@ def test_a_folder_of_other_settings_is_refused(tmp_path, tokenizer_file, change,
     assert files_of(folder) == before
 
 
+def test_a_complete_dataset_of_a_hub_dataset_is_left_as_it_is(tokenizer_file, tmp_path):
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    job = Job(list_sources([f"hf:{tmp_path}/hub"]), load_tokenizer(tokenizer_file), "text")
+    *_, first = tokenize_corpus(job, tmp_path / "tokens", 1)
+    (second,) = tokenize_corpus(job, tmp_path / "tokens", 1)
+    assert (second.was_complete, second.fingerprint) == (True, first.fingerprint)
+
+
+def test_a_file_that_changed_in_place_is_noticed(tokenizer_file, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    file = tmp_path / "corpus" / "a.txt"
+    file.write_text("one text")
+    job = job_of(tmp_path / "corpus", tokenizer_file)
+    list(tokenize_corpus(job, tmp_path / "tokens", 1))
+    later = time.time() + 10
+    os.utime(file, (later, later))
+    (report,) = tokenize_corpus(job, tmp_path / "tokens", 1)
+    assert report.was_complete
+    file.write_text("two text")
+    os.utime(file, (later, later))
+    with pytest.raises(UsageError, match=r"was made before a\.txt changed"):
+        list(tokenize_corpus(job, tmp_path / "tokens", 1))
+
+
+@pytest.mark.parametrize("data", [b"\xff\n", b"{\n", b"[]\n", b"{}\n"])
+def test_a_damaged_journal_is_one_sentence(corpus, tokenizer_file, tmp_path, data):
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / JOURNAL).write_bytes(data)
+    with pytest.raises(DataError, match="is damaged"):
+        list(tokenize_corpus(job_of(corpus[0], tokenizer_file), tmp_path / "tokens", 1))
+
+
+def test_a_journal_that_outlived_its_run_goes(corpus, reference, tokenizer_file):
+    before = files_of(reference[0])
+    (reference[0] / JOURNAL).write_text("")
+    list(tokenize_corpus(job_of(corpus[0], tokenizer_file), reference[0], 1))
+    assert files_of(reference[0]) == before
+
+
+def test_standard_input_never_removes_the_work_of_others(tokenizer_file, tmp_path):
+    corpus, folder = tmp_path / "corpus", tmp_path / "tokens"
+    corpus.mkdir()
+    for number in range(9):
+        (corpus / f"{number}.jsonl").write_text('{"text": "some text"}\n' * 9)
+    unfinished = job_of(corpus, tokenizer_file, shard_tokens=20)
+    answers = iter([False] * 8)
+    list(tokenize_corpus(unfinished, folder, 1, should_stop=lambda: next(answers, True)))
+    before = files_of(folder)
+    assert "shard-000000.u16.zst" in before
+    other = Job(list_sources(["-"]), load_tokenizer(tokenizer_file), "text")
+    with pytest.raises(UsageError, match="other inputs"):
+        list(tokenize_corpus(other, folder, 1))
+    assert files_of(folder) == before
+
+
 def test_a_folder_of_something_else_is_refused(corpus, tokenizer_file, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(UsageError, match="not empty"):
@@ -249,6 +306,8 @@ def test_two_runs_never_write_one_folder(corpus, tokenizer_file, tmp_path):
         next(first)
         with pytest.raises(DataError, match="another run is writing"):
             next(tokenize_corpus(job, tmp_path / "tokens", 1))
+        with pytest.raises(DataError, match="another run is writing"):
+            clear_earlier_run(tmp_path / "tokens")
 
 
 def test_a_document_that_cannot_be_used_stops_or_is_counted(tokenizer_file, tmp_path):

@@ -1,11 +1,22 @@
 """Turns of tokens as spans and back: the longest runs that stay within a document."""
 
+import random
+
 import numpy as np
 import pytest
 
+from illada_core.data.dataset import (
+    open_packed,
+)
+from illada_core.data.fitting import ChatFormat
+from illada_core.data.order import Sizes
+from illada_core.data.packed import PackSettings, pack
 from illada_core.data.shards import index_of
+from illada_core.data.tokenizer import load_tokenizer
 from illada_core.data.turns import spans_of, turns_between
+from illada_core.data.verify import verify
 from illada_core.errors import DataError
+from tests.data.chat import HEADERS, documents_of, job_of, random_messages, run, write_examples
 
 
 def slow_spans(turns, ends):
@@ -45,3 +56,45 @@ def test_spans_that_do_not_cover_the_tokens_are_damage():
         index_of({"span_lengths": lengths, "span_turns": lengths}, 6)
     with pytest.raises(DataError, match="spans and their turns"):
         index_of({"span_lengths": lengths, "span_turns": lengths[:1]}, 5)
+
+
+STREAM = PackSettings(64, "stream", "row", shuffle=True, seed=1, holdout=0.2)
+FIT = PackSettings(256, "fit", "document", shuffle=True, seed=1, holdout=0.2)
+
+
+@pytest.mark.parametrize("settings", [STREAM, FIT], ids=["stream", "fit"])
+def test_rows_keep_the_turn_of_every_token(tokenizer_folder, tmp_path, settings):
+    generator = random.Random(3)
+    tokenizer = load_tokenizer(tokenizer_folder(HEADERS))
+    examples = [random_messages(generator) for _ in range(200)]
+    path = write_examples(tmp_path / "pairs.jsonl", examples)
+    longest = settings.sequence_length if settings.mode == "fit" else None
+    chat = ChatFormat(longest, "drop" if longest else None)
+    source, report = run(job_of(path, tokenizer, chat, shard_tokens=3000), tmp_path / "tokens")
+    assert len(source.manifest.shards) > 3
+    sizes = Sizes(block_tokens=700, window_tokens=4_000)
+    list(pack(source, tmp_path / "packed", settings, sizes=sizes))
+    records = [int(r) for index in source.indexes() for r in index.document_records]
+    stored = dict(zip(records, documents_of(source), strict=True))
+    seen = dict.fromkeys(records, 0)
+    for part in open_packed(tmp_path / "packed"):
+        assert part.has_turns
+        assert [step.problem for step in verify(part) if step.problem] == []
+        assert part.manifest.settings["left_out"] == report.skipped
+        rows = [part.row(number) for number in range(part.rows)]
+        ids = np.concatenate([row.ids for row in rows]).tolist()
+        turns = np.concatenate([row.turns for row in rows]).tolist()
+        assert all(len(row.ids) == len(row.turns) for row in rows)
+        begin = 0
+        for shard, index in enumerate(part.indexes()):
+            base = int(part.token_starts[shard])
+            ends = (index.document_ends + base).tolist()
+            offsets = index.document_offsets.tolist()
+            for end, record, offset in zip(ends, index.document_records, offsets, strict=True):
+                whole_ids, whole_turns = stored[int(record)]
+                piece = slice(offset, offset + end - begin)
+                assert ids[begin:end] == whole_ids[piece]
+                assert turns[begin:end] == whole_turns[piece]
+                seen[int(record)] += end - begin
+                begin = end
+    assert seen == {record: len(ids) for record, (ids, _) in stored.items()}
