@@ -11,6 +11,8 @@ import platform
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -20,6 +22,7 @@ import torch
 
 import illada_core
 from illada_core.data.files import write_file
+from illada_core.errors import CheckpointError
 from illada_core.training import run_folder
 
 
@@ -29,9 +32,24 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a file; one cut short by a kill is left out."""
+    """Return the complete lines of a file; one cut short by a kill is left out.
+
+    Raises CheckpointError if another one is damaged.
+    """
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+    with refusing_damage(path):
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+@contextmanager
+def refusing_damage(path: Path) -> Iterator[None]:
+    """Raise CheckpointError where the JSON of a file that a run wrote cannot be read."""
+    try:
+        yield
+    except ValueError:
+        raise CheckpointError(
+            f"{path} is damaged", "restore it, or start over with --fresh"
+        ) from None
 
 
 class StepLines:
@@ -97,7 +115,8 @@ def open_board(folder: Path, last_step: int) -> Any:
 def record_start(run: Path, step: int, device: torch.device, world: int, backend: str) -> None:
     """Add this start of the run to environment.json: versions, hardware, command line."""
     path = run / run_folder.ENVIRONMENT
-    starts = json.loads(path.read_bytes())["starts"] if path.exists() else []
+    with refusing_damage(path):
+        starts = json.loads(path.read_bytes())["starts"] if path.exists() else []
     starts.append(
         {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -3,6 +3,7 @@
 FLOPs are those of bidirectional attention: every token meets its whole segment, not half of it.
 """
 
+import re
 from dataclasses import dataclass
 from math import ceil
 
@@ -45,8 +46,14 @@ DEVICE_KINDS = {
 
 
 def known_kind(device_name: str) -> DeviceKind | None:
-    """Return the kind whose name occurs in `device_name`, or None."""
-    return next((kind for name, kind in DEVICE_KINDS.items() if name in device_name), None)
+    """Return the kind whose name occurs in `device_name`, not as the beginning of another, or None.
+
+    "L40" is no L4; "GH200" is an H200.
+    """
+    return next(
+        (kind for name, kind in DEVICE_KINDS.items() if re.search(rf"{name}(?!\w)", device_name)),
+        None,
+    )
 
 
 def step_flops(

@@ -199,6 +199,24 @@ def test_too_many_bad_steps_end_the_run_and_keep_the_last_good_checkpoint(recipe
     assert path.name == f"step-{lines[-4]['step']:09d}"
 
 
+def test_a_run_that_diverged_leaves_its_curves(recipe, tmp_path):
+    pytest.importorskip("matplotlib")
+    asked = recipe("optimizer.peak_lr=1e30", "run.max_bad_steps=2", "log.curves=true")
+    with pytest.raises(DivergedError):
+        run_training(asked, tmp_path / "run")
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json"])
+def test_a_damaged_log_is_told_and_left_as_it_is(recipe, tmp_path, name):
+    run_training(recipe(), tmp_path / "run", stop_after=2)
+    damaged = b"{{\n" + (tmp_path / "run" / name).read_bytes()
+    (tmp_path / "run" / name).write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+        run_training(recipe(), tmp_path / "run")
+    assert (tmp_path / "run" / name).read_bytes() == damaged
+
+
 def test_a_request_starts_the_decay_and_a_resumed_run_starts_it_there_too(recipe, tmp_path):
     run = tmp_path / "run"
     run_training(recipe(), run, stop_after=3)

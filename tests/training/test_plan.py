@@ -98,3 +98,5 @@ def test_device_peaks_are_found_by_the_drivers_name(reported, peak):
 
 def test_an_unknown_device_has_no_peak():
     assert known_kind("cpu x86_64") is None
+    for near in ("NVIDIA L40", "NVIDIA RTX A1000", "NVIDIA H100X"):
+        assert known_kind(near) is None
