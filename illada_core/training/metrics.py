@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import illada_core
-from illada_core.data.files import write_file
+from illada_core.data.files import naming_file, write_file
 from illada_core.errors import CheckpointError
 from illada_core.training import run_folder
 
@@ -61,13 +61,16 @@ class StepLines:
     def __init__(self, path: Path, last_step: int) -> None:
         kept = [line for line in read_lines(path) if line["step"] <= last_step]
         write_file(path, b"".join(encoded(line) for line in kept))
-        self.last = kept[-1] if kept else None
+        self.path, self.last = path, kept[-1] if kept else None
         # Unbuffered: a full disk is told at its line, and a kill loses none of the lines before.
         self.file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def write(self, **values: Any) -> None:
         """Add one line."""
-        self.file.write(encoded(values))
+        left = encoded(values)
+        with naming_file(self.path):
+            while left:  # a disk that is nearly full takes a part and says nothing
+                left = left[self.file.write(left) :]
 
     def close(self) -> None:
         self.file.close()

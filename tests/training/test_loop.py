@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from math import exp, log
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from illada_core.training.events import (
     Validated,
 )
 from illada_core.training.loop import train
-from illada_core.training.metrics import read_metrics
+from illada_core.training.metrics import StepLines, read_metrics
 from illada_core.training.parallel import Ranks
 from illada_core.training.session import compile_layers, opened
 from illada_core.training.task import prepare
@@ -205,6 +206,16 @@ def test_a_run_that_diverged_leaves_its_curves(recipe, tmp_path):
     with pytest.raises(DivergedError):
         run_training(asked, tmp_path / "run")
     assert (tmp_path / "run" / "curves.png").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_full_disk_is_told_with_the_name_of_the_log(tmp_path):
+    lines = StepLines(tmp_path / "metrics.jsonl", last_step=0)
+    lines.close()
+    full = pytest.raises(OSError, match="No space left")
+    with open("/dev/full", "ab", buffering=0) as lines.file, full as caught:
+        lines.write(step=1)
+    assert caught.value.filename == str(tmp_path / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json"])
