@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import inf
 from tempfile import TemporaryFile
 from types import FrameType
 from typing import IO
@@ -33,6 +34,7 @@ LAUNCHED = "ILLADA_LAUNCHED"  # tells a process that its standard input is the l
 POLL_S = 0.05
 # How long the others may go on once a rank has ended with an error: rank 0 may still draw curves.
 GRACE_S = 30.0
+SECOND_SIGNAL_S = 2.0  # how long ranks may take to leave at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,16 +139,19 @@ def wait(ranks: Sequence[Rank], received: list[int]) -> Rank | None:
     It is the first to end with a code of its own: one that only lost another, or is killed because
     it goes on without it, is a consequence.
     """
-    handed, failed, deadline = 0, None, None
+    handed, failed, deadline = 0, None, inf
     while running := [rank for rank in ranks if rank.process.poll() is None]:
         for number in received[handed:]:
             for rank in running:
                 rank.process.send_signal(number)
             handed += 1
+            if handed > 1:  # a rank that waits for another in native code does not hear of it
+                deadline = min(deadline, time.monotonic() + SECOND_SIGNAL_S)
         failed = failed or first_failed(ranks)
-        if deadline is None and any(rank.process.returncode for rank in ranks):
-            deadline = time.monotonic() + GRACE_S
-        if deadline is not None and time.monotonic() > deadline:
+        if any(rank.process.returncode for rank in ranks):
+            deadline = min(deadline, time.monotonic() + GRACE_S)
+        if time.monotonic() > deadline:
+            failed = failed or next((each for each in ranks if each.process.returncode), None)
             for rank in running:
                 rank.process.kill()
         time.sleep(POLL_S)
@@ -168,13 +173,13 @@ def tell(failed: Rank) -> None:
 
 
 def leave(failed: Rank, received: list[int]) -> None:
-    """Exit with the code of a rank. Raises IlladaError if a signal ended it that nobody sent here.
+    """Exit with the code of a rank. Raises IlladaError if one was killed by somebody else.
 
-    A rank that was still starting may have died by the signal that was handed on to it.
+    A rank that was still starting dies by the first signal, one that does not answer is killed.
     """
     code = failed.process.returncode
-    if -code in received:
-        raise typer.Exit(SIGNAL_EXIT_BASE - code)
+    if code < 0 and received:
+        raise typer.Exit(SIGNAL_EXIT_BASE + received[-1])
     if code < 0:
         name = signal.Signals(-code).name
         raise IlladaError(

@@ -95,6 +95,20 @@ def test_a_second_signal_leaves_at_once(start_illada, tiny, tmp_path):
     assert all(map(has_ended, ranks))
 
 
+def test_a_second_signal_ends_ranks_that_do_not_answer(start_illada, tiny, tmp_path):
+    process = start_illada("pretrain", tiny(*ENDLESS), "-o", "run", "--nproc", "2", "-q")
+    wait_for_lines(tmp_path / "run", 1, process)
+    ranks = children(process)
+    for rank in ranks:
+        os.kill(rank, signal.SIGSTOP)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert all(map(has_ended, ranks))
+
+
 def test_a_rank_that_is_killed_ends_the_others_and_is_named(start_illada, tiny, tmp_path):
     process = start_illada("pretrain", tiny(*ENDLESS), "-o", "run", "--nproc", "2", "-q")
     wait_for_lines(tmp_path / "run", 8, process)
