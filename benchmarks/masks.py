@@ -8,7 +8,7 @@ stream cut into rows (the demo's), and on examples that are kept whole and do no
 
 DEMO is a folder that recipes/demo.sh has left, or will be. The bound is that of held-out responses
 given their prompts (and, in a stream, what is beside them); prompts and choices are those of the
-demo; the seconds are those of the training steps. `illada` must be on the PATH.
+demo; a step's time is the median. `illada` must be on the PATH.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 from illada_core.diffusion.scoring import wilson_interval
 
@@ -34,7 +34,7 @@ COLUMNS = (
     "ended by eos",
     "score accuracy",
     "95 %",
-    "seconds",
+    "ms a step",
 )
 
 
@@ -63,7 +63,7 @@ def measured(demo: Path, run: Path) -> tuple[str, ...]:
     """Measure a fine-tuned model and return its columns of the table."""
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     bound = [line["loss"] for line in metrics if line["kind"] == "validation"][-1]
-    seconds = sum(line["seconds"] for line in metrics if line["kind"] == "step")
+    seconds = median(line["seconds"] for line in metrics if line["kind"] == "step")
     asked = demo / "held-out.jsonl"
     answers = illada("generate", "--ckpt", run, "--jsonl", asked, "--json", *BUDGET).splitlines()
     ended = fmean(json.loads(line)["finish_reason"] == "eos" for line in answers)
@@ -75,7 +75,7 @@ def measured(demo: Path, run: Path) -> tuple[str, ...]:
         f"{ended:.0%} of {len(answers)}",
         f"{fmean(correct):.1%} of {len(correct)}",
         f"{low:.1%} to {high:.1%}",
-        f"{seconds:.0f}",
+        f"{1000 * seconds:.0f}",
     )
 
 
