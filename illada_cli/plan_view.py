@@ -33,7 +33,8 @@ def plan_lines(plan: Plan, recipe: Recipe, assumed: str) -> list[str]:
     if sum(plan.memory_bytes.values()) > plan.device_memory_bytes:
         lines.append(
             f"It does not fit into one {plan.device} ({gigabytes(plan.device_memory_bytes)}): "
-            "data parallelism keeps all weights and moments on each device."
+            "data parallelism keeps all weights and moments on each device; shorter rows and a "
+            "smaller batch.micro_rows keep fewer activations."
         )
     return lines
 

@@ -38,7 +38,8 @@ class Stop:
         self.signal_number = signal_number
         if self.promise:
             # Not print(): a signal may arrive while the main code holds the stream's lock.
-            line = f"illada: {self.promise}, again to quit now\n"
+            bar_ends = "\n" if sys.stderr.isatty() else ""
+            line = f"{bar_ends}illada: {self.promise}, again to quit now\n"
             os.write(sys.stderr.fileno(), line.encode())
 
     def leave(self, sentence: str, hint: str | None = None) -> None:

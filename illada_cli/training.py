@@ -26,6 +26,10 @@ Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Run folder [default: runs/NAME].", rich_help_panel=OUTPUT),
 ]
+Nproc = Annotated[
+    int | None,
+    typer.Option("--nproc", help="Processes on this machine, one a GPU [default: 1].", min=1),
+]
 
 
 def read_recipe(
@@ -60,8 +64,30 @@ def print_plan(recipe: Recipe) -> None:
     print(to_toml(recipe), *(f"# {line}".rstrip() for line in plan), sep="\n")
 
 
-def run(verb: str, recipe: Recipe, folder: Path, fresh: bool, quiet: bool, verbose: bool) -> None:
+def run(
+    verb: str,
+    recipe: Recipe,
+    folder: Path,
+    nproc: int | None,
+    fresh: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
     """Train in a run folder and show what happens; the model's folder goes to stdout."""
+    from illada_cli import launching
+
+    if nproc is not None and nproc > 1 and not launching.is_rank():
+        launching.launch(nproc)
+        return
+    launching.check_world(nproc)
+    launching.end_with_launcher()
+    train_here(verb, recipe, folder, fresh, quiet, verbose)
+
+
+def train_here(
+    verb: str, recipe: Recipe, folder: Path, fresh: bool, quiet: bool, verbose: bool
+) -> None:
+    """Train in this process, which may be one rank of several."""
     from illada_cli.signals import stop_on_signals
     from illada_cli.ui import Talk
     from illada_core.training.task import prepare

@@ -40,6 +40,12 @@ class DivergedError(IlladaError):
     code = 3
 
 
+class LostRankError(IlladaError):
+    """Another rank is gone, which takes this one with it; only a launcher reads the code."""
+
+    code = 4
+
+
 class StoppedBySignal(IlladaError):
     """Work ended early, in good order, because a signal asked for it."""
 

@@ -22,6 +22,7 @@ def pretrain(
     ckpt: Ckpt = None,
     set_: Set = None,
     output: training.Output = None,
+    nproc: training.Nproc = None,
     fresh: Fresh = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -38,6 +39,7 @@ def pretrain(
       illada pretrain demo --data corpus-packed
       illada pretrain 8b --dry-run > my.toml
       illada pretrain my.toml --data corpus-packed -o runs/mine --set optimizer.peak_lr=3e-4
+      illada pretrain my.toml --data corpus-packed -o runs/mine --nproc 8
       touch runs/mine/decay
     """
     from illada_core.training.recipe_files import find_recipe
@@ -47,4 +49,5 @@ def pretrain(
     if dry_run:
         training.print_plan(wanted)
         return
-    training.run("pretrain", wanted, output or Path("runs") / file.stem, fresh, quiet, verbose)
+    folder = output or Path("runs") / file.stem
+    training.run("pretrain", wanted, folder, nproc, fresh, quiet, verbose)

@@ -26,6 +26,7 @@ def sft(
     data: training.Data = None,
     set_: Set = None,
     output: training.Output = None,
+    nproc: training.Nproc = None,
     fresh: Fresh = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -56,4 +57,5 @@ def sft(
     if dry_run:
         training.print_plan(wanted)
         return
-    training.run("sft", wanted, output or Path("runs") / file.stem, fresh, quiet, verbose)
+    folder = output or Path("runs") / file.stem
+    training.run("sft", wanted, folder, nproc, fresh, quiet, verbose)

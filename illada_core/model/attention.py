@@ -21,6 +21,7 @@ from illada_core.model.matmul_attention import matmul_attention
 
 BACKENDS = ("varlen", "flash", "sdpa", "matmul")
 HALF_DTYPES = (torch.bfloat16, torch.float16)
+HEAD_STEP, LARGEST_HEAD = 8, 256  # what torch's kernel takes, and older flash-attn
 FLASH_CAPABILITY = (8, 0)  # the flash kernels need Ampere or later
 
 
@@ -51,9 +52,12 @@ class Segments:
 
 
 def choose_backend(
-    device: torch.device | str, dtype: torch.dtype, wanted: str = "auto"
+    device: torch.device | str,
+    dtype: torch.dtype,
+    wanted: str = "auto",
+    head_size: int | None = None,
 ) -> tuple[str, str]:
-    """Return the name of the attention kernel for a device and compute dtype, and why.
+    """Return the name of the attention kernel for a device, compute dtype and head size, and why.
 
     Raises UsageError for an unknown name, or one that cannot run here.
     """
@@ -62,7 +66,7 @@ def choose_backend(
         raise UsageError(
             f"unknown attention backend {wanted!r}", hint=f"auto or one of {', '.join(BACKENDS)}"
         )
-    faults = {name: fault(name, device, dtype) for name in BACKENDS}
+    faults = {name: fault(name, device, dtype, head_size) for name in BACKENDS}
     if wanted != "auto":
         if faults[wanted]:
             raise UsageError(f"attention backend {wanted!r} {faults[wanted]}")
@@ -76,14 +80,16 @@ def choose_backend(
     return "sdpa", f"segments one by one, as the packed kernel {faults['varlen']}"
 
 
-def fault(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Say why a kernel cannot run for this device and dtype, None if it can."""
+def fault(name: str, device: torch.device, dtype: torch.dtype, head_size: int | None) -> str | None:
+    """Say why a kernel cannot run for this device, dtype and head size, None if it can."""
     if name not in ("varlen", "flash"):
         return None
     if device.type != "cuda":
         return f"needs a CUDA device, not {device.type}"
     if dtype not in HALF_DTYPES:
         return f"computes in half precision only, not {str(dtype).removeprefix('torch.')}"
+    if head_size is not None and (head_size % HEAD_STEP or head_size > LARGEST_HEAD):
+        return f"takes heads of 8, 16, … {LARGEST_HEAD} channels, not {head_size}"
     if torch.cuda.get_device_capability(device) < FLASH_CAPABILITY:
         return "needs a GPU of the Ampere generation or later"
     if name == "flash" and find_spec("flash_attn") is None:

@@ -75,7 +75,8 @@ def load_model(
     compute = named_dtype(compute_dtype, auto=str(kept).removeprefix("torch."))
     device = torch.device(device)
     with torch.device("meta"):
-        model = Transformer(config, compute, choose_backend(device, compute, backend)[0])
+        name, _ = choose_backend(device, compute, backend, config.head_size)
+        model = Transformer(config, compute, name)
     model.load_state_dict(read_weights(stored, device, kept), assign=True)
     return model
 

@@ -72,6 +72,7 @@ def train(session: Session, stop_requested: Callable[[], int]) -> Iterator[Event
             result = one_step(session, batches, int(step_tokens), int(count))
             yield told(session, result, int(step_tokens), time.perf_counter() - began, speed)
             if session.progress.bad_steps >= recipe.run.max_bad_steps:
+                redraw_curves(session)
                 raise diverged(session)
             if is_due(session, recipe.validation.every_steps):
                 yield from validated(session)
@@ -273,6 +274,11 @@ def concluded(session: Session) -> Iterator[Event]:
         yield Saved(step, session.save())
     if complete:
         yield Finished(step, session.progress.tokens, session.export())
+    redraw_curves(session)
+
+
+def redraw_curves(session: Session) -> None:
+    """Bring curves.png up to date, if there is to be one."""
     if session.task.recipe.log.curves and session.ranks.is_main and can_draw():
         draw_curves(session.run)
 

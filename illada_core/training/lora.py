@@ -33,9 +33,19 @@ def target_pattern(keys: LoraKeys) -> str:
 
 def adapter_count(config: ModelConfig, keys: LoraKeys) -> int:
     """Count the parameters of all adapters."""
+    return sum(keys.rank * sum(shape) for shape in adapted_shapes(config, keys))
+
+
+def adapter_activation_bytes(config: ModelConfig, keys: LoraKeys) -> int:
+    """Return what adapters keep of one token for the backward pass: input and product, float32."""
+    return sum(4 * (inputs + keys.rank) for _, inputs in adapted_shapes(config, keys))
+
+
+def adapted_shapes(config: ModelConfig, keys: LoraKeys) -> list[tuple[int, ...]]:
+    """Return the shapes (outputs, inputs) of the matrices that get an adapter."""
     pattern = re.compile(target_pattern(keys) + r"\.weight")
     shapes = parameter_shapes(config).items()
-    return sum(keys.rank * sum(shape) for name, shape in shapes if pattern.fullmatch(name))
+    return [shape for name, shape in shapes if pattern.fullmatch(name)]
 
 
 def add_adapters(model: Transformer, keys: LoraKeys, seed: int) -> None:

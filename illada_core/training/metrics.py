@@ -11,6 +11,8 @@ import platform
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -19,7 +21,8 @@ from typing import Any
 import torch
 
 import illada_core
-from illada_core.data.files import write_file
+from illada_core.data.files import naming_file, write_file
+from illada_core.errors import CheckpointError
 from illada_core.training import run_folder
 
 
@@ -29,9 +32,24 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a file; one cut short by a kill is left out."""
+    """Return the complete lines of a file; one cut short by a kill is left out.
+
+    Raises CheckpointError if another one is damaged.
+    """
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+    with refusing_damage(path):
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+@contextmanager
+def refusing_damage(path: Path) -> Iterator[None]:
+    """Raise CheckpointError where the JSON of a file that a run wrote cannot be read."""
+    try:
+        yield
+    except ValueError:
+        raise CheckpointError(
+            f"{path} is damaged", "restore it, or start over with --fresh"
+        ) from None
 
 
 class StepLines:
@@ -43,13 +61,16 @@ class StepLines:
     def __init__(self, path: Path, last_step: int) -> None:
         kept = [line for line in read_lines(path) if line["step"] <= last_step]
         write_file(path, b"".join(encoded(line) for line in kept))
-        self.last = kept[-1] if kept else None
+        self.path, self.last = path, kept[-1] if kept else None
         # Unbuffered: a full disk is told at its line, and a kill loses none of the lines before.
         self.file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def write(self, **values: Any) -> None:
         """Add one line."""
-        self.file.write(encoded(values))
+        left = encoded(values)
+        with naming_file(self.path):
+            while left:  # a disk that is nearly full takes a part and says nothing
+                left = left[self.file.write(left) :]
 
     def close(self) -> None:
         self.file.close()
@@ -97,7 +118,8 @@ def open_board(folder: Path, last_step: int) -> Any:
 def record_start(run: Path, step: int, device: torch.device, world: int, backend: str) -> None:
     """Add this start of the run to environment.json: versions, hardware, command line."""
     path = run / run_folder.ENVIRONMENT
-    starts = json.loads(path.read_bytes())["starts"] if path.exists() else []
+    with refusing_damage(path):
+        starts = json.loads(path.read_bytes())["starts"] if path.exists() else []
     starts.append(
         {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,6 +1,6 @@
 """Plain data parallelism: every rank holds the model, sees its share of the rows, sums gradients.
 
-One process without torchrun is one rank, and then nothing here costs anything. Gradients are
+A process without a rank is the only one, and then nothing here costs anything. Gradients are
 summed, not averaged: the loss is already divided by the global token count, so ranks may hold
 different numbers of tokens and even of micro-batches.
 """
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from illada_core.errors import UsageError
+from illada_core.errors import LostRankError, UsageError
 
 BUCKET_BYTES = 1 << 26
 # Ranks wait for rank 0 while it writes a checkpoint, draws or answers held-out prompts.
@@ -38,18 +38,42 @@ class Ranks:
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, if it did; `device` is auto, cpu, cuda, cuda:N."""
+    """Join the other ranks, if there are any; `device` is auto, cpu, cuda, cuda:N.
+
+    Raises LostRankError, as all that waits for other ranks does, if one of them is gone.
+    """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     ranks = Ranks(rank, world, choose_device(device, int(os.environ.get("LOCAL_RANK", "0"))))
     if world == 1:
         yield ranks
         return
-    backend = "nccl" if ranks.device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=GROUP_TIMEOUT)
+    on_gpu = ranks.device.type == "cuda"
+    with rely_on_others():
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            timeout=GROUP_TIMEOUT,
+            device_id=ranks.device if on_gpu else None,
+        )
     try:
         yield ranks
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def rely_on_others() -> Iterator[None]:
+    """Make a sentence of what torch raises when another rank is gone; gloo has no class for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise LostRankError(f"lost touch with the other ranks: {reason}") from error
+
+
+def combine(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
+    """Combine a tensor over all ranks, in place."""
+    with rely_on_others():
+        dist.all_reduce(tensor, op)
 
 
 def choose_device(wanted: str, local_rank: int) -> torch.device:
@@ -79,7 +103,7 @@ def sum_over_ranks(ranks: Ranks, *numbers: float) -> tuple[float, ...]:
     if ranks.world == 1:
         return numbers
     total = torch.tensor(numbers, dtype=torch.float64, device=ranks.device)
-    dist.all_reduce(total)
+    combine(total)
     return tuple(total.tolist())
 
 
@@ -88,14 +112,14 @@ def max_over_ranks(ranks: Ranks, number: float) -> float:
     if ranks.world == 1:
         return number
     largest = torch.tensor(number, dtype=torch.float64, device=ranks.device)
-    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    combine(largest, dist.ReduceOp.MAX)
     return largest.item()
 
 
 def sum_tensor_over_ranks(ranks: Ranks, tensor: Tensor) -> Tensor:
     """Add up a tensor over all ranks, in place."""
     if ranks.world > 1:
-        dist.all_reduce(tensor)
+        combine(tensor)
     return tensor
 
 
@@ -106,7 +130,7 @@ def sum_gradients(ranks: Ranks, parameters: Iterable[Tensor]) -> None:
     for bucket in buckets(parameters):
         gradients = [gradient_of(parameter) for parameter in bucket]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
+        combine(flat)
         pieces = flat.split([gradient.numel() for gradient in gradients])
         for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view_as(gradient))
@@ -134,4 +158,5 @@ def buckets(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 def wait_for_all(ranks: Ranks) -> None:
     """Hold every rank until all have come here."""
     if ranks.world > 1:
-        dist.barrier()
+        with rely_on_others():
+            dist.barrier()

@@ -3,13 +3,14 @@
 FLOPs are those of bidirectional attention: every token meets its whole segment, not half of it.
 """
 
+import re
 from dataclasses import dataclass
 from math import ceil
 
 from illada_core.errors import UsageError
 from illada_core.model.config import ModelConfig, non_embedding_parameter_count, parameter_count
-from illada_core.training.lora import adapter_count
-from illada_core.training.recipe import Recipe
+from illada_core.training.lora import adapter_activation_bytes, adapter_count
+from illada_core.training.recipe import LoraKeys, Recipe
 
 FP32_BYTES, BF16_BYTES = 4, 2
 LOSS_CHUNK_ROWS = 1024  # at least that of diffusion/loss.py, which needs torch
@@ -45,8 +46,14 @@ DEVICE_KINDS = {
 
 
 def known_kind(device_name: str) -> DeviceKind | None:
-    """Return the kind whose name occurs in `device_name`, or None."""
-    return next((kind for name, kind in DEVICE_KINDS.items() if name in device_name), None)
+    """Return the kind whose name occurs in `device_name`, not as the beginning of another, or None.
+
+    "L40" is no L4; "GH200" is an H200.
+    """
+    return next(
+        (kind for name, kind in DEVICE_KINDS.items() if re.search(rf"{name}(?!\w)", device_name)),
+        None,
+    )
 
 
 def step_flops(
@@ -119,13 +126,12 @@ def plan_run(recipe: Recipe, config: ModelConfig, total_tokens: int, row_tokens:
     flops_per_token = step_flops(config, 1, pairs, hidden_share, is_frozen)
     compute_bytes = BF16_BYTES if recipe.run.compute_dtype == "bfloat16" else FP32_BYTES
     micro_tokens = recipe.batch.micro_rows * row_tokens
-    trained = adapter_count(config, recipe.lora) if is_frozen else parameter_count(config)
     return Plan(
         parameters=parameter_count(config),
         non_embedding_parameters=non_embedding_parameter_count(config),
         flops_per_token=flops_per_token,
-        trained_parameters=trained,
-        memory_bytes=memory_bytes(config, trained, micro_tokens, hidden_share, compute_bytes),
+        trained_parameters=trained_count(config, recipe.lora),
+        memory_bytes=memory_bytes(config, recipe.lora, micro_tokens, hidden_share, compute_bytes),
         tokens_per_step=recipe.batch.rows * row_tokens,
         total_tokens=total_tokens,
         device=recipe.plan.device,
@@ -136,19 +142,24 @@ def plan_run(recipe: Recipe, config: ModelConfig, total_tokens: int, row_tokens:
     )
 
 
+def trained_count(config: ModelConfig, lora: LoraKeys) -> int:
+    """Count the parameters that learn: all of them, or those of adapters beside a frozen base."""
+    return adapter_count(config, lora) if lora.rank else parameter_count(config)
+
+
 def memory_bytes(
     config: ModelConfig,
-    trained: int,
+    lora: LoraKeys,
     micro_tokens: float,
     hidden_share: float,
     compute_bytes: int,
 ) -> dict[str, float]:
-    """Estimate the memory of one data-parallel rank while it runs a micro-batch, by component.
-
-    `trained` parameters learn: all of them, or those of adapters beside a frozen base.
-    """
-    parameters = parameter_count(config)
-    is_frozen = trained < parameters
+    """Estimate the memory of one data-parallel rank while it runs a micro-batch, by component."""
+    parameters, trained, is_frozen = (
+        parameter_count(config),
+        trained_count(config, lora),
+        lora.rank > 0,
+    )
     casts = parameters * compute_bytes if compute_bytes < FP32_BYTES and not is_frozen else 0
     frozen = {"frozen base": float(parameters * compute_bytes)} if is_frozen else {}
     return {
@@ -157,7 +168,7 @@ def memory_bytes(
         "gradients, float32": FP32_BYTES * trained,
         "AdamW moments, float32": 2 * FP32_BYTES * trained,
         "weights cast for the step": casts,
-        "activations": micro_tokens * activation_bytes_per_token(config, compute_bytes),
+        "activations": micro_tokens * activation_bytes_per_token(config, compute_bytes, lora),
         "LM head and loss": head_bytes(
             config, micro_tokens * hidden_share, compute_bytes, is_frozen
         ),
@@ -175,9 +186,17 @@ def head_bytes(
     return logits + head_rows * config.width * compute_bytes + of_table
 
 
-def activation_bytes_per_token(config: ModelConfig, compute_bytes: int) -> float:
-    """Return what the layers keep of one token for the backward pass, in bytes."""
+def activation_bytes_per_token(config: ModelConfig, compute_bytes: int, lora: LoraKeys) -> float:
+    """Return what the layers keep of one token for the backward pass, in bytes.
+
+    Frozen matrices and norms keep none of their inputs, adapters keep theirs in float32.
+    """
     queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
+    if lora.rank:
+        norms = 2 * FP32_BYTES * config.width
+        attention = compute_bytes * 2 * (queries + keys)
+        ffn = compute_bytes * 3 * config.ffn_size
+        return config.layers * (norms + attention + ffn) + adapter_activation_bytes(config, lora)
     norms = 2 * (FP32_BYTES + 2 * compute_bytes) * config.width
     attention = compute_bytes * (4 * queries + 3 * keys)
     ffn = compute_bytes * 4 * config.ffn_size

@@ -4,11 +4,14 @@ Every key carries the words that explain it; the printed recipe and docs/recipes
 them. Reading, changing and writing TOML is recipe_files.py. No torch.
 """
 
+import re
 from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Any, Literal
 
 from illada_core.errors import UsageError
+
+DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 def key(default: Any, about: str, may_change: bool = False) -> Any:
@@ -135,7 +138,9 @@ class RunKeys:
     compute_dtype: Literal["bfloat16", "float32"] = key(
         "bfloat16", "arithmetic of the model; weights and optimizer are float32"
     )
-    attention: str = key("auto", "attention backend; auto: the fastest here", may_change=True)
+    attention: Literal["auto", "varlen", "flash", "sdpa", "matmul"] = key(
+        "auto", "attention backend; auto: the fastest here", may_change=True
+    )
     compile: bool = key(False, "compile the layers with torch.compile", may_change=True)
     device: str = key("auto", "auto, cpu, cuda or cuda:N", may_change=True)
     threads: int = key(0, "CPU threads; 0: torch's choice", may_change=True)
@@ -242,6 +247,10 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
         (run.seed >= 2**63, "run.seed must be below 2^63"),
         (run.max_bad_steps < 1, "run.max_bad_steps must be at least 1"),
         (
+            not DEVICES.fullmatch(run.device),
+            f'run.device must be auto, cpu, cuda or cuda:N, not "{run.device}"',
+        ),
+        (
             decays and (schedule.decay_start_tokens > 0) == (schedule.decay_share > 0),
             "give one of schedule.decay_start_tokens and schedule.decay_share",
         ),
@@ -250,6 +259,7 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
             schedule.plateau and not (decays and schedule.plateau_window_tokens),
             "schedule.plateau needs a decay and schedule.plateau_window_tokens",
         ),
+        (schedule.plateau_windows < 1, "schedule.plateau_windows must be at least 1"),
         (recipe.validation.samples < 1, "validation.samples must be at least 1"),
         (recipe.generation.block_length < 1, "generation.block_length must be at least 1"),
         (recipe.generation.max_new_tokens < 1, "generation.max_new_tokens must be at least 1"),

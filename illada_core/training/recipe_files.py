@@ -169,7 +169,7 @@ def shown(value: Any) -> str:
     """Write one value as TOML: strings and booleans are those of JSON, big counts are grouped."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:_}" if abs(value) >= 100_000 else str(value)
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)  # dates: never right, but told of
 
 
 def differing_keys(before: Recipe, now: Recipe) -> list[str]:

@@ -134,7 +134,9 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
             check_base(base, facts)
             remarks += changed_circumstances(facts, ranks)
         compute_dtype = DTYPES[keys.compute_dtype]
-        backend, reason = choose_backend(ranks.device, compute_dtype, keys.attention)
+        backend, reason = choose_backend(
+            ranks.device, compute_dtype, keys.attention, task.config.head_size
+        )
         model = starting_model(task, checkpoint, ranks, backend)
         optimizer = new_optimizer(model, task.recipe.optimizer)
         if checkpoint is not None:

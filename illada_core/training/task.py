@@ -107,6 +107,8 @@ def prepare(recipe: Recipe) -> Task:
 
 def outlined(recipe: Recipe) -> tuple[ModelConfig, int, str]:
     """Return shape and length of a run whose data is not there yet, and what had to be assumed."""
+    if recipe.lora.rank:
+        check_base_is_given(recipe)
     keys, assumed = recipe.model, []
     if keys.ckpt:
         config = read_config(weights_folder(Path(keys.ckpt)))
@@ -228,13 +230,17 @@ def check_lora(recipe: Recipe) -> None:
     """Raise UsageError if adapters are asked for, but there is no base or no package for them."""
     if not recipe.lora.rank:
         return
-    if not recipe.model.ckpt:
-        raise UsageError("recipe: lora.rank needs a base to adapt", "give one: --ckpt BASE")
+    check_base_is_given(recipe)
     if find_spec("peft") is None:
         raise UsageError(
             "recipe: lora.rank needs the package peft",
             "pip install 'illada[lora]', or --set lora.rank=0",
         )
+
+
+def check_base_is_given(recipe: Recipe) -> None:
+    if not recipe.model.ckpt:
+        raise UsageError("recipe: lora.rank needs a base to adapt", "give one: --ckpt BASE")
 
 
 def check_turns(recipe: Recipe, train: TokenDataset, holdout: TokenDataset | None) -> None:

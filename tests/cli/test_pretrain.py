@@ -233,6 +233,9 @@ def test_neither_plans_nor_usage_errors_import_torch(tiny):
         (["pretrain", str(tiny()), "--dry-run"], 0),
         (["pretrain", "8b", "--set", "run.sed=1"], 2),
         (["pretrain", "8b"], 2),
+        (["pretrain", "8b", "--dry-run", "--set", "run.device=tpu"], 2),
+        (["pretrain", "8b", "--dry-run", "--set", "run.attention=fast"], 2),
+        (["pretrain", "8b", "--dry-run", "--set", "lora.rank=4"], 2),
         (["pretrain", str(tiny()), "--set", "model.max_length=16"], 2),
     ):
         command = [sys.executable, "-c", script, *arguments]
@@ -261,6 +264,7 @@ def test_a_closed_pipe_ends_quietly(tmp_path):
         (["schedule.warmup_tokens=5000"], 2, "do not fit into 1_536 tokens", "warmup_tokens"),
         (["run.device=cuda"], 2, "run.device is cuda, but torch sees no CUDA", None),
         (["model.layers=0"], 2, "missing model.layers, or model.ckpt", "illada sft RECIPE --ckpt"),
+        (["run.device=tpu"], 2, "run.device must be auto, cpu, cuda or cuda:N", None),
         (["model.ckpt=nowhere"], 1, "no such model, checkpoint or run: nowhere", None),
     ],
 )

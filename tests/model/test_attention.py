@@ -5,7 +5,13 @@ import torch
 
 from illada_core.errors import UsageError
 from illada_core.model import matmul_attention
-from illada_core.model.attention import BACKENDS, Segments, choose_backend, packed_attention
+from illada_core.model.attention import (
+    BACKENDS,
+    Segments,
+    choose_backend,
+    fault,
+    packed_attention,
+)
 
 CPU = torch.device("cpu")
 GPU_BACKENDS = ("varlen", "flash")
@@ -111,6 +117,13 @@ def test_the_backend_fits_the_device_and_dtype():
     assert name == "matmul"
     assert "CPU" in reason
     assert choose_backend("cpu", torch.bfloat16, "sdpa") == ("sdpa", "asked for")
+
+
+@pytest.mark.parametrize("backend", GPU_BACKENDS)
+@pytest.mark.parametrize("head_size", [20, 264])
+def test_packed_kernels_are_refused_for_heads_that_they_do_not_take(backend, head_size):
+    told = fault(backend, torch.device("cuda"), torch.bfloat16, head_size)
+    assert told == f"takes heads of 8, 16, … 256 channels, not {head_size}"
 
 
 @pytest.mark.parametrize("backend", GPU_BACKENDS)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from math import exp, log
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from illada_core.training.events import (
     Validated,
 )
 from illada_core.training.loop import train
-from illada_core.training.metrics import read_metrics
+from illada_core.training.metrics import StepLines, read_metrics
 from illada_core.training.parallel import Ranks
 from illada_core.training.session import compile_layers, opened
 from illada_core.training.task import prepare
@@ -197,6 +198,34 @@ def test_too_many_bad_steps_end_the_run_and_keep_the_last_good_checkpoint(recipe
     lines = losses(tmp_path / "run")
     assert [line["kind"] for line in lines[-3:]] == ["dropped"] * 3
     assert path.name == f"step-{lines[-4]['step']:09d}"
+
+
+def test_a_run_that_diverged_leaves_its_curves(recipe, tmp_path):
+    pytest.importorskip("matplotlib")
+    asked = recipe("optimizer.peak_lr=1e30", "run.max_bad_steps=2", "log.curves=true")
+    with pytest.raises(DivergedError):
+        run_training(asked, tmp_path / "run")
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_full_disk_is_told_with_the_name_of_the_log(tmp_path):
+    lines = StepLines(tmp_path / "metrics.jsonl", last_step=0)
+    lines.close()
+    full = pytest.raises(OSError, match="No space left")
+    with open("/dev/full", "ab", buffering=0) as lines.file, full as caught:
+        lines.write(step=1)
+    assert caught.value.filename == str(tmp_path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json"])
+def test_a_damaged_log_is_told_and_left_as_it_is(recipe, tmp_path, name):
+    run_training(recipe(), tmp_path / "run", stop_after=2)
+    damaged = b"{{\n" + (tmp_path / "run" / name).read_bytes()
+    (tmp_path / "run" / name).write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+        run_training(recipe(), tmp_path / "run")
+    assert (tmp_path / "run" / name).read_bytes() == damaged
 
 
 def test_a_request_starts_the_decay_and_a_resumed_run_starts_it_there_too(recipe, tmp_path):

@@ -9,6 +9,7 @@ from illada_core.diffusion.loss import CHUNK_ROWS
 from illada_core.model.attention import Segments
 from illada_core.model.config import ILLADA_8B, ModelConfig
 from illada_core.model.initial import new_model
+from illada_core.training.lora import add_adapters
 from illada_core.training.plan import (
     LOSS_CHUNK_ROWS,
     activation_bytes_per_token,
@@ -17,6 +18,7 @@ from illada_core.training.plan import (
     plan_run,
     step_flops,
 )
+from illada_core.training.recipe import LoraKeys
 from illada_core.training.recipe_files import find_recipe, load_recipe
 
 CONFIG = ModelConfig(
@@ -61,9 +63,29 @@ def test_a_random_cut_leaves_two_thirds_of_the_pairs():
     assert expected_token_pairs(1000, 1.0) == pytest.approx(mean, rel=2e-3)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_activation_memory_is_what_autograd_keeps(dtype):
-    model = new_model(CONFIG, seed=0, compute_dtype=dtype)
+def test_adapters_do_not_make_the_8b_fit_with_full_rows_but_with_half():
+    asked = ["model.ckpt=base", "lora.rank=16"]
+    recipe = load_recipe(find_recipe("8b-sft"), asked)
+    for row_tokens, fits in ((8192, False), (4096, True)):
+        plan = plan_run(recipe, ILLADA_8B, 10**9, row_tokens)
+        assert (sum(plan.memory_bytes.values()) < plan.device_memory_bytes) is fits
+
+
+@pytest.mark.parametrize(
+    ("dtype", "targets"),
+    [
+        (torch.float32, None),
+        (torch.bfloat16, None),
+        (torch.bfloat16, "all"),
+        (torch.bfloat16, "attention"),
+        (torch.bfloat16, "ffn"),
+    ],
+)
+def test_activation_memory_is_what_autograd_keeps(dtype, targets):
+    lora = LoraKeys(rank=2, targets=targets) if targets else LoraKeys()
+    model = new_model(CONFIG, 0, dtype=dtype if targets else torch.float32, compute_dtype=dtype)
+    if targets:
+        add_adapters(model, lora, seed=0)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     sizes, kept = {parameter.shape for parameter in model.parameters()}, {}
 
@@ -78,7 +100,7 @@ def test_activation_memory_is_what_autograd_keeps(dtype):
         ids_T = torch.arange(tokens) % 64
         hidden_TC = model(ids_T, Segments.of((tokens,), torch.device("cpu")))
     del hidden_TC
-    estimated = tokens * activation_bytes_per_token(CONFIG, dtype.itemsize)
+    estimated = tokens * activation_bytes_per_token(CONFIG, dtype.itemsize, lora)
     assert sum(kept.values()) == pytest.approx(estimated, rel=0.15)
 
 
@@ -98,3 +120,5 @@ def test_device_peaks_are_found_by_the_drivers_name(reported, peak):
 
 def test_an_unknown_device_has_no_peak():
     assert known_kind("cpu x86_64") is None
+    for near in ("NVIDIA L40", "NVIDIA RTX A1000", "NVIDIA H100X"):
+        assert known_kind(near) is None

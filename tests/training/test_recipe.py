@@ -1,11 +1,14 @@
 """Recipes are strict, say what was meant, and survive being written and read."""
 
 import tomllib
+from datetime import date
+from typing import get_args, get_type_hints
 
 import pytest
 
 from illada_core.errors import UsageError
-from illada_core.training.recipe import flat, may_change
+from illada_core.model.attention import BACKENDS
+from illada_core.training.recipe import RunKeys, flat, may_change
 from illada_core.training.recipe_files import (
     differing_keys,
     find_recipe,
@@ -72,11 +75,21 @@ def test_the_8b_recipe_has_the_papers_values():
         ("run", "epochs", 1.0, "give one of run.total_tokens and run.epochs"),
         ("schedule", "decay_start_tokens", 5, "give one of schedule.decay_start_tokens"),
         ("schedule", "plateau", True, "schedule.plateau needs"),
+        ("schedule", "plateau_windows", 0, "schedule.plateau_windows must be at least 1"),
+        ("run", "seed", date(1979, 5, 27), 'run.seed must be a whole number, not "1979-05-27"'),
+        ("run", "seed", [date(1979, 5, 27)], "run.seed must be a whole number, not"),
+        ("run", "attention", "fast", 'run.attention must be one of "auto", "varlen"'),
+        ("run", "device", "tpu", 'run.device must be auto, cpu, cuda or cuda:N, not "tpu"'),
+        ("run", "device", "cuda:x", "run.device must be auto, cpu, cuda or cuda:N"),
     ],
 )
 def test_wrong_keys_types_and_values_are_usage_errors(table, item, value, sentence):
     with pytest.raises(UsageError, match=sentence):
         recipe_from(with_key(table, item, value), "r.toml")
+
+
+def test_recipes_know_every_attention_backend():
+    assert get_args(get_type_hints(RunKeys)["attention"]) == ("auto", *BACKENDS)
 
 
 @pytest.mark.parametrize(
