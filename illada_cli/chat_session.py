@@ -15,13 +15,15 @@ from illada_cli.answers import UNFINISHED, completed_text, stop_finder
 from illada_cli.chat_view import View
 from illada_cli.conversation import Conversation
 from illada_cli.prompts import Prepared, Request, Room, prepare
-from illada_cli.serving import Checkpoint
+from illada_cli.serving import TRUNCATE_HINT, Checkpoint
 from illada_cli.ui import Talk
 from illada_core.errors import DataError, StoppedBySignal
 
 if TYPE_CHECKING:
     from illada_core.diffusion.rules import Rules
     from illada_core.diffusion.sampler import Completion, Logits, Progress
+
+FULL_HINT = "/reset begins anew; illada chat --truncate left forgets the beginning"
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,11 @@ class Session:
             truncate=self.truncate,
             bos=None,
         )
-        return prepare(Request("messages", self.conversation.messages()), self.checkpoint, room)
+        try:
+            return prepare(Request("messages", self.conversation.messages()), self.checkpoint, room)
+        except DataError as error:
+            hint = FULL_HINT if error.hint == TRUNCATE_HINT else error.hint
+            raise DataError(error.sentence, hint) from error
 
 
 def settled_ids(steps: list[Progress], mask_id: int) -> list[int]:

@@ -21,6 +21,7 @@ HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 # Strings that end a turn in released templates, beside eos; their ids come from the tokenizer.
 TURN_ENDS = ("<|eot_id|>", "<|im_end|>")
 BLOCK_LENGTH = 32
+TRUNCATE_HINT = "--truncate left keeps the end of such prompts"
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 
 
@@ -202,6 +203,6 @@ def fit_prompt(ids: Sequence[int], room: int, truncate: str | None, context: int
         raise DataError(
             f"the prompt is {len(ids):,} tokens long, and the context of {context:,} leaves "
             f"room for {room:,}",
-            "--truncate left keeps the end of such prompts",
+            TRUNCATE_HINT,
         )
     return list(ids[-room:])

@@ -134,13 +134,11 @@ def tokenize_first(
 ) -> Path:
     """Turn text into a token dataset inside the output, where it is kept, and return its folder."""
     from illada_cli.tokenization import counted, left_out, worker_count, write_tokens
-    from illada_core.data.journal import clear_earlier_run
     from illada_core.data.sources import STDIN
-    from illada_core.data.tokenizing import KEY_HINT, SKIP_HINT
+    from illada_core.data.tokenizing import KEY_HINT, SKIP_HINT, make_room
 
     folder = output / "tokens"
-    if fresh:
-        clear_earlier_run(folder)
+    make_room(job, folder, fresh)
     if job.chat and job.tokenizer.chat_template is None:
         talk.say("the tokenizer has no chat template: using the plain one")
     if any(source.path == STDIN for source in job.sources) and sys.stdin.isatty():

@@ -199,10 +199,9 @@ def make_dataset(
 ) -> None:
     """Write the dataset; its folder is the answer, what is in it is talk."""
     from illada_cli.tokenization import summary, write_tokens
-    from illada_core.data.journal import clear_earlier_run
+    from illada_core.data.tokenizing import make_room
 
-    if fresh:
-        clear_earlier_run(output)
+    make_room(job, output, fresh)
     talk.detail(f"encoding with {job.tokenizer.engine}, {workers} threads")
     started = time.monotonic()
     report = write_tokens(job, output, workers, on_error, talk)

@@ -23,6 +23,7 @@ from illada_core.data.dataset import (
     CUT_EXAMPLES,
     LEFT_OUT,
     MANIFEST,
+    TOKENIZER_FILE,
     InputFile,
     Manifest,
     fingerprint_of,
@@ -33,7 +34,14 @@ from illada_core.data.encoding import EMPTY, Encode, Items, encode_chunks, encod
 from illada_core.data.examples import RESPONSE_TOO_LONG, TOO_LONG, UNFIT, encode_examples
 from illada_core.data.files import sha256_of
 from illada_core.data.fitting import ChatFormat
-from illada_core.data.journal import FRESH_HINT, JOURNAL, Journal, Stage, read_journal
+from illada_core.data.journal import (
+    FRESH_HINT,
+    JOURNAL,
+    Journal,
+    Stage,
+    clear_earlier_run,
+    read_journal,
+)
 from illada_core.data.reading import Chunk, Fault, already_read
 from illada_core.data.series import SHARD_DOCUMENTS, ShardSeries
 from illada_core.data.shards import ShardEntry
@@ -197,6 +205,20 @@ def tokenize_corpus(
 def comes_again(source: Source) -> bool:
     """Tell whether a source gives the same text once more; nothing tells that of a pipe."""
     return not source.is_stream or source.layout == "hub"
+
+
+def make_room(job: Job, folder: Path, fresh: bool) -> None:
+    """Remove what an earlier run left there if `fresh`, so that a dataset can be written.
+
+    UsageError if a folder that is no dataset holds another tokenizer, which would be replaced.
+    """
+    if fresh:
+        clear_earlier_run(folder)
+        return
+    is_begun = (folder / MANIFEST).exists() or (folder / JOURNAL).exists()
+    kept = folder / TOKENIZER_FILE
+    if not is_begun and kept.exists() and kept.read_bytes() != job.tokenizer.files.data:
+        raise UsageError(f"{folder} holds another {TOKENIZER_FILE}", FRESH_HINT)
 
 
 def resumed_progress(job: Job, journal: Journal) -> Progress:

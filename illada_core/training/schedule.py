@@ -55,7 +55,8 @@ def plan_schedule(keys: ScheduleKeys, peak_lr: float, total_tokens: int) -> Sche
         decay_tokens = total_tokens - keys.decay_start_tokens
     else:
         decay_tokens = max(1, round(keys.decay_share * total_tokens))
-    if decay_tokens < 0 or keys.warmup_tokens > total_tokens - decay_tokens:
+    least = 0 if keys.decay == "none" else 1
+    if decay_tokens < least or keys.warmup_tokens > total_tokens - decay_tokens:
         raise UsageError(
             f"recipe: a warm-up of {keys.warmup_tokens:_} tokens and the decay do not fit into "
             f"{total_tokens:_} tokens",

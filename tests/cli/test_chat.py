@@ -86,8 +86,9 @@ def test_an_interrupted_answer_keeps_what_had_settled_or_takes_the_turn_back(ses
 
 
 def test_a_turn_that_does_not_fit_is_taken_back_or_cut_on_request(session, capsys):
-    with pytest.raises(DataError, match="the context of 512"):
+    with pytest.raises(DataError, match="the context of 512") as full:
         say(session, "x" * 600)
+    assert full.value.hint.startswith("/reset")
     assert session.conversation.turns == []
     session.truncate = "left"
     say(session, "x" * 600)

@@ -302,6 +302,17 @@ def test_other_settings_are_refused_and_fresh_replaces(illada, corpus):
     assert "complete already" not in again.stderr
 
 
+def test_another_tokenizer_in_the_folder_is_not_replaced_unasked(illada, corpus, tmp_path):
+    mine = tmp_path / "tokens" / "tokenizer.json"
+    mine.parent.mkdir()
+    mine.write_text("{}")
+    done = illada(*TOKENIZE, "-o", "tokens", code=2)
+    assert "tokens holds another tokenizer.json" in done.stderr
+    assert mine.read_text() == "{}"
+    illada(*TOKENIZE, "-o", "tokens", "--fresh")
+    assert mine.read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+
+
 def test_without_the_hub_a_hub_dataset_is_one_clear_error(illada, corpus, tmp_path):
     done = illada(
         "tokenize",

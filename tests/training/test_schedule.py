@@ -59,6 +59,12 @@ def test_decay_starts_at_a_given_token_count():
     assert rates[1000] == pytest.approx(0.1)
 
 
+def test_a_decay_that_would_begin_at_the_end_is_refused():
+    keys = replace(KEYS, decay_share=0.0, decay_start_tokens=1000)
+    with pytest.raises(UsageError, match="do not fit"):
+        plan_schedule(keys, 1.0, 1000)
+
+
 def test_without_decay_the_rate_stays():
     rates, _ = curve(plan_schedule(replace(KEYS, decay="none", decay_share=0.0), 1.0, 500))
     assert rates[500] == 1.0
