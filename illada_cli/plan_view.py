@@ -15,6 +15,11 @@ def plan_lines(plan: Plan, recipe: Recipe, assumed: str) -> list[str]:
         ("  without embedding and head", f"{plan.non_embedding_parameters:,}"),
         *([("  that learn", f"{plan.trained_parameters:,}")] if recipe.lora.rank else []),
         ("FLOPs per token", f"{si(plan.flops_per_token)}"),
+        *(
+            [("  computed again", si(plan.recomputed_flops_per_token))]
+            if recipe.run.recompute
+            else []
+        ),
         ("tokens per step", f"{si(plan.tokens_per_step)} ({step})"),
         ("steps", f"{plan.steps:,}"),
         ("tokens", f"{si(plan.total_tokens)}"),
@@ -33,8 +38,8 @@ def plan_lines(plan: Plan, recipe: Recipe, assumed: str) -> list[str]:
     if sum(plan.memory_bytes.values()) > plan.device_memory_bytes:
         lines.append(
             f"It does not fit into one {plan.device} ({gigabytes(plan.device_memory_bytes)}): "
-            "data parallelism keeps all weights and moments on each device; shorter rows and a "
-            "smaller batch.micro_rows keep fewer activations."
+            "data parallelism keeps all weights and moments on each device; run.recompute, shorter "
+            "rows and a smaller batch.micro_rows keep fewer activations."
         )
     return lines
 

@@ -76,6 +76,20 @@ def step_flops(
     return 2 * passes * (body + (last + config.vocab_size * config.width) * head_rows) + attention
 
 
+def recomputed_flops(
+    config: ModelConfig, tokens: int, token_pairs: float, head_rows: float
+) -> float:
+    """Count the FLOPs that `run.recompute` repeats: those of the layers' forward pass.
+
+    All but the projection down at the end of each layer, whose output no gradient needs.
+    """
+    attended = config.heads * config.head_size
+    down = config.layers * config.ffn_size * config.width
+    last = (attended + 2 * config.ffn_size) * config.width
+    body = (non_embedding_parameter_count(config) - down - last) * tokens
+    return 2 * (body + last * head_rows) + 4 * config.layers * attended * token_pairs
+
+
 def expected_token_pairs(length: float, split_probability: float) -> float:
     """Return the mean sum of squared segment lengths of a full row; a cut leaves 2/3 of it."""
     return length**2 * (1 - split_probability / 3)
@@ -89,6 +103,7 @@ class Plan:
     non_embedding_parameters: int
     trained_parameters: int
     flops_per_token: float
+    recomputed_flops_per_token: float
     memory_bytes: dict[str, float]
     tokens_per_step: float
     total_tokens: int
@@ -123,22 +138,26 @@ def plan_run(recipe: Recipe, config: ModelConfig, total_tokens: int, row_tokens:
     hidden_share = objective.epsilon + (1 - objective.epsilon) / 2
     pairs = expected_token_pairs(row_tokens, objective.split_probability) / row_tokens
     is_frozen = recipe.lora.rank > 0
-    flops_per_token = step_flops(config, 1, pairs, hidden_share, is_frozen)
+    flops = step_flops(config, 1, pairs, hidden_share, is_frozen)
+    again = recomputed_flops(config, 1, pairs, hidden_share) if recipe.run.recompute else 0.0
     compute_bytes = BF16_BYTES if recipe.run.compute_dtype == "bfloat16" else FP32_BYTES
     micro_tokens = recipe.batch.micro_rows * row_tokens
     return Plan(
         parameters=parameter_count(config),
         non_embedding_parameters=non_embedding_parameter_count(config),
-        flops_per_token=flops_per_token,
+        flops_per_token=flops,
+        recomputed_flops_per_token=again,
         trained_parameters=trained_count(config, recipe.lora),
-        memory_bytes=memory_bytes(config, recipe.lora, micro_tokens, hidden_share, compute_bytes),
+        memory_bytes=memory_bytes(
+            config, recipe.lora, micro_tokens, hidden_share, compute_bytes, recipe.run.recompute
+        ),
         tokens_per_step=recipe.batch.rows * row_tokens,
         total_tokens=total_tokens,
         device=recipe.plan.device,
         devices=recipe.plan.devices,
         mfu=recipe.plan.mfu,
         device_memory_bytes=kind.memory_bytes,
-        tokens_per_second=recipe.plan.devices * kind.peak_flops * recipe.plan.mfu / flops_per_token,
+        tokens_per_second=recipe.plan.devices * kind.peak_flops * recipe.plan.mfu / (flops + again),
     )
 
 
@@ -153,6 +172,7 @@ def memory_bytes(
     micro_tokens: float,
     hidden_share: float,
     compute_bytes: int,
+    recomputes: bool,
 ) -> dict[str, float]:
     """Estimate the memory of one data-parallel rank while it runs a micro-batch, by component."""
     parameters, trained, is_frozen = (
@@ -160,7 +180,13 @@ def memory_bytes(
         trained_count(config, lora),
         lora.rank > 0,
     )
-    casts = parameters * compute_bytes if compute_bytes < FP32_BYTES and not is_frozen else 0
+    cast = parameters
+    activations = activation_bytes_per_token(config, compute_bytes, lora)
+    if recomputes:  # what goes into each layer, and all of the one that is computed again
+        activations = activations / config.layers + config.layers * config.width * compute_bytes
+        body = non_embedding_parameter_count(config)
+        cast = body // config.layers + config.vocab_size * config.width
+    casts = cast * compute_bytes if compute_bytes < FP32_BYTES and not is_frozen else 0
     frozen = {"frozen base": float(parameters * compute_bytes)} if is_frozen else {}
     return {
         **frozen,
@@ -168,7 +194,7 @@ def memory_bytes(
         "gradients, float32": FP32_BYTES * trained,
         "AdamW moments, float32": 2 * FP32_BYTES * trained,
         "weights cast for the step": casts,
-        "activations": micro_tokens * activation_bytes_per_token(config, compute_bytes, lora),
+        "activations": micro_tokens * activations,
         "LM head and loss": head_bytes(
             config, micro_tokens * hidden_share, compute_bytes, is_frozen
         ),

@@ -142,6 +142,11 @@ class RunKeys:
         "auto", "attention backend; auto: the fastest here", may_change=True
     )
     compile: bool = key(False, "compile the layers with torch.compile", may_change=True)
+    recompute: bool = key(
+        False,
+        "keep only the inputs of the layers for the backward pass, and compute the rest again",
+        may_change=True,
+    )
     device: str = key("auto", "auto, cpu, cuda or cuda:N", may_change=True)
     threads: int = key(0, "CPU threads; 0: torch's choice", may_change=True)
     peak_tflops: float = key(

@@ -14,9 +14,9 @@ import torch
 from illada_core.data.files import write_file
 from illada_core.diffusion.objective import Objective
 from illada_core.errors import UsageError
-from illada_core.model.attention import choose_backend, packed_attention
+from illada_core.model.attention import choose_backend
 from illada_core.model.initial import new_model
-from illada_core.model.transformer import Layer, Transformer
+from illada_core.model.transformer import Transformer
 from illada_core.model.weights import DTYPES, load_model, save_weights
 from illada_core.training import run_folder
 from illada_core.training.checkpoint import (
@@ -27,6 +27,7 @@ from illada_core.training.checkpoint import (
     read_progress,
     save_checkpoint,
 )
+from illada_core.training.layers import compile_layers, recompute_layers
 from illada_core.training.lora import add_adapters, base_fingerprint, merged_weights
 from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.optim import new_optimizer
@@ -267,16 +268,9 @@ def starting_model(task: Task, checkpoint: Path | None, ranks: Ranks, backend: s
         )
     if keys.compile:
         compile_layers(model)
+    if keys.recompute:
+        recompute_layers(model)
     return model
-
-
-def compile_layers(model: Transformer, backend: str = "inductor") -> None:
-    """Compile the layers around their attention, which else is compiled anew for each packing."""
-    attend = torch.compiler.disable(packed_attention)
-    for layer in model.layers:
-        assert isinstance(layer, Layer)
-        layer.attention.attend = attend
-        layer.compile(dynamic=True, backend=backend)
 
 
 def mask_id(task: Task) -> int:

@@ -10,9 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from illada_core.errors import CheckpointError, DivergedError, UsageError
-from illada_core.model.attention import Segments
-from illada_core.model.config import ModelConfig
-from illada_core.model.initial import new_model
 from illada_core.training import run_folder
 from illada_core.training.events import (
     DecayBegan,
@@ -26,7 +23,7 @@ from illada_core.training.events import (
 from illada_core.training.loop import train
 from illada_core.training.metrics import StepLines, read_metrics
 from illada_core.training.parallel import Ranks
-from illada_core.training.session import compile_layers, opened
+from illada_core.training.session import opened
 from illada_core.training.task import prepare
 from tests.training.tiny import write_packed, write_rows
 
@@ -347,24 +344,3 @@ def test_metrics_hold_one_line_a_step_and_finished_models_load(recipe, tmp_path)
     assert model.config.mask_id == 5
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["starts"][0]["torch"] == torch.__version__
-
-
-def test_compiled_layers_are_compiled_once_for_all_packings():
-    config = ModelConfig(
-        vocab_size=8,
-        width=8,
-        layers=2,
-        heads=2,
-        kv_heads=1,
-        head_size=4,
-        ffn_size=8,
-        max_length=64,
-    )
-    eager, compiled = new_model(config, seed=0), new_model(config, seed=0)
-    compile_layers(compiled, backend="eager")
-    for number, ends in enumerate(((8, 20), (9, 30, 33), (17,), (5, 6, 40))):
-        ids_T, rows_M = torch.arange(ends[-1]) % 8, torch.arange(0, ends[-1], 2)
-        stance = "default" if number == 0 else "fail_on_recompile"
-        with torch.compiler.set_stance(stance):
-            found = compiled(ids_T, Segments.of(ends, CPU.device), rows_M)
-        torch.testing.assert_close(found, eager(ids_T, Segments.of(ends, CPU.device), rows_M))

@@ -9,6 +9,7 @@ from illada_core.diffusion.loss import CHUNK_ROWS
 from illada_core.model.attention import Segments
 from illada_core.model.config import ILLADA_8B, ModelConfig
 from illada_core.model.initial import new_model
+from illada_core.training.layers import recompute_layers
 from illada_core.training.lora import add_adapters
 from illada_core.training.plan import (
     LOSS_CHUNK_ROWS,
@@ -16,6 +17,7 @@ from illada_core.training.plan import (
     expected_token_pairs,
     known_kind,
     plan_run,
+    recomputed_flops,
     step_flops,
 )
 from illada_core.training.recipe import LoraKeys
@@ -27,7 +29,9 @@ CONFIG = ModelConfig(
 
 
 def test_the_8b_plan_counts_bidirectional_attention_and_masked_rows_of_the_head():
-    recipe = load_recipe(find_recipe("8b"), ["objective.split_probability=0"])
+    recipe = load_recipe(
+        find_recipe("8b"), ["objective.split_probability=0", "run.recompute=false"]
+    )
     plan = plan_run(recipe, ILLADA_8B, recipe.run.total_tokens, 8192)
     hidden_share = 0.001 + 0.999 / 2
     last = 4096 * (4096 + 3 * 14_336)  # after attention, of the last layer
@@ -41,14 +45,36 @@ def test_the_8b_plan_counts_bidirectional_attention_and_masked_rows_of_the_head(
     assert plan.memory_bytes["AdamW moments, float32"] == 8 * 7_615_025_152
 
 
-def test_flops_agree_with_those_that_torch_counts():
+def test_recomputed_layers_take_less_memory_and_more_time():
+    kept, again = (
+        plan_run(
+            load_recipe(find_recipe("8b"), [f"run.recompute={wanted}"]), ILLADA_8B, 10**12, 8192
+        )
+        for wanted in ("false", "true")
+    )
+    inputs = 32 * 8192 * 4096 * 2
+    one_layer = kept.memory_bytes["activations"] / 32
+    assert again.memory_bytes["activations"] == pytest.approx(inputs + one_layer)
+    one_layer = 2 * (6_979_588_096 // 32 + 155_136 * 4096)  # and the head's copy
+    assert again.memory_bytes["weights cast for the step"] == one_layer
+    assert again.flops_per_token == kept.flops_per_token
+    assert again.seconds / kept.seconds == pytest.approx(
+        1 + again.recomputed_flops_per_token / kept.flops_per_token
+    )
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_flops_agree_with_those_that_torch_counts(recomputes):
     model = new_model(CONFIG, seed=0, dtype=torch.bfloat16)
+    if recomputes:
+        recompute_layers(model)
     ends, head_rows = (40, 64), torch.arange(0, 64, 2)
     # Plain kernels: the counter does not know the CPU's fused ones, nor oneDNN's in float32.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         hidden_MC = model(torch.arange(64), Segments.of(ends, torch.device("cpu")), head_rows)
         model.head(hidden_MC).sum().backward()
-    counted = step_flops(CONFIG, 64, 40**2 + 24**2, len(head_rows))
+    shape = (64, 40**2 + 24**2, len(head_rows))
+    counted = step_flops(CONFIG, *shape) + (recomputes and recomputed_flops(CONFIG, *shape))
     # What remains are the norms' vectors, which are parameters but no matrix products.
     assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
 
@@ -63,12 +89,19 @@ def test_a_random_cut_leaves_two_thirds_of_the_pairs():
     assert expected_token_pairs(1000, 1.0) == pytest.approx(mean, rel=2e-3)
 
 
-def test_adapters_do_not_make_the_8b_fit_with_full_rows_but_with_half():
-    asked = ["model.ckpt=base", "lora.rank=16"]
-    recipe = load_recipe(find_recipe("8b-sft"), asked)
-    for row_tokens, fits in ((8192, False), (4096, True)):
-        plan = plan_run(recipe, ILLADA_8B, 10**9, row_tokens)
-        assert (sum(plan.memory_bytes.values()) < plan.device_memory_bytes) is fits
+@pytest.mark.parametrize(
+    ("recompute", "device", "row_tokens", "fits"),
+    [
+        ("false", "H100", 8192, False),
+        ("false", "H100", 4096, True),
+        ("true", "RTX 4090", 8192, True),
+    ],
+)
+def test_adapters_of_the_8b_fit_a_device_if_activations_do(recompute, device, row_tokens, fits):
+    asked = ["model.ckpt=base", "lora.rank=16", f"run.recompute={recompute}"]
+    recipe = load_recipe(find_recipe("8b-sft"), [*asked, f"plan.device={device}"])
+    plan = plan_run(recipe, ILLADA_8B, 10**9, row_tokens)
+    assert (sum(plan.memory_bytes.values()) < plan.device_memory_bytes) is fits
 
 
 @pytest.mark.parametrize(
