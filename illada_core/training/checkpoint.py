@@ -93,6 +93,10 @@ def read_progress(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any
             "give the dataset the run began with, or start over with --fresh",
         )
     progress = facts.pop("progress")
+    if path != run_folder.checkpoint_path(path.parents[1], progress["step"]):
+        raise CheckpointError(
+            f"{path} holds step {progress['step']}: it was renamed", "give it its own name back"
+        )
     return Progress(**{**progress, "schedule": ScheduleState(**progress["schedule"])}), facts
 
 

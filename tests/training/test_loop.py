@@ -275,6 +275,14 @@ def test_changed_data_are_refused(recipe, packed, tmp_path):
     assert run_training(reading(asked, moved), tmp_path / "run")[0].step == 2
 
 
+def test_a_renamed_checkpoint_is_refused(recipe, tmp_path):
+    run_training(recipe(), tmp_path / "run", stop_after=8)
+    newest = run_folder.newest_checkpoint(tmp_path / "run")
+    newest.rename(run_folder.checkpoint_path(tmp_path / "run", 9))
+    with pytest.raises(CheckpointError, match="holds step 8: it was renamed"):
+        run_training(recipe(), tmp_path / "run")
+
+
 def test_a_tampered_checkpoint_is_refused(recipe, tmp_path):
     run_training(recipe(), tmp_path / "run", stop_after=2)
     file = run_folder.newest_checkpoint(tmp_path / "run") / "optimizer.safetensors"
