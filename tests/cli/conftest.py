@@ -1,10 +1,16 @@
-"""A model with a tokenizer, for the verbs that take text: the iLLaDA fixture and bytes."""
+"""What verbs are run on: a model with a tokenizer of bytes, a trained tokenizer, a corpus."""
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.cli.corpus import TEXT
+from tests.conftest import command_environment
+from tests.data.conftest import TRAINING_TEXT
 
 TINY = Path(__file__).resolve().parents[1] / "fixtures" / "illada-tiny"
 CONTROLS = {"<[BOS]>": 0, "<[PAD]>": 1, "<[EOS]>": 2, "<[MASK]>": 5, "<|eot_id|>": 262}
@@ -42,3 +48,28 @@ def byte_model(tmp_path_factory):
     }
     (folder / "tokenizer.json").write_text(json.dumps(content))
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A tokenizer.json that the verb itself has trained."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TRAINING_TEXT)
+    command = [sys.executable, "-m", "illada_cli", "tokenize", "text.txt"]
+    options = ["--train-vocab", "400", "-o", "tokenizer.json"]
+    done = subprocess.run(
+        [*command, *options], cwd=folder, env=command_environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "tokenizer.json\n"), done.stderr
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path, trained):
+    """Two files of text in corpus/, and the trained tokenizer beside the folder."""
+    for path in trained.glob("tokenizer*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "corpus").mkdir()
+    for name in ("a.txt", "b.md"):
+        (tmp_path / "corpus" / name).write_text(TEXT * 20)
+    return tmp_path / "corpus"
