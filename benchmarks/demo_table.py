@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import zstandard
 
-from illada_core.data.dataset import open_packed
-from illada_core.data.tokenizer import load_tokenizer
+from illada_core.data.store.dataset import open_packed
+from illada_core.text.tokenizer import load_tokenizer
 
 ZSTD_LEVEL = 19
 

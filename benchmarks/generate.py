@@ -17,12 +17,12 @@ from unittest import mock
 
 import torch
 
-from illada_core.diffusion.canvas import continuation
-from illada_core.diffusion.rules import Rules
-from illada_core.diffusion.sampler import Sampler, generate
-from illada_core.model import linear
+from illada_core.inference.canvas import continuation
+from illada_core.inference.rules import Rules
+from illada_core.inference.sampler import Sampler, generate
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
+from illada_core.model.kernels import linear
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import DTYPES
 

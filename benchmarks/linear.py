@@ -13,10 +13,10 @@ from unittest import mock
 
 import torch
 
-from illada_core.model import linear
 from illada_core.model.attention import Segments
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
+from illada_core.model.kernels import linear
 
 SEGMENT = 48
 

@@ -19,7 +19,7 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 
-from illada_core.diffusion.scoring import wilson_interval
+from illada_core.evaluation.scoring import wilson_interval
 
 MASKS = ("all", "response")
 # How rows are packed, and how many make a step: as many tokens in both.

@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from illada_core.data.dataset import (
+from illada_core.data.pack.rows import PackSettings, clear_packed, pack
+from illada_core.data.store.dataset import (
     InputFile,
     Manifest,
     SpecialIds,
@@ -36,10 +37,9 @@ from illada_core.data.dataset import (
     open_parts,
     write_manifest,
 )
-from illada_core.data.frames import compress_tokens
-from illada_core.data.packed import PackSettings, clear_packed, pack
-from illada_core.data.shards import TokenShardWriter, shard_name
-from illada_core.data.verify import verify
+from illada_core.data.store.frames import compress_tokens
+from illada_core.data.store.shards import TokenShardWriter, shard_name
+from illada_core.data.store.verify import verify
 
 MADE = ((200, 32_768), (200, 128_256), (1_500, 32_768), (1_500, 128_256))
 CODEC_FRAMES = 64

@@ -18,12 +18,12 @@ from unittest import mock
 import numpy as np
 import torch
 
-from illada_core.diffusion.bound import sample
-from illada_core.diffusion.questions import Reader
-from illada_core.diffusion.scoring import Item, Masking, confidence, likelihood, score
-from illada_core.model import linear
+from illada_core.evaluation.bound import sample
+from illada_core.evaluation.questions import Reader
+from illada_core.evaluation.scoring import Item, Masking, confidence, likelihood, score
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
+from illada_core.model.kernels import linear
 
 SHAPE = {
     "width": 512,

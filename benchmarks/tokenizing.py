@@ -68,9 +68,9 @@ def run_encoder(corpus: str, tokenizer: str, engine: str, threads: int) -> dict[
 
 def measure_encoder(corpora: list[str], tokenizer: str, engine: str, threads: int) -> None:
     """Encode text that was read before, chunk by chunk as the command does; print the rate."""
-    from illada_core.data.corpus import corpus_chunks
-    from illada_core.data.sources import list_sources
-    from illada_core.data.tokenizer import load_tokenizer
+    from illada_core.data.sources.corpus import corpus_chunks
+    from illada_core.data.sources.listing import list_sources
+    from illada_core.text.tokenizer import load_tokenizer
 
     encoder = load_tokenizer(Path(tokenizer), engine)
     chunks = [chunk.read() for chunk in corpus_chunks(list_sources(corpora), "text")]

@@ -28,7 +28,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from illada_core.data.batches import Batch, read_batch, read_steps
-from illada_core.data.dataset import (
+from illada_core.data.store.dataset import (
     Manifest,
     SpecialIds,
     TokenDataset,
@@ -36,8 +36,8 @@ from illada_core.data.dataset import (
     open_dataset,
     write_manifest,
 )
-from illada_core.data.frames import narrow, token_bytes_of
-from illada_core.data.shards import TokenShardWriter, shard_name
+from illada_core.data.store.frames import narrow, token_bytes_of
+from illada_core.data.store.shards import TokenShardWriter, shard_name
 from illada_core.diffusion.objective import Objective, corrupt
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig
@@ -45,7 +45,7 @@ from illada_core.model.initial import new_model
 from illada_core.model.layouts import stored_names
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import Ranks
-from illada_core.training.recipe import OptimizerKeys
+from illada_core.training.recipe.keys import OptimizerKeys
 from illada_core.training.step import train_step
 
 MASK_ID, SEED = 5, 0

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import typer
 
 from illada_cli import ui
-from illada_cli.commands.chat import chat
-from illada_cli.commands.generate import generate
-from illada_cli.commands.pack import pack
-from illada_cli.commands.pretrain import pretrain
-from illada_cli.commands.score import score
-from illada_cli.commands.sft import sft
-from illada_cli.commands.tokenize import tokenize
+from illada_cli.chat.verb import chat
+from illada_cli.generate.verb import generate
+from illada_cli.pack.verb import pack
+from illada_cli.score.verb import score
+from illada_cli.tokenize.verb import tokenize
+from illada_cli.train.pretrain import pretrain
+from illada_cli.train.sft import sft
 from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError
 
 HELP = "Train, run, score and chat with masked-diffusion language models."

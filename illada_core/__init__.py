@@ -10,13 +10,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 API = {
-    "Gap": "illada_core.diffusion.canvas",
+    "Gap": "illada_core.inference.canvas",
     "ModelConfig": "illada_core.model.config",
-    "Rules": "illada_core.diffusion.rules",
-    "Sampler": "illada_core.diffusion.sampler",
-    "Task": "illada_core.diffusion.canvas",
-    "continuation": "illada_core.diffusion.canvas",
-    "generate": "illada_core.diffusion.sampler",
+    "Rules": "illada_core.inference.rules",
+    "Sampler": "illada_core.inference.sampler",
+    "Task": "illada_core.inference.canvas",
+    "continuation": "illada_core.inference.canvas",
+    "generate": "illada_core.inference.sampler",
     "load_model": "illada_core.model.weights",
     "read_config": "illada_core.model.configfile",
     "save_model": "illada_core.model.weights",

@@ -1,12 +1,17 @@
-"""What every test may use: the repository, and the illada executable as a real subprocess."""
+"""What every test may use: illada as a real subprocess, a tokenizer, tokens, a tiny model."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from illada_core.data.build.vocabulary import train_vocabulary, write_vocabulary
+from tests.byte_model import write_byte_model
+from tests.phrases import TRAINING_TEXT
 
 # One thread: the tensors are tiny, and waiting for a second core costs far more than it gives.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -79,7 +84,7 @@ def write_tokens(tmp_path):
     """Write documents (arrays of ids) to a token dataset, numbers as records; return it open."""
     import numpy as np
 
-    from illada_core.data.dataset import (
+    from illada_core.data.store.dataset import (
         InputFile,
         Manifest,
         SpecialIds,
@@ -87,7 +92,7 @@ def write_tokens(tmp_path):
         open_dataset,
         write_manifest,
     )
-    from illada_core.data.shards import TokenShardWriter, shard_name
+    from illada_core.data.store.shards import TokenShardWriter, shard_name
 
     def write(documents, vocab_size, shards=1, folder=tmp_path / "tokens"):
         folder.mkdir()
@@ -113,3 +118,44 @@ def write_tokens(tmp_path):
         return open_dataset(folder)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(tmp_path_factory):
+    """The path of a tokenizer.json of 400 tokens, with its configuration beside it."""
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    write_vocabulary(train_vocabulary([TRAINING_TEXT], 400), path)
+    return path
+
+
+@pytest.fixture
+def tokenizer_folder(tokenizer_file, tmp_path):
+    """Return a function that makes a folder of the small tokenizer with a chat template."""
+
+    def make(template):
+        folder = tmp_path / "tokenizer"
+        folder.mkdir()
+        for file in tokenizer_file.parent.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        if template is not None:
+            (folder / "chat_template.jinja").write_text(template)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def examples():
+    """Conversations with text that looks like control tokens."""
+    from tests.text.chat import random_messages  # which needs the phrases above
+
+    generator = random.Random(0)
+    return [random_messages(generator) for _ in range(60)]
+
+
+@pytest.fixture(scope="session")
+def byte_model(tmp_path_factory):
+    """The folder of a tiny model whose tokenizer makes byte b the id b + 6."""
+    folder = tmp_path_factory.mktemp("served") / "model"
+    write_byte_model(folder)
+    return folder

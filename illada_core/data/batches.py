@@ -23,8 +23,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from illada_core.data.dataset import TokenDataset
-from illada_core.data.turns import Turns
+from illada_core.data.store.dataset import TokenDataset
+from illada_core.data.store.turns import Turns
 from illada_core.noise import STREAM_ROW_ORDER, random_words
 
 Indexes: TypeAlias = NDArray[np.int64]

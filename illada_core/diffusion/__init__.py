@@ -1,1 +1,1 @@
-"""Masked diffusion: the objective, the sampler and the scoring rules."""
+"""Masked diffusion in training, Eq. (1): which tokens are hidden, and the loss."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from illada_core.model.linear import product
+from illada_core.model.kernels.linear import product
 
 # A chunk is tall enough to pay for its pass over the head's gradient; on a CPU a softmax tile and
 # a block of that gradient fit the cache. Figures: benchmarks/results/loss.md.

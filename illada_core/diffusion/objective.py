@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illada_core.data.batches import Batch
-from illada_core.data.turns import Turns
+from illada_core.data.store.turns import Turns
 from illada_core.noise import (
     STREAM_MASK,
     STREAM_MASK_RATIO,

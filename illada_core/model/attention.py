@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from illada_core.errors import UsageError
-from illada_core.model.matmul_attention import matmul_attention
+from illada_core.model.kernels.matmul_attention import matmul_attention
 
 BACKENDS = ("varlen", "flash", "sdpa", "matmul")
 HALF_DTYPES = (torch.bfloat16, torch.float16)

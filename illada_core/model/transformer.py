@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from illada_core.model.attention import Segments, packed_attention
 from illada_core.model.config import ModelConfig
-from illada_core.model.linear import linear
+from illada_core.model.kernels.linear import linear
 
 
 class Linear(nn.Linear):

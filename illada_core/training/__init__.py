@@ -1,1 +1,1 @@
-"""The one training loop: recipes, optimiser, checkpoints, metrics."""
+"""The one training loop: optimizer, checkpoints, metrics, adapters."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from illada_core.data.chat_template import Message
-from illada_core.data.conversations import example_pieces
-from illada_core.data.dataset import SpecialIds, TokenDataset
-from illada_core.data.shards import ShardIndex
-from illada_core.data.tokenizer import Tokenizer
-from illada_core.data.turns import turns_between
+from illada_core.data.store.dataset import SpecialIds, TokenDataset
+from illada_core.data.store.shards import ShardIndex
+from illada_core.data.store.turns import turns_between
 from illada_core.errors import DataError
+from illada_core.text.chat_template import Message
+from illada_core.text.conversations import example_pieces
+from illada_core.text.tokenizer import Tokenizer
 
 END_OF_THINKING = "</think>"
 

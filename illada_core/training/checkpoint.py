@@ -23,7 +23,7 @@ from illada_core.model.weights import load_model, save_model, write_tensors
 from illada_core.training import run_folder
 from illada_core.training.lora import adapter_tensors, restore_adapters
 from illada_core.training.optim import moment_tensors, restore_moments
-from illada_core.training.schedule import ScheduleState
+from illada_core.training.recipe.schedule import ScheduleState
 
 MOMENTS = "optimizer.safetensors"
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from illada_core.data.files import write_file
+from illada_core.files import write_file
 from illada_core.training import run_folder
 from illada_core.training.metrics import read_metrics
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from illada_core.data.batches import Batch, read_steps
-from illada_core.data.files import write_file
 from illada_core.diffusion.objective import loss_count
 from illada_core.errors import DivergedError
+from illada_core.files import write_file
 from illada_core.training import run_folder
 from illada_core.training.curves import can_draw, draw_curves
 from illada_core.training.events import (
@@ -31,8 +31,13 @@ from illada_core.training.events import (
 from illada_core.training.metrics import Speed, device_name
 from illada_core.training.optim import set_learning_rate
 from illada_core.training.parallel import max_over_ranks, sum_over_ranks
-from illada_core.training.plan import step_flops
-from illada_core.training.schedule import begin_decay, end_tokens, learning_rate, observe_loss
+from illada_core.training.recipe.plan import step_flops
+from illada_core.training.recipe.schedule import (
+    begin_decay,
+    end_tokens,
+    learning_rate,
+    observe_loss,
+)
 from illada_core.training.session import Session
 from illada_core.training.step import StepResult, train_step
 from illada_core.training.validation import validate, validation_objective

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from illada_core.errors import CheckpointError
 from illada_core.model.config import ModelConfig, parameter_shapes
-from illada_core.training.recipe import LoraKeys
+from illada_core.training.recipe.keys import LoraKeys
 from illada_core.training.run_folder import file_sha256
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 import illada_core
-from illada_core.data.files import naming_file, write_file
 from illada_core.errors import CheckpointError
+from illada_core.files import naming_file, write_file
 from illada_core.training import run_folder
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from illada_core.errors import CheckpointError
-from illada_core.training.recipe import OptimizerKeys
+from illada_core.training.recipe.keys import OptimizerKeys
 
 MOMENTS = {"mean": "exp_avg", "mean_square": "exp_avg_sq"}
 

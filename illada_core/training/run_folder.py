@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from illada_core.data.files import PARTIAL, sync_folder
 from illada_core.errors import CheckpointError, IlladaError, UsageError
+from illada_core.files import PARTIAL, sync_folder
 
 CHECKPOINT_FORMAT = 1
 RECIPE, ENVIRONMENT, METRICS, SAMPLES, CURVES = (

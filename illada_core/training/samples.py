@@ -5,11 +5,11 @@ They are drawn as `generate` draws at temperature 0, and stand in samples.jsonl,
 
 from pathlib import Path
 
-from illada_core.data.tokenizer import Tokenizer, load_tokenizer
-from illada_core.diffusion.canvas import continuation
-from illada_core.diffusion.rules import Rules
-from illada_core.diffusion.sampler import Sampler, generate
+from illada_core.inference.canvas import continuation
+from illada_core.inference.rules import Rules
+from illada_core.inference.sampler import Sampler, generate
 from illada_core.model.transformer import Transformer
+from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.training import run_folder
 from illada_core.training.metrics import StepLines
 from illada_core.training.task import NOISE_SEED, Task

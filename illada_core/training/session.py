@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from illada_core.data.files import write_file
 from illada_core.diffusion.objective import Objective
 from illada_core.errors import UsageError
+from illada_core.files import write_file
 from illada_core.model.attention import choose_backend
 from illada_core.model.initial import new_model
 from illada_core.model.transformer import Transformer
@@ -32,9 +32,9 @@ from illada_core.training.lora import add_adapters, base_fingerprint, merged_wei
 from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import Ranks, wait_for_all
-from illada_core.training.plan import known_kind
-from illada_core.training.recipe import Recipe, flat, length_keys
-from illada_core.training.recipe_files import differing_keys, load_recipe, to_toml
+from illada_core.training.recipe.files import differing_keys, load_recipe, to_toml
+from illada_core.training.recipe.keys import Recipe, flat, length_keys
+from illada_core.training.recipe.plan import known_kind
 from illada_core.training.samples import Samples
 from illada_core.training.task import Task
 

@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from illada_core.data.batches import row_at
-from illada_core.data.dataset import TOKENIZER_FILE, TokenDataset, open_packed
-from illada_core.data.tokenizer import Tokenizer, load_tokenizer
-from illada_core.data.tokenizer_files import read_tokenizer_files
+from illada_core.data.store.dataset import TOKENIZER_FILE, TokenDataset, open_packed
 from illada_core.errors import DataError, UsageError
 from illada_core.model.config import ModelConfig
 from illada_core.model.configfile import read_config
+from illada_core.text.tokenizer import Tokenizer, load_tokenizer
+from illada_core.text.tokenizer_files import read_tokenizer_files
 from illada_core.training.answering import (
     GenerationDefaults,
     generation_defaults,
     held_out_prompts,
 )
-from illada_core.training.recipe import ModelKeys, Recipe
+from illada_core.training.recipe.keys import ModelKeys, Recipe
+from illada_core.training.recipe.schedule import Schedule, plan_schedule
 from illada_core.training.run_folder import weights_folder
-from illada_core.training.schedule import Schedule, plan_schedule
 
 VOCABULARY_MULTIPLE = 128
 SIZES = ("layers", "width", "heads", "kv_heads", "ffn_size", "max_length")

@@ -10,7 +10,7 @@ from math import exp, log, nan
 import torch
 
 from illada_core.data.batches import read_batch
-from illada_core.data.dataset import TokenDataset
+from illada_core.data.store.dataset import TokenDataset
 from illada_core.diffusion.loss import masked_cross_entropy
 from illada_core.diffusion.objective import Objective, corrupt, loss_count
 from illada_core.model.attention import Segments

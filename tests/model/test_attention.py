@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from illada_core.errors import UsageError
-from illada_core.model import matmul_attention
 from illada_core.model.attention import (
     BACKENDS,
     Segments,
@@ -12,6 +11,7 @@ from illada_core.model.attention import (
     fault,
     packed_attention,
 )
+from illada_core.model.kernels import matmul_attention
 
 CPU = torch.device("cpu")
 GPU_BACKENDS = ("varlen", "flash")

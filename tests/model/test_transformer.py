@@ -5,7 +5,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from illada_core.model.attention import Segments
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
-from illada_core.model.linear import linear
+from illada_core.model.kernels.linear import linear
 
 TINY = ModelConfig(
     vocab_size=97,

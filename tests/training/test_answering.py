@@ -6,19 +6,19 @@ import shutil
 import numpy as np
 import pytest
 
-from illada_core.data.dataset import (
+from illada_core.data.store.dataset import (
     Manifest,
     SpecialIds,
     TokenizerRecord,
     open_dataset,
     write_manifest,
 )
-from illada_core.data.frames import narrow
-from illada_core.data.shards import TokenShardWriter, shard_name
-from illada_core.data.tokenizer import load_tokenizer
-from illada_core.data.turns import spans_of
+from illada_core.data.store.frames import narrow
+from illada_core.data.store.shards import TokenShardWriter, shard_name
+from illada_core.data.store.turns import spans_of
 from illada_core.errors import UsageError
 from illada_core.model.weights import load_model
+from illada_core.text.tokenizer import load_tokenizer
 from illada_core.training import run_folder
 from illada_core.training.answering import generation_defaults, held_out_prompts, turn_end_id
 from illada_core.training.events import Noticed, Sampled

@@ -8,7 +8,7 @@ from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
 from illada_core.training.layers import compile_layers, recompute_layers
 from illada_core.training.lora import add_adapters
-from illada_core.training.recipe import LoraKeys
+from illada_core.training.recipe.keys import LoraKeys
 
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(

@@ -6,15 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from illada_cli.serving import find_folder
 from illada_core.errors import CheckpointError, UsageError
+from illada_core.inference.checkpoint import find_folder
 from illada_core.model.attention import Segments
 from illada_core.model.weights import load_model
 from illada_core.training import run_folder
 from illada_core.training.events import Sampled
 from illada_core.training.lora import adapter_count, merged_weights
-from illada_core.training.plan import plan_run
-from illada_core.training.recipe import LoraKeys
+from illada_core.training.recipe.keys import LoraKeys
+from illada_core.training.recipe.plan import plan_run
 from illada_core.training.session import opened
 from illada_core.training.task import prepare
 from tests.training.test_loop import CPU, losses, run_training

@@ -6,7 +6,7 @@ import tomllib
 
 import numpy as np
 
-from illada_core.data.dataset import (
+from illada_core.data.store.dataset import (
     Manifest,
     SpecialIds,
     TokenizerRecord,
@@ -14,9 +14,9 @@ from illada_core.data.dataset import (
     write_manifest,
     write_manifest_file,
 )
-from illada_core.data.frames import narrow, token_bytes_of
-from illada_core.data.shards import TokenShardWriter, shard_name
-from illada_core.training.recipe_files import apply_change, recipe_from
+from illada_core.data.store.frames import narrow, token_bytes_of
+from illada_core.data.store.shards import TokenShardWriter, shard_name
+from illada_core.training.recipe.files import apply_change, recipe_from
 
 VOCABULARY, EOS, MASK, ROW_TOKENS = 40, 2, 5, 32
 RECIPE = """

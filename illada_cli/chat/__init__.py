@@ -1,0 +1,1 @@
+"""`illada chat`: a conversation, in a terminal or through a pipe."""

@@ -1,0 +1,68 @@
+"""A conversation: what the system says, the turns so far, and transcripts that generate accepts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from illada_core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from illada_core.text.chat_template import Message
+
+
+@dataclass
+class Conversation:
+    """Turns of user and assistant, after an optional word of the system.
+
+    `file` is where it was loaded from or saved to: only that one is replaced unasked.
+    """
+
+    system: str | None = None
+    turns: list[Message] = field(default_factory=list)
+    file: Path | None = None
+
+    def messages(self) -> list[Message]:
+        """Return all that the model is to read."""
+        from illada_core.text.chat_template import Message
+
+        return [*([Message("system", self.system)] if self.system else []), *self.turns]
+
+    def add(self, role: str, content: str) -> None:
+        from illada_core.text.chat_template import Message
+
+        self.turns.append(Message(role, content))
+
+    def save(self, path: Path) -> None:
+        """Write the conversation as one JSON line. Raises UsageError rather than replace a file."""
+        from illada_core.files import write_file
+
+        if not self.messages():
+            raise UsageError("there is nothing to save yet")
+        if path.exists() and path != self.file:
+            raise UsageError(f"{path} exists already", "give another name")
+        turns = [{"role": turn.role, "content": turn.content} for turn in self.messages()]
+        line = json.dumps({"messages": turns}, ensure_ascii=False) + "\n"
+        write_file(path, line.encode())
+        self.file = path
+
+    def load(self, path: Path) -> None:
+        """Take the last conversation of a file of JSON Lines. Raises UsageError or DataError."""
+        from illada_core.text.chat_template import parse_messages
+
+        try:
+            last = path.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+            fields = json.loads(last)
+        except FileNotFoundError:
+            raise UsageError(f"there is no file {path}") from None
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DataError(f"{path} does not end with a line of JSON ({error})") from None
+        if not isinstance(fields, dict) or "messages" not in fields:
+            raise DataError(f"the last line of {path} holds no messages")
+        turns = parse_messages(fields["messages"])
+        has_system = turns[0].role == "system"
+        self.system = turns[0].content if has_system else None
+        self.turns = turns[has_system:]
+        self.file = path

@@ -1,0 +1,1 @@
+"""`illada generate`: prompts in, new text out."""

@@ -1,0 +1,60 @@
+"""Every commit of a generation as JSON Lines: who was written when, where, and how surely."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from illada_core.files import naming_file, partial_path
+
+if TYPE_CHECKING:
+    from illada_core.inference.sampler import Progress
+    from illada_core.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An open trace file."""
+
+    file: IO[str]
+    tokenizer: Tokenizer | None
+
+    def write(self, progress: Progress) -> None:
+        """Write the commits of one step of one prompt; positions count from its canvas's start."""
+        commits = zip(
+            progress.position_B.tolist(),
+            progress.token_B.tolist(),
+            progress.confidence_B.tolist(),
+            strict=True,
+        )
+        for position, token, confidence in commits:
+            fields = {
+                "prompt": progress.index,
+                "step": progress.step,
+                "position": position,
+                "token": token,
+                "confidence": confidence if isfinite(confidence) else None,
+            }
+            if self.tokenizer is not None:
+                fields["piece"] = self.tokenizer.piece(token)
+            self.file.write(json.dumps(fields) + "\n")
+
+
+@contextmanager
+def open_trace(path: Path | None, tokenizer: Tokenizer | None) -> Iterator[Trace | None]:
+    """Open a trace, if one is wanted, under a temporary name until it is closed in good order."""
+    if path is None:
+        yield None
+        return
+    aside = partial_path(path)
+    try:
+        with naming_file(path), open(aside, "w", encoding="utf-8") as file:
+            yield Trace(file, tokenizer)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

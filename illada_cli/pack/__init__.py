@@ -1,0 +1,1 @@
+"""`illada pack`: documents or chat examples to rows of training tokens."""

@@ -1,0 +1,1 @@
+"""`illada tokenize`: text to a token dataset, to ids and back, to a vocabulary."""

@@ -1,0 +1,131 @@
+"""Ids as JSON Lines on stdout, and back to text: `illada tokenize` in a shell pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from illada_cli import ui
+from illada_core.errors import DataError
+
+if TYPE_CHECKING:
+    from illada_core.data.build.documents import OnError
+    from illada_core.data.build.encoding import Encoded
+    from illada_core.data.sources.listing import Source, Wanted
+    from illada_core.text.tokenizer import Tokenizer
+
+
+def print_ids(
+    sources: Sequence[Source],
+    tokenizer: Tokenizer,
+    text_key: str,
+    on_error: OnError,
+    workers: int,
+    as_json: bool,
+    talk: ui.Talk,
+) -> None:
+    """Print the ids of each document as a line of JSON, without an end token."""
+    import numpy as np
+
+    from illada_core.data.build.documents import skipped
+    from illada_core.data.build.encoding import encode_chunks, encode_texts
+    from illada_core.data.sources.corpus import corpus_chunks
+
+    chunks = corpus_chunks(sources, text_key)
+    encoded: Iterator[Encoded]
+    if any(source.is_stream for source in sources):  # the ids of a line follow it at once
+        encoded = (encode_texts(chunk.read(), 0, tokenizer, None) for chunk in chunks)
+    else:
+        encode = partial(encode_texts, tokenizer=tokenizer, eos_id=None)
+        encoded = encode_chunks(chunks, encode, workers)
+    begun = np.empty(0, np.uint32)
+    for part in encoded:
+        ids, start = np.concatenate([begun, part.ids]), 0
+        places = list(zip(part.files.tolist(), part.records.tolist(), strict=True))
+        first_fault = min(((fault.file, fault.record) for fault in part.faults), default=None)
+        for place, end in zip(places, (part.ends + len(begun)).tolist(), strict=True):
+            if first_fault and place > first_fault and on_error == "stop":
+                break
+            print_document(ids[start:end].tolist(), sources[place[0]].name, place[1], as_json)
+            start = end
+        begun = ids[start:]
+        sys.stdout.flush()
+        for fault in part.faults:
+            talk.say(f"left out: {skipped(fault, sources, on_error).text}")
+
+
+def print_document(numbers: list[int], name: str, record: int, as_json: bool) -> None:
+    """Print the ids of one document."""
+    described = {"file": name, "record": record, "ids": numbers} if as_json else numbers
+    sys.stdout.write(json.dumps(described) + "\n")
+
+
+def print_texts(inputs: Sequence[str], tokenizer: Tokenizer, wanted: Wanted, text_key: str) -> None:
+    """Print the text of lines of ids, or of the documents of a dataset.
+
+    `wanted` says how: back to back, a document a line, or in JSON objects.
+    """
+    from illada_core.data.sources.listing import STDIN
+    from illada_core.data.store.dataset import MANIFEST
+
+    is_dataset = len(inputs) == 1 and (Path(inputs[0]) / MANIFEST).exists()
+    documents = ids_of_dataset(Path(inputs[0])) if is_dataset else ids_of_lines(inputs)
+    is_terminal = sys.stdout.isatty()
+    is_followed = STDIN in inputs  # the text of a line follows it at once
+    for numbers in documents:
+        text = tokenizer.decode(numbers, keep_special=True)
+        if wanted == "jsonl":
+            text = json.dumps({text_key: text}, ensure_ascii=False)
+        shown = ui.printable(text) if is_terminal else text
+        sys.stdout.buffer.write(shown.encode() + (b"" if wanted in ("auto", "text") else b"\n"))
+        if is_followed:
+            sys.stdout.buffer.flush()
+    sys.stdout.buffer.flush()
+
+
+def ids_of_lines(inputs: Sequence[str]) -> Iterator[list[int]]:
+    """Yield the ids in each line of JSON: an array, or an object with an array under "ids"."""
+    from illada_core.data.build.documents import skipped
+    from illada_core.data.sources.corpus import corpus_chunks
+    from illada_core.data.sources.listing import list_sources
+
+    sources = list_sources(inputs, "lines")
+    for chunk in corpus_chunks(sources, ""):
+        texts = chunk.read()
+        for fault in texts.faults:
+            skipped(fault, sources, "stop")
+        for text, file, record in zip(texts.texts, texts.files, texts.records, strict=True):
+            if text.strip():
+                yield parse_ids(text, f"{sources[file].name}:{record + 1}")
+
+
+def parse_ids(line: str, where: str) -> list[int]:
+    """Read the ids of one line; DataError if it holds anything else."""
+    try:
+        value: Any = json.loads(line)
+    except ValueError:
+        value = None
+    numbers = value.get("ids") if isinstance(value, dict) else value
+    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+        raise DataError(
+            f"{where}: not a JSON array of ids", 'a line is [1, 2, 3] or {"ids": [1, 2, 3]}'
+        )
+    return numbers
+
+
+def ids_of_dataset(folder: Path) -> Iterator[list[int]]:
+    """Yield the ids of each document of a dataset, without the token that ends it."""
+    from illada_core.data.store.dataset import open_dataset
+
+    dataset = open_dataset(folder)
+    if dataset.manifest.kind != "documents":
+        raise DataError(f"{folder} holds packed rows", "decode the dataset of documents instead")
+    start = 0
+    for ends in dataset.document_ends():
+        for end in ends.tolist():
+            yield dataset.read(start, end - 1).tolist()
+            start = end

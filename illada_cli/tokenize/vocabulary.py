@@ -1,0 +1,101 @@
+"""Training a vocabulary on a terminal: in a thread, so that a signal is heard at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from illada_cli import ui
+from illada_cli.signals import Stop, stop_on_signals
+from illada_cli.tokenize.dataset import show, total_bytes
+from illada_core.errors import SIGNAL_EXIT_BASE, UsageError
+
+if TYPE_CHECKING:
+    from illada_core.data.build.documents import OnError
+    from illada_core.data.sources.listing import Source
+
+WAIT_S = 0.1
+
+
+def vocabulary_file(output: Path | None, fresh: bool) -> Path | None:
+    """Return where a vocabulary goes, None for stdout; UsageError if something is there."""
+    from illada_core.data.build.vocabulary import replaced_by
+    from illada_core.data.store.dataset import TOKENIZER_FILE
+
+    if output is None:
+        raise UsageError("a vocabulary needs a file", f"name it with -o {TOKENIZER_FILE}")
+    if str(output) == "-":
+        return None
+    path = output / TOKENIZER_FILE if output.is_dir() else output
+    if not fresh and (there := replaced_by(path)):
+        raise UsageError(f"{there[0]} exists", "use --fresh to replace it")
+    return path
+
+
+def train(
+    sources: Sequence[Source],
+    size: int,
+    path: Path | None,
+    text_key: str,
+    on_error: OnError,
+    talk: ui.Talk,
+) -> None:
+    """Train a vocabulary and write it to a file, or to stdout without one."""
+    from illada_core.data.build import vocabulary
+
+    total = total_bytes(sources)
+    share = vocabulary.share_to_train_on(sources)
+    if share < 1:
+        talk.say(f"a large corpus: every {1 / share:.0f}th document is trained on")
+    with (
+        stop_on_signals("leaving without a vocabulary") as stop,
+        talk.progress("read", total, "B") as advance,
+    ):
+
+        def texts() -> Iterator[str]:
+            tell = show(advance, talk)
+            yield from vocabulary.texts_to_train_on(sources, text_key, on_error, tell)
+            talk.say("read all, merging pairs")
+
+        content = wait_for(lambda: vocabulary.train_vocabulary(texts(), size), stop)
+    found = len(content["model"]["vocab"])
+    if found < size:
+        talk.warn(f"the text holds pairs for {found:,} tokens only, not {size:,}")
+    if path is None:
+        print(json.dumps(content, ensure_ascii=False))
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        vocabulary.write_vocabulary(content, path)
+        talk.say(f"{found:,} tokens")
+        print(ui.printable(str(path)))
+
+
+def wait_for(work: Callable[[], Any], stop: Stop) -> Any:
+    """Do work in a thread and return its result; leave at once when a signal asks."""
+    outcome: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((work(), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            result, error = outcome.get(timeout=WAIT_S)
+        except Empty:
+            if stop.signal_number is None:
+                continue
+            # The library cannot be interrupted, and must not see the interpreter go.
+            sys.stderr.flush()
+            os._exit(SIGNAL_EXIT_BASE + stop.signal_number)
+        if error:
+            raise error
+        return result

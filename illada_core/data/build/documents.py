@@ -1,0 +1,346 @@
+"""Text to a token dataset, resumable by shard; the same bytes however it is run (laws 1 and 2).
+
+Documents keep the order of the sources, and a shard ends with the document that fills it: neither
+workers nor chunks nor interruptions leave a trace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from illada_core.text.conversations import template_fingerprint
+from illada_core.data.sources.corpus import corpus_chunks
+from illada_core.data.store.dataset import (
+    CHAT,
+    CUT_EXAMPLES,
+    LEFT_OUT,
+    MANIFEST,
+    TOKENIZER_FILE,
+    InputFile,
+    Manifest,
+    fingerprint_of,
+    read_manifest_file,
+    write_manifest,
+)
+from illada_core.data.build.encoding import EMPTY, Encode, Items, encode_chunks, encode_texts
+from illada_core.data.build.examples import RESPONSE_TOO_LONG, TOO_LONG, UNFIT, encode_examples
+from illada_core.files import sha256_of
+from illada_core.data.build.fitting import ChatFormat
+from illada_core.data.build.journal import (
+    FRESH_HINT,
+    JOURNAL,
+    Journal,
+    Stage,
+    clear_earlier_run,
+    read_journal,
+)
+from illada_core.data.sources.reading import Chunk, Fault, already_read
+from illada_core.data.build.series import SHARD_DOCUMENTS, ShardSeries
+from illada_core.data.store.shards import ShardEntry
+from illada_core.data.sources.listing import Source
+from illada_core.text.tokenizer import Tokenizer
+from illada_core.text.tokenizer_files import write_tokenizer_files
+from illada_core.errors import DataError, UsageError
+
+SHARD_TOKENS = 1 << 27
+# Documents left out without a word but the count.
+QUIET = (EMPTY, TOO_LONG, RESPONSE_TOO_LONG)
+SKIP_HINT = "--on-error skip leaves such documents out and counts them"
+NO_KEY = ("no key", "no column")
+KEY_HINT = f"name another with --text-key, or {SKIP_HINT}"
+TEMPLATE_HINT = f"mend the template beside the tokenizer if all lines fail; {SKIP_HINT}"
+OnError = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What has been done since the last event."""
+
+    source_bytes: int
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person should know, once."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A document left out, as `file:line: reason (detail)`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a dataset holds in the end; `skipped` counts documents left out, by reason.
+
+    `cut` counts examples made shorter. If it `was_complete` before, nobody knows its `text_bytes`,
+    and what was skipped only of a chat dataset.
+    """
+
+    fingerprint: str
+    documents: int
+    tokens: int
+    text_bytes: int
+    shards: int
+    skipped: dict[str, int]
+    resumed_shards: int
+    was_complete: bool
+    cut: int = 0
+
+
+Event = Progress | Notice | Skipped | Report
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that decides the bytes of a dataset; `chat` if its documents are chat examples."""
+
+    sources: Sequence[Source]
+    tokenizer: Tokenizer
+    text_key: str
+    shard_tokens: int = SHARD_TOKENS
+    chat: ChatFormat | None = None
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends each document; UsageError if the tokenizer names none."""
+        eos_id = self.tokenizer.special.eos
+        if eos_id is None:
+            raise UsageError(
+                f"{self.tokenizer.files.path} does not say which token ends a document",
+                "name one of its tokens with --eos",
+            )
+        return eos_id
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the manifest says of how the dataset was made."""
+        chat: dict[str, Any] = {"text_key": self.text_key}
+        if self.chat:
+            template = template_fingerprint(self.tokenizer)
+            chat = {CHAT: True, "template": template, **asdict(self.chat)}
+        return {
+            "eos": self.eos_id,
+            **chat,
+            "layouts": sorted({source.layout for source in self.sources}),
+            "shard_tokens": self.shard_tokens,
+            "shard_documents": SHARD_DOCUMENTS,
+        }
+
+    @property
+    def encode(self) -> Encode:
+        """What encodes a chunk of documents."""
+        if self.chat is None:
+            return partial(encode_texts, tokenizer=self.tokenizer, eos_id=self.eos_id)
+        return partial(
+            encode_examples, tokenizer=self.tokenizer, eos_id=self.eos_id, chat=self.chat
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of the job: another one may not go on with its shards."""
+        inputs = [[source.name, source.layout, source.bytes] for source in self.sources]
+        record = asdict(self.tokenizer.record)
+        return fingerprint_of({"tokenizer": record, "settings": self.settings, "inputs": inputs})
+
+
+def tokenize_corpus(
+    job: Job,
+    folder: Path,
+    workers: int,
+    on_error: OnError = "stop",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Event, None, None]:
+    """Write a token dataset to `folder`, or finish the one that an earlier run left there.
+
+    Yields what happens, and a Report at the end; without one it was stopped by `should_stop`, and
+    goes on from the last finished shard when it is called again. UsageError if the folder holds
+    anything else, DataError at a document that cannot be used, unless `on_error` is "skip".
+    """
+    if (folder / MANIFEST).exists():
+        yield complete_report(job, folder)
+        (folder / JOURNAL).unlink(missing_ok=True)  # of a run that was killed at its very end
+        return
+    vocab_size = job.tokenizer.vocab_size
+    goes_on = all(map(comes_again, job.sources))
+    with (
+        Journal(folder, job.fingerprint, vocab_size, goes_on) as journal,
+        ThreadPoolExecutor(workers, thread_name_prefix="compress") as pool,
+        ShardSeries(folder, vocab_size, job.shard_tokens, journal, pool.map) as series,
+    ):
+        resumed_shards = len(journal.shards)
+        yield resumed_progress(job, journal)
+        chunks = corpus_chunks(job.sources, job.text_key, journal.position)
+        chunks = followed_by(check_engine(job.tokenizer, chunks), chunks)
+        if job.tokenizer.fallback:
+            yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")
+        with closing(encode_chunks(chunks, job.encode, workers)) as parts:
+            for encoded in parts:
+                if should_stop():
+                    return
+                for fault in encoded.faults:
+                    if fault.reason not in QUIET:
+                        yield skipped(fault, job.sources, on_error)
+                series.add(encoded)
+                yield Progress(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
+        stages = series.finish((len(job.sources), 0))
+        yield write_dataset(job, folder, series.shards, stages, resumed_shards)
+        journal.remove()
+
+
+def comes_again(source: Source) -> bool:
+    """Tell whether a source gives the same text once more; nothing tells that of a pipe."""
+    return not source.is_stream or source.layout == "hub"
+
+
+def make_room(job: Job, folder: Path, fresh: bool) -> None:
+    """Remove what an earlier run left there if `fresh`, so that a dataset can be written.
+
+    UsageError if a folder that is no dataset holds another tokenizer, which would be replaced.
+    """
+    if fresh:
+        clear_earlier_run(folder)
+        return
+    is_begun = (folder / MANIFEST).exists() or (folder / JOURNAL).exists()
+    kept = folder / TOKENIZER_FILE
+    if not is_begun and kept.exists() and kept.read_bytes() != job.tokenizer.files.data:
+        raise UsageError(f"{folder} holds another {TOKENIZER_FILE}", FRESH_HINT)
+
+
+def resumed_progress(job: Job, journal: Journal) -> Progress:
+    """Say how much earlier runs have done."""
+    return Progress(
+        sum(source.bytes for source in job.sources[: journal.position[0]]),
+        sum(shard.documents for shard in journal.shards),
+        sum(shard.tokens for shard in journal.shards),
+    )
+
+
+def check_engine(tokenizer: Tokenizer, chunks: Items[Chunk]) -> list[Chunk]:
+    """Read up to the first documents; unless their ids are those of `tokenizers`, fall back."""
+    read = []
+    for chunk in chunks:
+        texts = chunk.read()
+        read.append(already_read(texts, chunk.source_bytes))
+        if texts.texts:
+            if tokenizer.disagrees(texts.texts):
+                tokenizer.fall_back(f"{tokenizer.engine} gives other ids on these documents")
+            break
+    return read
+
+
+def followed_by(read: list[Chunk], chunks: Items[Chunk]) -> Items[Chunk]:
+    """Yield chunks that were read already, then the others."""
+    with closing(chunks):
+        yield from read
+        yield from chunks
+
+
+def skipped(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipped:
+    """Tell of a document that cannot be used; DataError if that ends the work."""
+    name = sources[fault.file].name
+    where = f"{name}:{fault.line}" if fault.line else name
+    text = f"{where}: {fault.reason}" + (f" ({fault.detail})" if fault.detail else "")
+    if on_error == "stop":
+        raise DataError(text, hint_for(fault.reason))
+    return Skipped(text)
+
+
+def hint_for(reason: str) -> str:
+    """Say what helps against a document that cannot be used."""
+    if reason.startswith(NO_KEY):
+        return KEY_HINT
+    return TEMPLATE_HINT if reason == UNFIT else SKIP_HINT
+
+
+def write_dataset(
+    job: Job, folder: Path, shards: list[ShardEntry], stages: list[Stage], resumed_shards: int
+) -> Report:
+    """Make a folder of finished shards a dataset."""
+    reasons = sum((stage.skipped for stage in stages), Counter[str]())
+    cut = sum(stage.cut for stage in stages)
+    if not shards:
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        lacking = "no document has any text" if job.chat is None else "no example is left"
+        raise DataError(f"{lacking} ({why or 'no input'})")
+    digests = [digest for stage in stages for digest in stage.digests]
+    inputs = tuple(
+        InputFile(source.name, size, sha256)
+        for source, (size, sha256) in zip(job.sources, digests, strict=True)
+    )
+    write_tokenizer_files(job.tokenizer.files, folder)
+    settings = job.settings
+    if job.chat:
+        settings |= {CUT_EXAMPLES: cut, LEFT_OUT: dict(sorted(reasons.items()))}
+    manifest = Manifest("documents", job.tokenizer.record, inputs, settings, tuple(shards))
+    fingerprint = write_manifest(folder, manifest)
+    return Report(
+        fingerprint=fingerprint,
+        documents=sum(shard.documents for shard in shards),
+        tokens=sum(shard.tokens for shard in shards),
+        text_bytes=sum(stage.text_bytes for stage in stages),
+        shards=len(shards),
+        skipped=dict(reasons),
+        resumed_shards=resumed_shards,
+        was_complete=False,
+        cut=cut,
+    )
+
+
+def finished_shards(job: Job, folder: Path) -> int:
+    """Return how many shards earlier runs finished; UsageError if another job did."""
+    if (folder / MANIFEST).exists():
+        return complete_report(job, folder).shards
+    return len(read_journal(folder, job.fingerprint))
+
+
+def is_touched(source: Source, made_at: int) -> bool:
+    """Tell whether a file was written after a moment in nanoseconds; only such are read again."""
+    try:
+        return not source.is_stream and os.stat(source.path).st_mtime_ns > made_at
+    except OSError:
+        return False  # it could not be read then either
+
+
+def complete_report(job: Job, folder: Path) -> Report:
+    """Report on a dataset that is complete; UsageError if another job made it."""
+    fields = read_manifest_file(folder)
+    # The size of a hub dataset is known only when it has been read.
+    unsized = {source.name for source in job.sources if source.layout == "hub"}
+    sizes = ((item["name"], item["bytes"]) for item in fields.get("inputs", ()))
+    made = [(name, 0 if name in unsized else size) for name, size in sizes]
+    asked = [(source.name, source.bytes) for source in job.sources]
+    settings = dict(fields["settings"])
+    cut, left_out = settings.pop(CUT_EXAMPLES, 0), settings.pop(LEFT_OUT, {})
+    wanted = (asdict(job.tokenizer.record), job.settings, asked)
+    if wanted != (fields.get("tokenizer"), settings, made):
+        raise UsageError(f"{folder} was made from other inputs, or with other settings", FRESH_HINT)
+    made_at = (folder / MANIFEST).stat().st_mtime_ns
+    for source, item in zip(job.sources, fields["inputs"], strict=True):
+        if is_touched(source, made_at) and sha256_of(Path(source.path)) != item["sha256"]:
+            raise UsageError(f"{folder} was made before {source.name} changed", FRESH_HINT)
+    return Report(
+        fingerprint=fields["fingerprint"],
+        documents=fields["documents"],
+        tokens=fields["tokens"],
+        text_bytes=0,
+        shards=len(fields["shards"]),
+        skipped=left_out,
+        resumed_shards=len(fields["shards"]),
+        was_complete=True,
+        cut=cut,
+    )

@@ -1,0 +1,94 @@
+"""A chat example as ids: ended by one eos, made to fit a row where it does not, padded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from illada_core.data.store.frames import Counts, Ids
+from illada_core.data.store.turns import Turns
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """How examples become documents.
+
+    Those over `longest` tokens (None: any number will do) are left out ("drop"), or made to fit
+    ("cut") as in `made_to_fit`. `eos_padding` repeats eos until the length is a multiple of it, as
+    LLaDA pads responses; 0 does not.
+    """
+
+    longest: int | None = None
+    on_long: Literal["drop", "cut"] | None = None
+    eos_padding: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """The ids of an example, the turn of each, and whether it is text that people wrote as prompt.
+
+    Tokens of turn 0 that are not such text are the template's frame.
+    """
+
+    ids: Ids
+    turns: Turns
+    asked: NDArray[np.bool_]
+
+    def part(self, kept: slice | NDArray[np.bool_]) -> Example:
+        """Return an example of some of the tokens."""
+        return Example(self.ids[kept], self.turns[kept], self.asked[kept])
+
+    def extended(self, count: int, eos_id: int, turn: int) -> Example:
+        """Return an example with more eos, which belong to a response."""
+        return Example(
+            np.append(self.ids, np.full(count, eos_id, np.uint32)),
+            np.append(self.turns, np.full(count, turn, np.uint16)),
+            np.append(self.asked, np.zeros(count, bool)),
+        )
+
+
+def ended(example: Example, eos_id: int, turn: int) -> Example:
+    """Return an example that ends with eos; one that has to be added belongs to the given turn."""
+    return example if int(example.ids[-1]) == eos_id else example.extended(1, eos_id, turn)
+
+
+def made_to_fit(example: Example, longest: int, eos_id: int) -> Example | None:
+    """Cut an example to at most `longest` tokens so that it still ends with a whole response.
+
+    It keeps as many exchanges from the beginning as fit. Where the first does not fit, the
+    beginning of what was asked goes, and the frame stays. None if nothing of it would be left.
+    """
+    first, *others = (
+        ended(example.part(slice(stop)), eos_id, turn)
+        for turn, stop in enumerate(response_stops(example.turns).tolist(), 1)
+    )
+    for kept in (*reversed(others), first):
+        if len(kept.ids) <= longest:
+            return kept
+    asked_at = np.flatnonzero(first.asked)
+    excess = len(first.ids) - longest
+    if excess >= len(asked_at):
+        return None
+    stays = np.ones(len(first.ids), bool)
+    stays[asked_at[:excess]] = False
+    return first.part(stays)
+
+
+def response_stops(turns: Turns) -> Counts:
+    """Return where each response ends."""
+    last = np.zeros(int(turns.max()) + 1, np.int64)
+    np.maximum.at(last, turns, np.arange(1, len(turns) + 1))
+    return last[1:]
+
+
+def padded(example: Example, eos_id: int, chat: ChatFormat) -> Example:
+    """Repeat the eos of an example up to the next multiple of the padding, at most to a row."""
+    if not chat.eos_padding:
+        return example
+    count = -len(example.ids) % chat.eos_padding
+    if chat.longest is not None:
+        count = min(count, chat.longest - len(example.ids))
+    return example.extended(count, eos_id, int(example.turns[-1]))

@@ -1,0 +1,163 @@
+"""The journal of an unfinished dataset: what a killed run has to know to go on as if never killed.
+
+One line for the job, then one for each finished shard, written before the shard gets its name. The
+file ends in .partial like all that is unfinished, and goes when the manifest comes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from illada_core.data.sources.corpus import Position
+from illada_core.data.store.dataset import (
+    MANIFEST,
+    TOKENIZER_COMPANIONS,
+    TOKENIZER_FILE,
+    clear_dataset,
+)
+from illada_core.files import PARTIAL, lock, naming_file, sync_folder, write_file
+from illada_core.data.store.shards import ShardEntry, finished_shard, shard_name
+from illada_core.errors import DataError, UsageError
+
+JOURNAL = f"tokenize.jsonl{PARTIAL}"
+# The tokenizer of a dataset stays when --fresh removes the rest.
+MAY_BE_THERE = {TOKENIZER_FILE, *TOKENIZER_COMPANIONS}
+FRESH_HINT = "use --fresh to replace it, or another folder with -o"
+
+
+@dataclass
+class Stage:
+    """What one shard adds to what is known, up to the position where the next begins.
+
+    `digests` are size and sha256 of the files that ended; `skipped` counts documents left out,
+    `cut` examples made shorter.
+    """
+
+    position: Position = (0, 0)
+    text_bytes: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    digests: list[tuple[int, str]] = field(default_factory=list)
+    cut: int = 0
+
+
+class Journal:
+    """The journal of one folder, open for appending and locked against a second run.
+
+    It makes the folder, and takes up what an earlier run of the same job left there, or removes it
+    unless `goes_on`. UsageError if the folder holds anything else, DataError if another run is at
+    work in it. A context manager.
+    """
+
+    def __init__(self, folder: Path, job: str, vocab_size: int, goes_on: bool = True) -> None:
+        self.folder, self.path, self.job = folder, folder / JOURNAL, job
+        self.stages: list[Stage] = []
+        self.shards: list[ShardEntry] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        is_new = not self.path.exists()
+        if is_new and {path.name for path in folder.iterdir()} - MAY_BE_THERE:
+            raise UsageError(f"{folder} is not empty, and no dataset", FRESH_HINT)
+        self._file: IO[str] = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+        lock(self._file, self.folder)
+        if is_new:
+            self._append({"job": job})
+            sync_folder(folder)
+        else:
+            self._recover(vocab_size, goes_on)
+
+    @property
+    def position(self) -> Position:
+        """Where the first shard that is not finished begins."""
+        return self.stages[-1].position if self.stages else (0, 0)
+
+    def record(self, stage: Stage) -> None:
+        """Write down what a shard holds that is about to be finished."""
+        self._append(vars(stage))
+        self.stages.append(stage)
+
+    def remove(self) -> None:
+        """Remove the journal: the manifest stands."""
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def _recover(self, vocab_size: int, goes_on: bool) -> None:
+        kept = [{"job": self.job}]
+        stages = read_journal(self.folder, self.job)
+        if not goes_on:
+            clear_dataset(self.folder)
+            stages = []
+        for fields in stages:
+            path = self.folder / shard_name(len(self.shards), vocab_size)
+            shard = finished_shard(path, vocab_size, self.job)
+            if shard is None:
+                break
+            self.shards.append(shard)
+            self.stages.append(read_stage(fields))
+            kept.append(fields)
+        # What the killed run wrote after its last shard goes.
+        self._file.close()
+        write_file(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+        lock(self._file, self.folder)
+
+    def _append(self, fields: dict[str, Any]) -> None:
+        with naming_file(self.path):
+            self._file.write(json.dumps(fields) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+
+def clear_earlier_run(folder: Path) -> None:
+    """Remove a dataset, or what was begun of one; DataError if a run is at work in it."""
+    journal = folder / JOURNAL
+    if journal.exists():
+        with open(journal, "a") as file:
+            lock(file, folder)
+            clear_dataset(folder)
+    elif (folder / MANIFEST).exists():
+        clear_dataset(folder)
+
+
+def read_journal(folder: Path, job: str) -> list[dict[str, Any]]:
+    """Return what the journal of a folder says of each shard.
+
+    UsageError if it is of another job, DataError if it is damaged.
+    """
+    path = folder / JOURNAL
+    if not path.exists():
+        return []
+    # A line without its end was being written when the run was killed.
+    lines = path.read_bytes().split(b"\n")[:-1]
+    try:
+        header, *stages = [json.loads(line) for line in lines] or [{"job": job}]
+        found = header["job"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged", FRESH_HINT) from error
+    if found != job:
+        raise UsageError(
+            f"{folder} was begun from other inputs, or with other settings", FRESH_HINT
+        )
+    return stages
+
+
+def read_stage(fields: dict[str, Any]) -> Stage:
+    """Build a stage from its line."""
+    file, record = fields["position"]
+    digests = [(size, sha256) for size, sha256 in fields["digests"]]
+    skipped = Counter(fields["skipped"])
+    return Stage((file, record), fields["text_bytes"], skipped, digests, fields.get("cut", 0))

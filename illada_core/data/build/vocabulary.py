@@ -1,0 +1,141 @@
+"""Training a vocabulary: byte-level BPE with the control tokens of the released model.
+
+The result is a tokenizer.json and a tokenizer_config.json that Hugging Face's libraries load.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from illada_core.data.sources.corpus import corpus_chunks
+from illada_core.text.cutting import pieces
+from illada_core.files import write_file
+from illada_core.data.sources.listing import Source
+from illada_core.text.tokenizer_files import CONFIG_FILE, ids_of_vocabulary
+from illada_core.data.build.documents import Event, OnError, Progress, skipped
+from illada_core.errors import DataError, UsageError
+
+# The released ids: a token's place is its id (3 and 4 are of our choice: nothing states them).
+CONTROL_TOKENS = ("<[BOS]>", "<[PAD]>", "<[EOS]>", "<[UNK]>", "<[SEP]>", "<[MASK]>")
+BOS, PAD, EOS, UNK, SEP, MASK = CONTROL_TOKENS
+BYTES = 256
+SMALLEST_SIZE = len(CONTROL_TOKENS) + BYTES
+# Words with the character before them, numbers by three digits, punctuation with its line ends,
+# and white space with the last space left to the word it precedes: the pattern of GPT-4.
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# What tokenizer_config.json says of every vocabulary trained here.
+CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": BOS,
+    "pad_token": PAD,
+    "eos_token": EOS,
+    "unk_token": UNK,
+    "mask_token": MASK,
+    "additional_special_tokens": [SEP],
+    "add_bos_token": False,
+    "clean_up_tokenization_spaces": False,
+}
+# Enough for any vocabulary, and few enough words for a gigabyte of memory.
+TRAINING_BYTES = 256 << 20
+INFLATION = 4  # text over its compressed size, about
+
+
+def train_vocabulary(texts: Iterable[str], size: int) -> dict[str, Any]:
+    """Train a byte-level BPE of at most `size` tokens and return its tokenizer.json.
+
+    The same texts in the same order give the same result. It is smaller than `size` if the texts
+    hold no more pairs that occur twice. DataError without text, UsageError if `size` is too small
+    or the installed tokenizers cannot train.
+    """
+    import tokenizers
+
+    if size <= SMALLEST_SIZE:
+        raise UsageError(
+            f"a vocabulary of {size} is too small",
+            f"{SMALLEST_SIZE} are bytes and control tokens, so take more than that",
+        )
+    if not hasattr(tokenizers, "trainers"):
+        raise UsageError(
+            f"tokenizers {tokenizers.__version__} cannot train vocabularies",
+            "pip install 'tokenizers<1'",
+        )
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "isolated")
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=list(CONTROL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    stream = iter(texts)
+    first = list(islice(stream, 1))
+    if not first:
+        raise DataError("no text to train a vocabulary on")
+    tokenizer.train_from_iterator(chain(first, stream), trainer)
+    content: dict[str, Any] = json.loads(tokenizer.to_str())
+    vocabulary = ids_of_vocabulary(content)
+    assert [vocabulary[token] for token in CONTROL_TOKENS] == list(range(len(CONTROL_TOKENS)))
+    return content
+
+
+def write_vocabulary(content: dict[str, Any], path: Path) -> None:
+    """Write tokenizer.json, and beside it what Hugging Face's libraries want to know."""
+    write_file(path.with_name(CONFIG_FILE), json_bytes(CONFIG))
+    write_file(path, json_bytes(content))
+
+
+def replaced_by(path: Path) -> list[Path]:
+    """Return the files that `write_vocabulary` would replace by others."""
+    config = path.with_name(CONFIG_FILE)
+    is_foreign = config.exists() and config.read_bytes() != json_bytes(CONFIG)
+    return [path] * path.exists() + [config] * is_foreign
+
+
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """Write JSON for people."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def texts_to_train_on(
+    sources: Sequence[Source], text_key: str, on_error: OnError, tell: Callable[[Event], None]
+) -> Iterator[str]:
+    """Yield the texts of a corpus, or a share of them if it is large; `tell` hears what happens.
+
+    Which ones are chosen depends on the numbers of file and record alone; giant documents count by
+    pieces. It ends at TRAINING_BYTES characters, come what may.
+    """
+    share, taken = share_to_train_on(sources), 0
+    for chunk in corpus_chunks(sources, text_key):
+        texts = chunk.read()
+        for fault in texts.faults:
+            tell(skipped(fault, sources, on_error))
+        places = zip(texts.files, texts.records, strict=True)
+        for text, (file, record) in zip(texts.texts, places, strict=True):
+            for number, piece in enumerate(pieces([text])):
+                draw = zlib.crc32(f"{file} {record} {number}".encode()) / 2**32
+                if draw < share and piece and taken < TRAINING_BYTES:
+                    taken += len(piece)
+                    yield piece
+        tell(Progress(chunk.source_bytes, len(texts.texts), 0))
+        if taken >= TRAINING_BYTES:
+            return
+
+
+def share_to_train_on(sources: Sequence[Source]) -> float:
+    """Return which share of a corpus makes about TRAINING_BYTES, going by sizes on disk."""
+    on_disk = sum(source.bytes * (INFLATION if source.compression else 1) for source in sources)
+    return min(1.0, 0.9 * TRAINING_BYTES / max(on_disk, 1))

@@ -1,0 +1,1 @@
+"""Shards to rows: the order of documents, and how they share rows."""

@@ -1,0 +1,311 @@
+"""Write a packed dataset: the rows of `train` and `validation`, shard by shard.
+
+A shard is a pure function of the source, the settings and its number: what an interrupted run has
+finished is kept, and the rest comes out as if there had been no interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from illada_core.data.pack.gather import load_pieces, piece_turns
+from illada_core.data.pack.order import (
+    PIECE,
+    Part,
+    Pieces,
+    Sizes,
+    Windows,
+    plan_windows,
+    window_pieces,
+)
+from illada_core.data.pack.packing import fit_rows, stream_rows, tokens_between
+from illada_core.data.store.dataset import (
+    CHAT,
+    CUT_EXAMPLES,
+    LEFT_OUT,
+    MANIFEST,
+    TOKENIZER_FILE,
+    TRAIN,
+    VALIDATION,
+    Manifest,
+    TokenDataset,
+    clear_dataset,
+    copy_tokenizer,
+    fingerprint_of,
+    read_manifest_file,
+    write_manifest,
+    write_manifest_file,
+)
+from illada_core.data.store.frames import Counts, Mapper
+from illada_core.data.store.shards import ShardEntry, TokenShardWriter, finished_shard, shard_name
+from illada_core.data.store.turns import spans_of
+from illada_core.errors import DataError, UsageError
+from illada_core.files import locking_folder, sha256_of
+
+PACKING_VERSION = 1  # goes up when the same settings would give other bytes
+CHUNK_TOKENS = 2**22
+VALIDATION_SEED = 0
+SIZES = Sizes()
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """How documents become rows.
+
+    `mode` is "stream" or "fit", `segments` "row" or "document", and `holdout` the share of
+    documents that validation gets.
+    """
+
+    sequence_length: int
+    mode: str
+    segments: str
+    shuffle: bool
+    seed: int
+    holdout: float
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """One part of a packed dataset before it is written."""
+
+    part: Part
+    windows: Windows
+    settings: PackSettings
+    source: TokenDataset
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one shard: pieces row by row, and where rows end, counted in pieces."""
+
+    pieces: Pieces
+    row_ends: Counts
+
+
+def plan_parts(
+    source: TokenDataset, settings: PackSettings, sizes: Sizes = SIZES
+) -> list[PartPlan]:
+    """Plan the parts that the settings make of a dataset of documents, training first.
+
+    Reads indexes only. DataError if there is nothing to pack, or nothing left to train on.
+    """
+    if source.manifest.kind != "documents":
+        raise UsageError(f"{source.folder} is packed already", "pack the dataset it came from")
+    if not source.tokens:
+        raise DataError(f"{source.folder} is empty: there is nothing to pack")
+    longest = settings.sequence_length if settings.mode == "fit" else sizes.block_tokens
+    sizes = replace(sizes, window_tokens=max(sizes.window_tokens, settings.sequence_length))
+    plans = []
+    for name, seed in ((TRAIN, settings.seed), (VALIDATION, VALIDATION_SEED)):
+        part = Part(name, settings.holdout, longest, seed if settings.shuffle else None, sizes)
+        windows = plan_windows(source, part)
+        if windows.tokens:
+            plans.append(PartPlan(part, windows, settings, source))
+    if plans[0].part.name != TRAIN:
+        raise DataError(
+            f"a holdout of {settings.holdout:g} takes every document of {source.folder}",
+            "make --holdout smaller",
+        )
+    return plans
+
+
+def row_maker(plan: PartPlan) -> Callable[[int], Rows]:
+    """Return the function that makes the rows of a window, by its number. Reads indexes only."""
+    length = plan.settings.sequence_length
+    windows = plan.windows
+
+    @lru_cache(2)  # a window of a stream ends with the first tokens of the next one
+    def pieces_of(window: int) -> Pieces:
+        return window_pieces(plan.source, plan.part, windows, window)
+
+    def stream_pieces(window: int) -> Pieces:
+        """Return the pieces of the rows that begin in a window: whole rows but for the last."""
+        start, stop = (-(-windows.token_starts[window : window + 2] // length) * length).tolist()
+        stop = min(stop, windows.tokens)
+        found = [np.empty(0, PIECE)]
+        while start < stop:
+            base, end = windows.token_starts[window : window + 2].tolist()
+            if start < end:
+                upto = min(stop, end)
+                found.append(tokens_between(pieces_of(window), start - base, upto - base))
+                start = upto
+            window += 1
+        return np.concatenate(found)
+
+    if plan.settings.mode == "stream":
+        return lambda window: Rows(*stream_rows(stream_pieces(window), length))
+    return lambda window: Rows(*fit_rows(pieces_of(window), length))
+
+
+def plan_facts(plan: PartPlan) -> dict[str, Any]:
+    """Return what a part will hold, exactly, as plain values. Reads indexes only."""
+    make_rows = row_maker(plan)
+    rows = pieces = 0
+    for window in range(plan.windows.count):
+        made = make_rows(window)
+        rows, pieces = rows + len(made.row_ends), pieces + len(made.pieces)
+    tokens = plan.windows.tokens
+    return {
+        "tokens": tokens,
+        "rows": rows,
+        "pieces": pieces,
+        "shards": plan.windows.count,
+        "empty_share": 1 - tokens / (rows * plan.settings.sequence_length),
+    }
+
+
+def pack(
+    source: TokenDataset,
+    folder: Path,
+    settings: PackSettings,
+    over: Mapper = map,
+    tokenizer: Path | None = None,
+    sizes: Sizes = SIZES,
+) -> Generator[int, None, None]:
+    """Pack a dataset of documents into a folder; yield counts of tokens as they are written.
+
+    Closing the iterator drops the shard at hand and keeps the finished ones. UsageError if the
+    folder holds the work of other settings, DataError if another run is at work in it. `over` maps
+    a function over frames: with the map of a pool of threads the same bytes come sooner.
+    `tokenizer` is the tokenizer.json that made the documents, if it does not lie beside them; it
+    is copied, so that a model can be saved with it.
+    """
+    plans = plan_parts(source, settings, sizes)
+    if is_finished(source, folder, settings, sizes):
+        return
+    tokenizer_sha256 = source.manifest.tokenizer.sha256
+    if tokenizer and tokenizer.is_dir():
+        tokenizer /= TOKENIZER_FILE
+    if tokenizer and sha256_of(tokenizer) != tokenizer_sha256:
+        raise UsageError(f"{tokenizer} is not the tokenizer that made {source.folder}")
+    described = describe_settings(source, settings, sizes)
+    parts = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with locking_folder(folder):
+        for plan in plans:
+            part_folder = folder / plan.part.name
+            part_folder.mkdir(exist_ok=True)
+            parts[plan.part.name] = yield from write_part(plan, part_folder, described, over)
+        copy_tokenizer(tokenizer or source.folder / TOKENIZER_FILE, tokenizer_sha256, folder)
+        write_manifest_file(folder, {"kind": "parts", "parts": parts, "settings": described})
+
+
+def write_part(
+    plan: PartPlan, folder: Path, described: dict[str, Any], over: Mapper
+) -> Generator[int, None, str]:
+    """Write the shards and the manifest of one part, yield tokens, return the fingerprint."""
+    described = {**described, "part": plan.part.name}
+    if has_manifest_of(folder, described):
+        return read_manifest_file(folder)["fingerprint"]
+    job = fingerprint_of(described)
+    make_rows = row_maker(plan)
+    entries = []
+    for number in range(plan.windows.count):
+        path = folder / shard_name(number, plan.source.vocab_size)
+        entry = finished_shard(path, plan.source.vocab_size, job)
+        if entry is None:
+            entry = yield from write_shard(plan, make_rows(number), path, job, over)
+        else:
+            yield entry.tokens
+        entries.append(entry)
+    manifest = Manifest(
+        kind="rows",
+        tokenizer=plan.source.manifest.tokenizer,
+        inputs=plan.source.manifest.inputs,
+        settings=described,
+        shards=tuple(entries),
+    )
+    return write_manifest(folder, manifest)
+
+
+def write_shard(
+    plan: PartPlan, rows: Rows, path: Path, job: str, over: Mapper
+) -> Generator[int, None, ShardEntry]:
+    """Write the rows of one window, a chunk at a time; yield counts of tokens."""
+    buffer, starts = load_pieces(plan.source, rows.pieces, over)
+    width, view = plan.source.token_bytes, buffer.data
+    row_lengths = np.diff(np.cumsum(rows.pieces["length"])[rows.row_ends - 1], prepend=0)
+    chunk_rows = max(1, CHUNK_TOKENS // plan.settings.sequence_length)
+    with TokenShardWriter(path, plan.source.vocab_size, job, over) as writer:
+        for first_row in range(0, len(rows.row_ends), chunk_rows):
+            row_ends = rows.row_ends[first_row : first_row + chunk_rows]
+            chunk = slice(rows.row_ends[first_row - 1] if first_row else 0, row_ends[-1])
+            pieces = rows.pieces[chunk]
+            lengths = row_lengths[first_row : first_row + chunk_rows]
+            by_document = plan.settings.segments == "document"
+            begins = starts[chunk] * width
+            ends = begins + pieces["length"] * width
+            parts = [view[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+            writer.add_rows(
+                np.frombuffer(b"".join(parts), np.uint8),
+                row_lengths=lengths,
+                segment_lengths=pieces["length"] if by_document else lengths,
+                document_lengths=pieces["length"],
+                files=pieces["file"],
+                records=pieces["record"],
+                offsets=pieces["offset"],
+            )
+            if plan.source.has_turns:
+                turns = piece_turns(plan.source, pieces)
+                writer.add_spans(*spans_of(turns, np.cumsum(pieces["length"])))
+            yield int(lengths.sum())
+        return writer.close()
+
+
+def describe_settings(source: TokenDataset, settings: PackSettings, sizes: Sizes) -> dict[str, Any]:
+    """Return the settings as a manifest holds them: all that the rows depend on.
+
+    Rows of chat examples also tell what became of the examples before.
+    """
+    made = source.manifest.settings if source.has_turns else {}
+    return {
+        "packing": PACKING_VERSION,
+        "source": source.fingerprint,
+        **asdict(settings),
+        **asdict(sizes),
+        **{name: made[name] for name in (CHAT, CUT_EXAMPLES, LEFT_OUT) if name in made},
+    }
+
+
+def is_finished(
+    source: TokenDataset, folder: Path, settings: PackSettings, sizes: Sizes = SIZES
+) -> bool:
+    """Tell whether a folder holds these rows already; UsageError if it holds others."""
+    return has_manifest_of(folder, describe_settings(source, settings, sizes))
+
+
+def has_manifest_of(folder: Path, described: dict[str, Any]) -> bool:
+    """Tell whether a folder has a manifest with these settings; UsageError if with others."""
+    if not (folder / MANIFEST).exists():
+        return False
+    found = read_manifest_file(folder)["settings"]
+    names = [name for name in described if found.get(name) != described[name]]
+    if names:
+        other = ", ".join(
+            f"{name} {found.get(name)} instead of {described[name]}" for name in names
+        )
+        raise UsageError(
+            f"{folder} was made with other settings: {other}",
+            "use --fresh to replace it, or another folder with -o",
+        )
+    return True
+
+
+def clear_packed(folder: Path) -> None:
+    """Remove a packed dataset, or what an interrupted run left of one, and nothing else.
+
+    UsageError if it is something else, DataError if a run is at work in it.
+    """
+    if any(folder.glob("shard-*")):
+        raise UsageError(f"{folder} is not a packed dataset", "name another folder with -o")
+    if not folder.exists():
+        return
+    with locking_folder(folder):
+        for part in (folder, folder / TRAIN, folder / VALIDATION):
+            clear_dataset(part)

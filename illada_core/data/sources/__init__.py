@@ -1,0 +1,1 @@
+"""What to read: files, folders, streams and hub datasets, as documents."""

@@ -1,0 +1,81 @@
+"""A corpus: all sources in their order, as chunks of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
+
+from illada_core.data.sources.columns import arrow_chunks, hub_chunks, parquet_chunks
+from illada_core.data.sources.lines import (
+    line_chunks,
+    read_example_line,
+    read_json_line,
+    read_plain_line,
+)
+from illada_core.data.sources.listing import Source
+from illada_core.data.sources.plain import large_text, read_small_files, text_digest
+from illada_core.data.sources.reading import (
+    CHUNK_BYTES,
+    WHOLE_BYTES,
+    Chunk,
+    Digest,
+    Fault,
+    failed,
+    why,
+)
+
+CHUNK_FILES = 512
+Position = tuple[int, int]  # file, record
+
+
+def corpus_chunks(
+    sources: Sequence[Source], key: str, start: Position = (0, 0)
+) -> Generator[Chunk, None, None]:
+    """Yield the documents of all sources from a position on; `key` names the text of a record."""
+    small: list[tuple[int, Source]] = []
+    size = 0
+    for number, source in enumerate(sources[start[0] :], start[0]):
+        first = start[1] if number == start[0] else 0
+        is_small = is_small_text(source) and not first
+        if is_small:
+            small.append((number, source))
+            size += source.bytes
+        if small and (not is_small or size >= CHUNK_BYTES or len(small) >= CHUNK_FILES):
+            yield Chunk(partial(read_small_files, small), size, size)
+            small, size = [], 0
+        if not is_small:
+            yield from source_chunks(number, source, first, key)
+    if small:
+        yield Chunk(partial(read_small_files, small), size, size)
+
+
+def is_small_text(source: Source) -> bool:
+    """Tell whether a source is a text that a worker may read whole."""
+    is_plain = source.layout == "text" and not source.compression and not source.is_stream
+    return is_plain and source.bytes <= WHOLE_BYTES
+
+
+def source_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:
+    """Yield the documents of one source from record `first` on; a fault if it cannot be read."""
+    try:
+        match source.layout:
+            case "text":
+                yield from text_digest(number, source) if first else large_text(number, source)
+            case "lines":
+                yield from line_chunks(number, source, first, read_plain_line)
+            case "jsonl":
+                yield from line_chunks(number, source, first, partial(read_json_line, key))
+            case "chat":
+                yield from line_chunks(number, source, first, read_example_line)
+            case "parquet" | "arrow" if source.is_stream:
+                fault = Fault(number, 0, "cannot be read", "a table has no place in a pipe")
+                yield failed(fault, Digest(number, 0, ""))
+            case "parquet":
+                yield from parquet_chunks(number, source, first, key)
+            case "arrow":
+                yield from arrow_chunks(number, source, first, key)
+            case "hub":
+                yield from hub_chunks(number, source, first, key)
+    except OSError as error:
+        fault = Fault(number, first, "cannot be read", why(error))
+        yield failed(fault, Digest(number, source.bytes, ""), source.bytes)

@@ -1,0 +1,1 @@
+"""Token datasets on disk: frames, shards, manifests, turns, and their check."""

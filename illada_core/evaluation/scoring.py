@@ -1,0 +1,238 @@
+"""Score choices after a prompt: by confidence, by the likelihood bound, or in one shot.
+
+A rule is a generator: it asks questions, is sent their log-probabilities and returns the scores
+of one item. `score` runs the rules of many items at once through the same batches.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import numpy as np
+
+from illada_core.evaluation.bound import Estimate, draw, gap_error
+from illada_core.evaluation.questions import Question, Reader, read
+
+FIRST_SAMPLES = 16
+# Open items ask for about this many batches at a time, so that equal lengths can meet.
+BATCHES_AHEAD = 4
+END = object()
+# The z of a two-sided 95 % interval.
+Z_95 = 1.959964
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A prompt and its choices, as ids.
+
+    Choices are compared by score over `divisors` (1 to compare sums). `noise_key` below 2^32
+    names the draws of the likelihood rule, one set for all choices.
+    """
+
+    prompt: np.ndarray
+    choices: tuple[np.ndarray, ...]
+    divisors: tuple[float, ...]
+    noise_key: int = 0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a rule says of an item: a sum of log-probabilities (nats) for each choice.
+
+    `standard_errors` and `samples` belong to the likelihood rule (error 0: the bound is exact;
+    None: a single draw), `orders` to the confidence rule: the places in order of revelation.
+    """
+
+    sums: tuple[float, ...]
+    forwards: int = 0
+    standard_errors: tuple[float | None, ...] | None = None
+    samples: int | None = None
+    orders: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How a choice becomes a canvas: the mask, and what stands after it (a visible eos)."""
+
+    mask_id: int
+    tail: tuple[int, ...] = ()
+
+
+Asking = Generator[list[Question], list[np.ndarray], Scores]
+Rule = Callable[[Item], Asking]
+
+
+def question(item: Item, choice: int, hidden_L: np.ndarray, masking: Masking) -> Question:
+    """Lay out prompt, choice and tail with some tokens of the choice hidden and asked about."""
+    target = item.choices[choice]
+    shown = np.where(hidden_L, masking.mask_id, target)
+    ids = np.concatenate((item.prompt, shown, np.array(masking.tail, dtype=np.int64)))
+    places = np.flatnonzero(hidden_L)
+    return Question(ids, len(item.prompt), len(item.prompt) + places, target[places])
+
+
+def one_shot(item: Item, masking: Masking) -> Asking:
+    """Sum the log-probabilities of a choice's tokens with all of them hidden: one forward."""
+    hidden = [np.ones(len(choice), dtype=bool) for choice in item.choices]
+    answers = yield [question(item, i, all_L, masking) for i, all_L in enumerate(hidden)]
+    return Scores(tuple(float(log_probs.sum()) for log_probs in answers))
+
+
+def confidence(item: Item, masking: Masking) -> Asking:
+    """Reveal each choice from all masks, the surest true token first, and sum (iLLaDA Eq. 2).
+
+    One forward a token; of equally sure tokens the leftmost goes first.
+    """
+    hidden = [np.ones(len(choice), dtype=bool) for choice in item.choices]
+    sums = [0.0] * len(item.choices)
+    orders: list[list[int]] = [[] for _ in item.choices]
+    while unfinished := [i for i, hidden_L in enumerate(hidden) if hidden_L.any()]:
+        answers = yield [question(item, i, hidden[i], masking) for i in unfinished]
+        for i, log_probs in zip(unfinished, answers, strict=True):
+            surest = log_probs.argmax()
+            place = int(np.flatnonzero(hidden[i])[surest])
+            sums[i] += float(log_probs[surest])
+            hidden[i][place] = False
+            orders[i].append(place)
+    return Scores(tuple(sums), orders=tuple(map(tuple, orders)))
+
+
+def likelihood(item: Item, masking: Masking, samples: int, seed: int, sure: float) -> Asking:
+    """Estimate the likelihood bound of each choice (LLaDA, without replacement).
+
+    Draws double from 16 to `samples`, and stop early once the best choice leads every other by
+    more than `sure` standard errors of the gap (0: never). A choice with no more hidden sets
+    than draws gets the exact bound.
+    """
+    known: list[dict[bytes, float]] = [{} for _ in item.choices]
+    count = min(FIRST_SAMPLES, samples)
+    while True:
+        draws = [draw(len(choice), count, seed, item.noise_key) for choice in item.choices]
+        new = [
+            (i, hidden_L.tobytes(), hidden_L)
+            for i, drawn in enumerate(draws)
+            for hidden_L in np.unique(drawn.hidden_NL, axis=0)
+            if hidden_L.tobytes() not in known[i]
+        ]
+        questions = [question(item, i, hidden_L, masking) for i, _, hidden_L in new]
+        answers = (yield questions) if questions else []
+        for (i, key, _), log_probs in zip(new, answers, strict=True):
+            known[i][key] = float(log_probs.sum())
+        estimates = [
+            Estimate(
+                drawn.weight_N * [known[i][hidden_L.tobytes()] for hidden_L in drawn.hidden_NL],
+                drawn.exact,
+            )
+            for i, drawn in enumerate(draws)
+        ]
+        if count == samples or (sure and is_decided(estimates, item.divisors, sure)):
+            break
+        count = min(2 * count, samples)
+    return Scores(
+        tuple(estimate.total for estimate in estimates),
+        standard_errors=tuple(estimate.error for estimate in estimates),
+        samples=count,
+    )
+
+
+def is_decided(estimates: list[Estimate], divisors: Sequence[float], sure: float) -> bool:
+    """Tell whether the best choice leads each other by more than `sure` errors of the gap."""
+    scaled = [estimate.over(divisor) for estimate, divisor in zip(estimates, divisors, strict=True)]
+    best = max(scaled, key=lambda estimate: estimate.total)
+    for rival in scaled:
+        error = gap_error(best, rival)
+        if rival is not best and (error is None or best.total - rival.total <= sure * error):
+            return False
+    return len(scaled) > 1
+
+
+class Open:
+    """An item under way: the rule's last questions, and the answers that are in."""
+
+    def __init__(self, asking: Asking, reader: Reader) -> None:
+        self.asking = asking
+        self.reader = reader
+        self.forwards = 0
+        self.scores: Scores | None = None
+        self.advance(None)
+
+    def advance(self, answers: list[np.ndarray] | None) -> None:
+        """Send the answers to the rule, and take its next questions or its scores."""
+        try:
+            self.questions = self.asking.send(answers)  # type: ignore[arg-type]  # None starts it
+            self.answers = [np.empty(0)] * len(self.questions)
+            self.forwards += self.reader.forwards(self.questions)
+        except StopIteration as end:
+            self.questions = []
+            self.scores = replace(end.value, forwards=self.forwards)
+
+    def tokens(self) -> int:
+        """Return the tokens of the canvases it is waiting for."""
+        return sum(len(question.canvas_L) for question in self.questions)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What happened: a batch of some size, or scores that can be told now, in input order.
+
+    Idle means that everything was scored and the next item has not come yet.
+    """
+
+    scores: tuple[Scores, ...] = ()
+    forwards: int = 0
+    tokens: int = 0
+    is_idle: bool = False
+
+
+def score(items: Iterable[Item | None], rule: Rule, reader: Reader) -> Iterator[Progress]:
+    """Score items, many at a time; yields after every batch, scores in the order of the items.
+
+    Items are drawn when there is room for them, and enter while others are unfinished; a None
+    says that the next has not come yet. Scores do not depend on what shares a batch.
+    """
+    arriving = iter(items)
+    under_way: deque[Open] = deque()
+    room = BATCHES_AHEAD * reader.budget_tokens
+    has_ended = False
+    while not has_ended or under_way:
+        tokens = sum(active.tokens() for active in under_way)
+        while tokens < room and not has_ended:
+            item = next(arriving, END)
+            if item is None:
+                break
+            if isinstance(item, Item):
+                under_way.append(Open(rule(item), reader))
+                tokens += under_way[-1].tokens()
+            has_ended = item is END
+        if not under_way:
+            yield Progress(is_idle=not has_ended)
+            continue
+        asked = [(active, i) for active in under_way for i in range(len(active.questions))]
+        for answers in read([active.questions[i] for active, i in asked], reader):
+            for place, log_probs in answers.log_probs.items():
+                active, i = asked[place]
+                active.answers[i] = log_probs
+            yield Progress(forwards=answers.forwards, tokens=answers.tokens)
+        for active in under_way:
+            if active.scores is None:
+                active.advance(active.answers)
+        told = []
+        while under_way and (scores := under_way[0].scores):
+            told.append(scores)
+            under_way.popleft()
+        yield Progress(tuple(told))
+
+
+def pick(sums: Sequence[float], divisors: Sequence[float]) -> int:
+    """Return the choice with the highest score over its divisor, the first of equals."""
+    scaled = [total / divisor for total, divisor in zip(sums, divisors, strict=True)]
+    return scaled.index(max(scaled))
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a share (Wilson 1927); total is at least 1."""
+    share, z2 = right / total, Z_95**2 / total
+    middle = (share + z2 / 2) / (1 + z2)
+    half = sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
+    return middle - half, middle + half

@@ -1,0 +1,1 @@
+"""From a request to its text: an opened checkpoint, settings, canvas, sampler."""

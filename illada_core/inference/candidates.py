@@ -1,0 +1,221 @@
+"""What each open position would become, and how sure the model is: the only work over [M, V].
+
+Temperature is Gumbel-max in float64 and in log form: the argmax of l + T g, with g a pure function
+of (seed, prompt, step, position, token), so neither batch nor device order can change a sample.
+Shapes: M open positions (a chunk of them inside the loop), V vocabulary, N some likely tokens.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from illada_core.errors import DataError
+from illada_core.inference.rules import Rules
+from illada_core.noise import STREAM_REMASKING, STREAM_SAMPLER, philox, unit_interval
+
+# Elements of [M, V] worked on at once: a few passes should stay in cache on a CPU, and on a GPU
+# the float64 intermediates must stay small beside the weights.
+CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
+NUCLEUS_SIZES = (256, 16_384)
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The open positions of one forward, on the host: whose they are and what holds for them.
+
+    `key_M` names the prompt (32 bits), `may_end_M` tells where a token may end the text, `boosts`
+    are (row, token, addition to its logit).
+    """
+
+    key_M: np.ndarray
+    step_M: np.ndarray
+    position_M: np.ndarray
+    may_end_M: np.ndarray
+    boosts: tuple[tuple[int, int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """For each open position, on the host: a token, its probability, and what orders commits.
+
+    The probability is free of noise and temperature. `entropy_M` is zero where no rule asks.
+    """
+
+    token_M: np.ndarray
+    probability_M: np.ndarray
+    confidence_M: np.ndarray
+    entropy_M: np.ndarray
+
+    def part(self, start: int, stop: int) -> "Candidates":
+        """Return the candidates of some consecutive rows."""
+        return Candidates(
+            self.token_M[start:stop],
+            self.probability_M[start:stop],
+            self.confidence_M[start:stop],
+            self.entropy_M[start:stop],
+        )
+
+
+def choose(logits_MV: Tensor, asked: Asked, rules: Rules) -> Candidates:
+    """Choose a token for each row; the mask is never one. One transfer to the host.
+
+    `logits_MV` is guided already and may be overwritten. Its dtype may be low: all arithmetic is
+    in float32, the choice under a temperature in float64. Raises DataError for logits that are
+    not numbers.
+    """
+    for row, token, addition in asked.boosts:
+        logits_MV[row, token] += addition
+    device = logits_MV.device
+    closed_M1 = None
+    if rules.eos_guard == "logits" or not asked.may_end_M.all():
+        closed_M1 = torch.from_numpy(~asked.may_end_M).to(device)[:, None]
+    noise_keys = None
+    if rules.temperature > 0:
+        stacked = np.stack((asked.position_M, asked.key_M, asked.step_M))
+        noise_keys = torch.from_numpy(stacked).to(device)
+    pieces = []
+    elements = CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"])
+    for rows in row_chunks(len(logits_MV), logits_MV.shape[1], elements):
+        part_MV = logits_MV[rows].float()
+        if closed_M1 is not None:
+            bar(part_MV, closed_M1[rows], rules)
+        keys = None if noise_keys is None else noise_keys[:, rows]
+        pieces.append(choose_rows(part_MV, keys, rules))
+    token_M, probability_M, confidence_M, entropy_M = torch.cat(pieces, dim=1).cpu().numpy()
+    if np.isnan(probability_M).any():
+        raise DataError(
+            "the model's logits are not numbers", "float16 may overflow: try bfloat16 or float32"
+        )
+    if rules.remasking == "random":
+        confidence_M = random_confidence(asked, rules.seed)
+    return Candidates(token_M.astype(np.int64), probability_M, confidence_M, entropy_M)
+
+
+def row_chunks(rows: int, columns: int, elements: int) -> Iterator[slice]:
+    """Cut rows into slices of about that many elements, at least a row each."""
+    step = max(1, elements // columns)
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def bar(logits_MV: Tensor, closed_M1: Tensor, rules: Rules) -> None:
+    """Take the end ids from the rows that may not end, and under the guard `logits` from all."""
+    ends = list(rules.end_ids)
+    logits_MV[:, ends] = logits_MV[:, ends].masked_fill(closed_M1, NEVER)
+    if rules.eos_guard == "logits":
+        logits_MV[:, list(rules.guarded_ids)] = NEVER
+
+
+def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> Tensor:
+    """Return token, probability, confidence and entropy of each row as four rows of float64.
+
+    As in the reference, the mask's logit counts in the probabilities though it cannot be chosen.
+    """
+    mask_M = logits_MV[:, rules.mask_id].clone()
+    logits_MV[:, rules.mask_id] = NEVER
+    known_MV = logits_MV[:, : rules.vocab_size]
+    token_M = known_MV.argmax(-1) if noise_keys is None else draw(known_MV, noise_keys, rules)
+    guarded_M = torch.zeros_like(token_M, dtype=torch.bool)
+    if rules.eos_guard == "confidence":
+        guarded_ids = torch.tensor(rules.guarded_ids, device=token_M.device)
+        guarded_M = torch.isin(token_M, guarded_ids)
+        logits_MV[:, guarded_ids] = NEVER
+    logits_MV[:, rules.mask_id] = mask_M
+    p_MV = logits_MV.softmax(-1)
+    p_M = p_MV.gather(1, token_M[:, None])[:, 0]
+    entropy_M = torch.zeros_like(p_M)
+    if rules.remasking == "entropy" or rules.commit_by == "entropy-bound":
+        entropy_M = torch.special.entr(p_MV).sum(-1)
+    confidence_M = p_M
+    if rules.remasking == "entropy":
+        confidence_M = -entropy_M
+    elif rules.remasking == "margin":
+        p_MV[:, rules.mask_id] = 0
+        best_M2 = p_MV.topk(2, dim=-1).values
+        confidence_M = best_M2[:, 0] - best_M2[:, 1]
+    confidence_M = confidence_M.masked_fill(guarded_M, NEVER)
+    return torch.stack([x.double() for x in (token_M, p_M, confidence_M, entropy_M)])
+
+
+def draw(logits_MV: Tensor, noise_keys: Tensor, rules: Rules) -> Tensor:
+    """Return a token for each row, drawn from the nucleus of softmax(l / T) by Gumbel-max."""
+    if rules.top_p == 1:
+        noise_MV = gumbel_noise(noise_keys, logits_MV.shape[1], rules.seed)
+        return logits_MV.double().add_(noise_MV, alpha=rules.temperature).argmax(-1)
+    token_MN, outside_MN = nucleus(logits_MV / rules.temperature, rules.top_p)
+    score_MN = logits_MV.gather(1, token_MN).double().masked_fill_(outside_MN, NEVER)
+    noise_MN = gumbel_noise_at(noise_keys, token_MN, logits_MV.shape[1], rules.seed)
+    best_M1 = score_MN.add_(noise_MN, alpha=rules.temperature).argmax(-1, keepdim=True)
+    return token_MN.gather(1, best_M1)[:, 0]
+
+
+def nucleus(logits_MV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Return the likeliest tokens of each row and which of them lie outside its nucleus.
+
+    That is the smallest set with at least top_p of the probability. A few tokens are tried before
+    all are sorted, which is slow.
+    """
+    p_MV = logits_MV.softmax(-1)
+    for size in NUCLEUS_SIZES:
+        p_MN, token_MN = p_MV.topk(min(size, p_MV.shape[1]), dim=-1)
+        if bool((p_MN.sum(-1) >= top_p).all()):
+            break
+    else:
+        p_MN, token_MN = p_MV.sort(dim=-1, descending=True)
+    return token_MN, p_MN.cumsum(-1) - p_MN >= top_p
+
+
+def gumbel_noise(noise_keys: Tensor, vocab_size: int, seed: int) -> Tensor:
+    """Return Gumbel noise [M, V] in float64 for rows keyed by (position, prompt, step) [3, M].
+
+    Each counter gives four 32-bit words, for four tokens a quarter of the vocabulary apart; the
+    largest draw is 22.9, so a token is cut off at odds below 2**-32.
+    """
+    counter_Q = torch.arange(quarter(vocab_size), device=noise_keys.device)
+    words = noise_words(noise_keys, counter_Q, seed)
+    return gumbel(torch.cat(words, dim=1)[:, :vocab_size])
+
+
+def gumbel_noise_at(noise_keys: Tensor, token_MN: Tensor, vocab_size: int, seed: int) -> Tensor:
+    """Return the same noise for some tokens of each row only."""
+    words = noise_words(noise_keys, token_MN % quarter(vocab_size), seed)
+    which_1MN = (token_MN // quarter(vocab_size))[None]
+    return gumbel(torch.stack(words).gather(0, which_1MN)[0])
+
+
+def quarter(vocab_size: int) -> int:
+    return -(-vocab_size // 4)
+
+
+def noise_words(noise_keys: Tensor, counter: Tensor, seed: int) -> tuple[Tensor, ...]:
+    """Return four random words for each row and counter."""
+    position_M1, key_M1, step_M1 = noise_keys[:, :, None]
+    stream_M1 = step_M1 << 8 | STREAM_SAMPLER
+    return philox((counter, position_M1, key_M1, stream_M1), seed_words(seed))
+
+
+def gumbel(words: Tensor) -> Tensor:
+    """Map random words to Gumbel noise, -ln(-ln u), in float64."""
+    return unit_interval(words.double()).log_().neg_().log_().neg_()
+
+
+def seed_words(seed: int) -> tuple[int, int]:
+    """Return a seed of 64 bits as a key of the generator."""
+    return seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
+
+
+def random_confidence(asked: Asked, seed: int) -> np.ndarray:
+    """Return uniform draws in place of a confidence, one for each row."""
+    words = philox(
+        (asked.position_M, asked.key_M, asked.step_M, np.int64(STREAM_REMASKING)),
+        seed_words(seed),
+    )
+    return unit_interval(words[0])
+
+
+def guide(conditional_MV: Tensor, unconditional_MV: Tensor, cfg: float) -> Tensor:
+    """Move the logits away from the unconditional ones: l_u + (cfg + 1) (l_c - l_u)."""
+    return unconditional_MV + (cfg + 1) * (conditional_MV - unconditional_MV)

@@ -1,0 +1,85 @@
+"""When candidates become tokens: step quotas, commit rules, the end-of-thinking boost.
+
+Pure functions over one prompt's open positions, in numpy on the host. Ties go to the leftmost
+position. Shapes: M open positions.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from illada_core.inference.candidates import Candidates
+from illada_core.inference.rules import CommitBy
+
+
+def step_quotas(masks: int, steps: int | None) -> list[int]:
+    """Spread `masks` over `steps` as evenly as can be, early steps taking the remainder.
+
+    None is one token a step; no step is left without a token.
+    """
+    steps = masks if steps is None else min(steps, masks)
+    if steps == 0:
+        return []
+    least, more = divmod(masks, steps)
+    return [least + 1] * more + [least] * (steps - more)
+
+
+def picks(candidates: Candidates, quota: int, commit_by: CommitBy, bound: float) -> np.ndarray:
+    """Return the indices of the candidates to commit, most confident first.
+
+    Each rule commits at least the step's quota, so no step is empty and a block ends in time.
+    Threshold: all with p >= bound (Fast-dLLM). Factor: the most probable n with
+    (n + 1) (1 - p_n) < bound (Fast-dLLM). Entropy bound: the longest prefix in order of
+    confidence whose entropies, without the largest, sum to at most the bound (EB-Sampler).
+    """
+    order = np.argsort(-candidates.confidence_M, kind="stable")
+    sure = np.zeros(len(order), dtype=bool)
+    sure[:quota] = True
+    if commit_by == "threshold":
+        sure |= candidates.probability_M[order] >= bound
+    elif commit_by == "factor":
+        by_probability = np.argsort(-candidates.probability_M, kind="stable")
+        count = factor_count(candidates.probability_M[by_probability], bound)
+        sure |= np.isin(order, by_probability[:count])
+    elif commit_by == "entropy-bound":
+        sure[: entropy_count(candidates.entropy_M[order], bound)] = True
+    return order[sure]
+
+
+def factor_count(falling_M: np.ndarray, factor: float) -> int:
+    """Return the largest n with (n + 1) (1 - p_n) < factor, for probabilities that fall."""
+    counts = np.arange(1, len(falling_M) + 1)
+    passing = np.flatnonzero((counts + 1) * (1 - falling_M) < factor)
+    return int(passing[-1]) + 1 if len(passing) else 0
+
+
+def entropy_count(entropy_M: np.ndarray, gamma: float) -> int:
+    """Return the longest prefix whose entropies sum, the largest left out, to at most gamma."""
+    joint = np.cumsum(entropy_M) - np.maximum.accumulate(entropy_M)
+    return int(np.searchsorted(joint, gamma, side="right"))
+
+
+def thinking_boost(
+    written: np.ndarray,
+    mask_id: int,
+    budget: int,
+    end_ids: tuple[int, ...],
+    boost: float,
+    power: float,
+) -> tuple[int, float] | None:
+    """Return (token, logit to add) for the first open position, or None once thinking ended.
+
+    `written` is what stands of the new text, open positions and all. The addition grows
+    as (share of the budget used) ** power; the token is the next of `end_ids` after what of it
+    already stands right before the open position (paper, Appendix A).
+    """
+    size = len(end_ids)
+    if len(written) >= size and (sliding_window_view(written, size) == end_ids).all(1).any():
+        return None
+    first_open = int(np.argmax(written == mask_id))
+    progress = min(1.0, (first_open + 1) / budget)
+    begun = next(
+        length
+        for length in range(min(size - 1, first_open), -1, -1)
+        if tuple(written[first_open - length : first_open]) == end_ids[:length]
+    )
+    return end_ids[begun], boost * progress**power

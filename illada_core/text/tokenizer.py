@@ -1,0 +1,218 @@
+"""The one adapter around tokenizer libraries: text to ids and back, never a control token.
+
+`fastokens` encodes twenty times faster where it is installed, `tokenizers` is always there. Both
+are used through the few calls that `tokenizers` 0.2x and 1.0 share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Literal
+
+import numpy as np
+
+from illada_core.data.store.dataset import SpecialIds, TokenizerRecord
+from illada_core.data.store.frames import Counts, Ids
+from illada_core.errors import DataError, UsageError
+from illada_core.text.tokenizer_files import (
+    TokenizerFiles,
+    decoding_json,
+    encoding_json,
+    read_tokenizer_files,
+)
+
+Engine = Literal["auto", "fastokens", "tokenizers"]
+# Texts in; their ids end to end, and where each text's ids end.
+Encoder = Callable[[Sequence[str]], tuple[Ids, Counts]]
+CHECKED_CHARACTERS = 64_000
+
+
+class Tokenizer:
+    """Turn text into ids and ids into text. Threads may share it.
+
+    Text never gives control tokens: a literal `<[MASK]>` is encoded as the characters it has.
+    `engine` names the library that encodes, `fallback` says why it is not the fast one.
+    """
+
+    def __init__(self, files: TokenizerFiles, engine: Engine) -> None:
+        self.files = files
+        self._encoding_json = encoding_json(files.json)
+        self.fallback: str | None = None
+        self._reference: Encoder | None = None
+        self.engine, self._encode = self._load(engine)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of tokenizer.json."""
+        return self.files.sha256
+
+    @property
+    def vocab_size(self) -> int:
+        """The largest id + 1, the mask id included."""
+        return self.files.vocab_size
+
+    @property
+    def special(self) -> SpecialIds:
+        """The ids of the control tokens."""
+        return self.files.special
+
+    @property
+    def chat_template(self) -> str | None:
+        """The text of the chat template, if the tokenizer has one."""
+        return self.files.chat_template
+
+    @property
+    def controls(self) -> dict[str, int]:
+        """Control token to id: the strings that text can never become."""
+        return self.files.controls
+
+    @property
+    def record(self) -> TokenizerRecord:
+        """What a manifest says of this tokenizer."""
+        return TokenizerRecord(self.sha256, self.vocab_size, self.special)
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[Ids, Counts]:
+        """Encode texts: all ids end to end as uint32, and where each text's ids end as int64."""
+        return self._encode(texts)
+
+    def encode(self, text: str) -> list[int]:
+        """Encode one text."""
+        ids: list[int] = self._encode([text])[0].tolist()
+        return ids
+
+    def decode(self, ids: Iterable[int], keep_special: bool = False) -> str:
+        """Turn ids into text, control tokens left out or kept as their names.
+
+        An id in a gap of the vocabulary has no text. DataError if one lies outside it.
+        """
+        numbers = [int(number) for number in ids]
+        wrong = next((n for n in numbers if not 0 <= n < self.vocab_size), None)
+        if wrong is not None:
+            raise DataError(f"id {wrong} is not in the vocabulary of {self.vocab_size}")
+        named = [number for number in numbers if number in self._named]
+        text: str = self._decoder.decode(named, skip_special_tokens=not keep_special)
+        return text
+
+    def piece(self, id: int) -> str:
+        """Return the text of one token, replacement characters where it is part of a character."""
+        return self.decode([id], keep_special=True)
+
+    def disagrees(self, texts: Sequence[str]) -> bool:
+        """Tell whether `tokenizers` encodes the beginning of these texts to other ids."""
+        if self._reference is None:
+            return False
+        sample, room = [], CHECKED_CHARACTERS
+        for text in texts:
+            sample.append(text[:room])
+            room -= len(sample[-1])
+            if not room:
+                break
+        with ThreadPoolExecutor(1) as pool:  # both leave Python free
+            expecting = pool.submit(self._reference, sample)
+            ids, ends = self._encode(sample)
+            expected, expected_ends = expecting.result()
+        self._reference = None  # its memory is of use elsewhere
+        return not (np.array_equal(ids, expected) and np.array_equal(ends, expected_ends))
+
+    def fall_back(self, reason: str) -> None:
+        """Encode with `tokenizers` from now on."""
+        self.fallback = reason
+        self.engine, self._encode = self._load("tokenizers")
+
+    def _load(self, engine: Engine) -> tuple[str, Encoder]:
+        if engine == "tokenizers":
+            self._reference = None
+            return f"tokenizers {version('tokenizers')}", self._load_reference()
+        # fastokens takes its time to load, and leaves Python free meanwhile.
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(fastokens_encoder, self._encoding_json)
+            self._reference = self._load_reference()
+            try:
+                return f"fastokens {version('fastokens')}", loading.result()
+            except ImportError as error:
+                self.fallback = "fastokens is not installed"
+                cause: Exception = error
+            except Exception as error:  # whatever it refuses, tokenizers may take
+                self.fallback = f"fastokens cannot load this tokenizer ({error})"
+                cause = error
+        if engine == "fastokens":
+            raise UsageError(self.fallback, "use --engine tokenizers") from cause
+        return self._load("tokenizers")
+
+    def _load_reference(self) -> Encoder:
+        try:
+            return tokenizers_encoder(self._encoding_json)
+        except Exception as error:
+            raise DataError(f"{self.files.path} cannot be loaded: {error}") from error
+
+    @cached_property
+    def _named(self) -> frozenset[int]:
+        return frozenset(self.files.ids.values())
+
+    @cached_property
+    def _decoder(self) -> Any:
+        return tokenizers_tokenizer(decoding_json(self.files.json))
+
+
+def load_tokenizer(path: Path, engine: Engine = "auto") -> Tokenizer:
+    """Load a tokenizer.json, or the one in a folder; DataError if it cannot be used.
+
+    "auto" is `fastokens` where it is installed and takes the file, else `tokenizers`.
+    """
+    return Tokenizer(read_tokenizer_files(path), engine)
+
+
+def fastokens_encoder(content: str) -> Encoder:
+    """Load a tokenizer.json into `fastokens`; ImportError if it is not installed."""
+    # One thread a call: how many calls run at once is the business of whoever makes them.
+    os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
+    import fastokens
+
+    tokenizer = fastokens.Tokenizer.from_json_str(content)
+
+    def encode(texts: Sequence[str]) -> tuple[Ids, Counts]:
+        ids, offsets = tokenizer.encode_batch_flat(list(texts))
+        return np.frombuffer(ids, "<u4"), np.frombuffer(offsets, "<i8")[1:]
+
+    encode(["a"])  # builds the tables that the first text would have to wait for
+    return encode
+
+
+def tokenizers_encoder(content: str) -> Encoder:
+    """Load a tokenizer.json into `tokenizers`, 0.2x or 1.0."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    tokenizer = tokenizers_tokenizer(content)
+    # 0.2x has a way without offsets, which nothing here needs; 1.0 has only that.
+    has_fast = hasattr(tokenizer, "encode_batch_fast")
+    encode_batch = tokenizer.encode_batch_fast if has_fast else tokenizer.encode_batch
+
+    def encode(texts: Sequence[str]) -> tuple[Ids, Counts]:
+        encodings = encode_batch(list(texts), add_special_tokens=False)
+        ids = [ids_of(encoding) for encoding in encodings]
+        ends = np.cumsum([len(part) for part in ids], dtype=np.int64)
+        return np.concatenate(ids) if ids else np.empty(0, np.uint32), ends
+
+    return encode
+
+
+def ids_of(encoding: Any) -> Ids:
+    """Return the ids of an encoding: 1.0 has them as an array."""
+    if hasattr(encoding, "ids_array"):
+        return np.asarray(encoding.ids_array, np.uint32)
+    return np.array(encoding.ids, np.uint32)
+
+
+def tokenizers_tokenizer(content: str) -> Any:
+    """Build a tokenizer of `tokenizers`; 1.0 takes nothing but a file."""
+    import tokenizers
+
+    with NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
+        file.write(content)
+        file.flush()
+        return tokenizers.Tokenizer.from_file(file.name)

@@ -1,0 +1,1 @@
+"""What a run is to be: recipe files, the plan and its cost, the schedule. No torch."""

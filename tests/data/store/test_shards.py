@@ -1,0 +1,191 @@
+"""A dataset gives back what was written, says which frame is damaged, is complete or absent."""
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import zstandard
+
+from illada_core.data.store.dataset import open_dataset
+from illada_core.data.store.frames import FRAME_TOKENS, narrow, widen
+from illada_core.data.store.shards import TokenShardWriter, finished_shard
+from illada_core.errors import DataError, UsageError
+
+NOTHING = np.empty(0, np.int64)
+
+
+def random_documents(count, vocab_size, longest=5000):
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(1, longest, count)
+    return [generator.integers(0, vocab_size, length, dtype=np.uint32) for length in lengths]
+
+
+@pytest.fixture(params=[65_536, 65_537, 200_000], ids=["u16", "u24-just", "u24"])
+def dataset_and_documents(request, write_tokens):
+    documents = random_documents(200, request.param)
+    return write_tokens(documents, request.param, shards=3), documents
+
+
+@pytest.fixture
+def small_dataset(write_tokens):
+    return write_tokens(random_documents(10, 300, longest=30), 300)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, FRAME_TOKENS])
+@pytest.mark.parametrize("token_bytes", [2, 3])
+def test_stored_tokens_are_little_endian_and_come_back(count, token_bytes):
+    ids = np.random.default_rng(0).integers(0, 2 ** (8 * token_bytes), count, dtype=np.uint32)
+    stored = narrow(ids, token_bytes)
+    assert stored.tobytes() == b"".join(int(i).to_bytes(token_bytes, "little") for i in ids)
+    np.testing.assert_array_equal(widen(stored, token_bytes), ids)
+
+
+def test_every_range_of_tokens_is_read_as_written(dataset_and_documents):
+    dataset, documents = dataset_and_documents
+    tokens = np.concatenate(documents)
+    assert (dataset.tokens, dataset.documents) == (len(tokens), len(documents))
+    generator = np.random.default_rng(1)
+    for start, stop in np.sort(generator.integers(0, len(tokens) + 1, (50, 2)), axis=1).tolist():
+        np.testing.assert_array_equal(dataset.read(start, stop), tokens[start:stop])
+
+
+def test_documents_end_where_they_were_ended(dataset_and_documents):
+    dataset, documents = dataset_and_documents
+    ends = np.concatenate(list(dataset.document_ends()))
+    np.testing.assert_array_equal(ends, np.cumsum([len(document) for document in documents]))
+    records = np.concatenate([index.document_records for index in dataset.indexes()])
+    np.testing.assert_array_equal(records, np.arange(len(documents)))
+
+
+def test_document_hashes_are_those_of_the_stored_tokens(dataset_and_documents):
+    dataset, documents = dataset_and_documents
+    hashes = np.concatenate([index.document_hashes for index in dataset.indexes()])
+    for document, found in zip(documents, hashes, strict=True):
+        digest = hashlib.sha256(narrow(document, dataset.token_bytes).tobytes()).digest()
+        assert int(found) == int.from_bytes(digest[:8], "little")
+
+
+def test_a_zstd_stream_reader_inflates_a_shard_to_the_flat_array(dataset_and_documents):
+    dataset, documents = dataset_and_documents
+    flat = b""
+    for shard in dataset.manifest.shards:
+        file = io.BytesIO((dataset.folder / shard.name).read_bytes())
+        flat += zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read()
+    assert flat == narrow(np.concatenate(documents), dataset.token_bytes).tobytes()
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="no zstd program here")
+def test_the_zstd_program_opens_a_shard(dataset_and_documents):
+    dataset, documents = dataset_and_documents
+    shard = dataset.manifest.shards[0]
+    done = subprocess.run(
+        ["zstd", "-dc", dataset.folder / shard.name], capture_output=True, check=True
+    )
+    expected = narrow(np.concatenate(documents)[: shard.tokens], dataset.token_bytes)
+    assert done.stdout == expected.tobytes()
+
+
+def test_a_shard_does_not_depend_on_how_its_tokens_are_handed_over(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 200_000, 3 * FRAME_TOKENS + 17, dtype=np.uint32)
+    one = np.zeros(1, np.int64)
+    entries = []
+    for name, cuts in (("whole", []), ("parts", [1, 5, FRAME_TOKENS, 2 * FRAME_TOKENS + 3])):
+        with TokenShardWriter(tmp_path / name, 200_000, "job") as writer:
+            *parts, last = np.split(ids, cuts)
+            for part in parts:
+                writer.add_documents(part, NOTHING, NOTHING, NOTHING)
+            writer.add_documents(last, np.array([len(last)]), one, one)
+            entries.append(writer.close())
+    assert entries[0].sha256 == entries[1].sha256
+    assert entries[0].sha256 == hashlib.sha256((tmp_path / "whole").read_bytes()).hexdigest()
+
+
+def test_a_finished_shard_is_recognised_by_itself(dataset_and_documents):
+    dataset, _ = dataset_and_documents
+    entry = dataset.manifest.shards[1]
+    path = dataset.folder / entry.name
+    assert finished_shard(path, dataset.vocab_size, "job") == entry
+    assert finished_shard(path.with_name("other"), dataset.vocab_size, "job") is None
+    with pytest.raises(UsageError, match="made with other settings"):
+        finished_shard(path, dataset.vocab_size, "another job")
+
+
+def test_an_unfinished_shard_leaves_nothing_behind(tmp_path):
+    writer = TokenShardWriter(tmp_path / "shard", 100, "job")
+    assert [path.name for path in tmp_path.iterdir()] == ["shard.partial"]
+    with pytest.raises(RuntimeError), writer:
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_flipped_byte_is_found_in_its_frame(write_tokens):
+    dataset = write_tokens(random_documents(300, 1000), 1000)
+    path = dataset.folder / dataset.manifest.shards[0].name
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 1
+    path.write_bytes(data)
+    damaged = open_dataset(dataset.folder)
+    frame = damaged.tokens * 3 // 4 // FRAME_TOKENS
+    damaged.read(0, frame * FRAME_TOKENS)
+    with pytest.raises(DataError, match=rf"shard-000000\.u16\.zst, frame {frame}:"):
+        damaged.read(frame * FRAME_TOKENS, frame * FRAME_TOKENS + 1)
+
+
+def test_a_flipped_bit_never_changes_what_is_read(small_dataset):
+    path = small_dataset.folder / small_dataset.manifest.shards[0].name
+    good, tokens = path.read_bytes(), small_dataset.read(0, small_dataset.tokens)
+    for position in range(len(good)):
+        data = bytearray(good)
+        data[position] ^= 1 << position % 8
+        path.write_bytes(data)
+        with suppress(DataError):
+            found = open_dataset(small_dataset.folder).read(0, len(tokens))
+            np.testing.assert_array_equal(found, tokens)
+
+
+def test_a_truncated_shard_is_an_error(small_dataset):
+    path = small_dataset.folder / small_dataset.manifest.shards[0].name
+    good = path.read_bytes()
+    for size in range(0, len(good), 7):
+        path.write_bytes(good[:size])
+        with pytest.raises(DataError, match="shard-000000"):
+            finished_shard(path, 300, "job")
+    with pytest.raises(DataError, match="promises"):
+        open_dataset(small_dataset.folder)
+    path.unlink()
+    with pytest.raises(DataError, match="missing"):
+        open_dataset(small_dataset.folder)
+
+
+def test_no_manifest_is_no_dataset(small_dataset):
+    (small_dataset.folder / "manifest.json").unlink()
+    with pytest.raises(DataError, match=r"no manifest\.json") as caught:
+        open_dataset(small_dataset.folder)
+    assert "interrupted" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"version": 2}, "format version 2"),
+        ({"tokens": 1}, "was changed"),
+        ({"format": "other"}, "not the manifest"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused(small_dataset, change, sentence):
+    path = small_dataset.folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match=sentence):
+        open_dataset(small_dataset.folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}"])
+def test_a_manifest_that_is_none_is_refused(small_dataset, text):
+    (small_dataset.folder / "manifest.json").write_text(text)
+    with pytest.raises(DataError, match="not the manifest"):
+        open_dataset(small_dataset.folder)

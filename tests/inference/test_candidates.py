@@ -1,0 +1,230 @@
+"""Choice of tokens: Gumbel-max, top-p, guards and confidences, against slow formulas."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from illada_core.errors import DataError, UsageError
+from illada_core.inference import candidates as module
+from illada_core.inference.candidates import Asked, choose, guide, gumbel_noise, gumbel_noise_at
+from illada_core.inference.rules import Rules
+from illada_core.noise import STREAM_SAMPLER, philox
+
+MASK, EOS, EOT, VOCABULARY = 5, 2, 3, 11
+RULES = Rules(mask_id=MASK, eos_ids=(EOS,), guarded_ids=(EOS, EOT))
+
+
+def asked(rows, key=1, step=0, may_end=True):
+    return Asked(
+        key_M=np.full(rows, key),
+        step_M=np.full(rows, step),
+        position_M=np.arange(rows),
+        may_end_M=np.full(rows, may_end),
+    )
+
+
+def random_logits(rows, seed=0, scale=2.0):
+    return torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def test_greedy_choice_is_the_argmax_without_the_mask_and_its_full_softmax():
+    logits = random_logits(50)
+    logits[:, MASK] += 4
+    chosen = choose(logits.clone(), asked(50), RULES)
+    without = logits.clone()
+    without[:, MASK] = -torch.inf
+    assert chosen.token_M.tolist() == without.argmax(-1).tolist()
+    expected = logits.softmax(-1)[torch.arange(50), torch.from_numpy(chosen.token_M)]
+    np.testing.assert_allclose(chosen.probability_M, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 4.0])
+@pytest.mark.parametrize("guard", ["none", "logits", "confidence"])
+def test_mask_is_never_chosen(temperature, guard):
+    logits = random_logits(400)
+    logits[:, MASK] = 60.0
+    rules = replace(RULES, temperature=temperature, eos_guard=guard)
+    assert MASK not in choose(logits, asked(400), rules).token_M
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_ids_past_the_vocabulary_are_never_chosen_but_count_in_the_softmax(temperature):
+    logits = random_logits(200)
+    rules = replace(RULES, vocab_size=8, temperature=temperature)
+    chosen = choose(logits.clone(), asked(200), rules)
+    assert chosen.token_M.max() < 8
+    expected = logits.softmax(-1)[torch.arange(200), torch.from_numpy(chosen.token_M)]
+    np.testing.assert_allclose(chosen.probability_M, expected, rtol=1e-6)
+
+
+def slow_gumbel(key, position, step, seed, vocabulary):
+    quarter = -(-vocabulary // 4)
+    noise = []
+    for token in range(vocabulary):
+        counter = (token % quarter, position, key, step << 8 | STREAM_SAMPLER)
+        word = philox(counter, (seed & 0xFFFFFFFF, seed >> 32))[token // quarter]
+        noise.append(-np.log(-np.log((word + 0.5) / 2**32)))
+    return noise
+
+
+def test_noise_is_a_function_of_seed_prompt_step_position_and_token():
+    seed = (7 << 32) + 1
+    keys = torch.tensor([[0, 3, 3], [9, 9, 2**32 - 1], [0, 0, 70_000]])
+    expected = [
+        slow_gumbel(*row, seed, 10) for row in [(9, 0, 0), (9, 3, 0), (2**32 - 1, 3, 70_000)]
+    ]
+    np.testing.assert_allclose(gumbel_noise(keys, 10, seed), expected, rtol=1e-12)
+
+
+def test_noise_at_some_tokens_is_the_noise_of_all():
+    keys = torch.tensor([[0, 3, 3], [9, 9, 7], [0, 2, 70_000]])
+    tokens = torch.tensor([[4, 0, 9], [9, 8, 1], [2, 2, 5]])
+    everywhere = gumbel_noise(keys, 10, 5)
+    assert gumbel_noise_at(keys, tokens, 10, 5).tolist() == everywhere.gather(1, tokens).tolist()
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (3, 7), (256,)])
+def test_nucleus_is_the_smallest_set_that_reaches_top_p(sizes, monkeypatch):
+    monkeypatch.setattr(module, "NUCLEUS_SIZES", sizes)
+    logits = random_logits(50, scale=1.0)
+    for top_p in (0.05, 0.5, 0.95, 0.999999):
+        tokens, outside = module.nucleus(logits, top_p)
+        for row in range(50):
+            p = logits[row].softmax(-1).tolist()
+            ranked = sorted(range(VOCABULARY), key=lambda token: -p[token])
+            size = next(n for n in range(1, 99) if sum(p[t] for t in ranked[:n]) >= top_p - 1e-7)
+            assert set(tokens[row][~outside[row]].tolist()) == set(ranked[:size])
+
+
+def test_log_form_chooses_as_the_power_form_does():
+    logits = random_logits(300).double()
+    keys = torch.stack((torch.arange(300), torch.zeros(300).long(), torch.zeros(300).long()))
+    noise = gumbel_noise(keys, VOCABULARY, RULES.seed)
+    uniform = torch.exp(-torch.exp(-noise))
+    temperature = 0.7
+    power_form = logits.exp() / (-uniform.log()) ** temperature
+    power_form[:, MASK] = 0
+    rules = replace(RULES, temperature=temperature)
+    chosen = choose(logits.float(), asked(300, key=0), rules)
+    assert chosen.token_M.tolist() == power_form.argmax(-1).tolist()
+
+
+def test_samples_follow_the_tempered_softmax():
+    rows, temperature = 20_000, 0.8
+    logits = random_logits(1).expand(rows, -1).clone()
+    chosen = choose(logits.clone(), asked(rows), replace(RULES, temperature=temperature))
+    scaled = logits[0].double() / temperature
+    scaled[MASK] = -torch.inf
+    expected = scaled.softmax(-1).numpy() * rows
+    counts = np.bincount(chosen.token_M, minlength=VOCABULARY)
+    likely = expected > 5
+    chi_square = ((counts - expected)[likely] ** 2 / expected[likely]).sum()
+    assert chi_square < 30  # 9 degrees of freedom at most: exceeded once in 2,000 seeds
+
+
+def test_temperature_does_not_touch_the_confidence():
+    logits = random_logits(30)
+    chosen = choose(logits.clone(), asked(30), replace(RULES, temperature=3.0))
+    expected = logits.softmax(-1)[torch.arange(30), torch.from_numpy(chosen.token_M)]
+    np.testing.assert_allclose(chosen.confidence_M, expected, rtol=1e-6)
+
+
+def test_top_p_draws_only_from_the_nucleus_and_all_of_it():
+    logits = torch.tensor([[0.4, 0.3, 0.2, 0.1, 1e-9, 1e-9, 1e-9]]).log()
+    rules = Rules(mask_id=6, temperature=1.0, top_p=0.65)
+    chosen = choose(logits.expand(2000, -1).clone(), asked(2000), rules)
+    assert set(chosen.token_M.tolist()) == {0, 1}
+    chosen = choose(logits.expand(2000, -1).clone(), asked(2000), replace(rules, top_p=0.75))
+    assert set(chosen.token_M.tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logit_guard_never_chooses_a_guarded_id(temperature):
+    logits = random_logits(500)
+    logits[:, EOS] += 3
+    logits[:, EOT] += 3
+    rules = replace(RULES, eos_guard="logits", temperature=temperature)
+    assert not {EOS, EOT} & set(choose(logits, asked(500), rules).token_M.tolist())
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("remasking", ["low-confidence", "margin", "entropy"])
+def test_confidence_guard_keeps_the_choice_and_puts_guarded_ids_last(temperature, remasking):
+    logits = random_logits(500)
+    logits[:, EOS] += 3
+    rules = replace(RULES, temperature=temperature, remasking=remasking)
+    free = choose(logits.clone(), asked(500), rules)
+    guarded = choose(logits.clone(), asked(500), replace(rules, eos_guard="confidence"))
+    assert guarded.token_M.tolist() == free.token_M.tolist()
+    is_guarded = np.isin(free.token_M, (EOS, EOT))
+    assert is_guarded.any()
+    assert np.isneginf(guarded.confidence_M[is_guarded]).all()
+    assert np.isfinite(guarded.confidence_M[~is_guarded]).all()
+
+
+def test_ends_are_not_chosen_where_a_text_may_not_end():
+    logits = random_logits(100)
+    logits[:, EOS] += 50
+    assert EOS not in choose(logits, asked(100, may_end=False), RULES).token_M
+
+
+def test_margin_and_entropy_are_those_of_the_softmax():
+    logits = random_logits(40)
+    p = logits.double().softmax(-1).numpy()
+    entropy = choose(logits.clone(), asked(40), replace(RULES, remasking="entropy"))
+    np.testing.assert_allclose(entropy.confidence_M, (p * np.log(p)).sum(-1), rtol=1e-5)
+    margin = choose(logits.clone(), asked(40), replace(RULES, remasking="margin"))
+    best = np.sort(np.delete(p, MASK, axis=1), axis=-1)
+    np.testing.assert_allclose(margin.confidence_M, best[:, -1] - best[:, -2], rtol=1e-4)
+
+
+def test_random_confidence_is_uniform_and_keyed():
+    rules = replace(RULES, remasking="random")
+    drawn = choose(random_logits(4000), asked(4000), rules).confidence_M
+    assert 0.48 < drawn.mean() < 0.52
+    again = choose(random_logits(4000, seed=1), asked(4000), rules).confidence_M
+    assert (drawn == again).all()
+    later = choose(random_logits(4000), asked(4000, step=1), rules).confidence_M
+    assert (drawn != later).mean() > 0.99
+
+
+def test_chunks_of_rows_change_nothing(monkeypatch):
+    rules = replace(RULES, temperature=1.0, top_p=0.9, commit_by="entropy-bound")
+    whole = choose(random_logits(64), asked(64), rules)
+    monkeypatch.setitem(module.CHUNK_ELEMENTS, "cpu", 3 * VOCABULARY)
+    pieces = choose(random_logits(64), asked(64), rules)
+    assert pieces.token_M.tolist() == whole.token_M.tolist()
+    assert pieces.entropy_M.tolist() == whole.entropy_M.tolist()
+
+
+def test_guidance_moves_away_from_the_unconditional_logits():
+    conditional, unconditional = random_logits(3), random_logits(3, seed=1)
+    torch.testing.assert_close(guide(conditional, unconditional, 0.0), conditional)
+    torch.testing.assert_close(
+        guide(conditional, unconditional, 1.5), 2.5 * conditional - 1.5 * unconditional
+    )
+
+
+def test_logits_that_are_not_numbers_are_an_error():
+    with pytest.raises(DataError, match="not numbers"):
+        choose(torch.full((2, VOCABULARY), torch.nan), asked(2), RULES)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"eos_ids": (MASK,)},
+        {"block_length": 0},
+        {"steps_per_block": 0},
+        {"temperature": -0.1},
+        {"top_p": 0.0},
+        {"cfg": -1.0},
+        {"eos_guard": "logits", "guarded_ids": ()},
+        {"thinking_boost": 1.0},
+    ],
+)
+def test_rules_that_contradict_each_other_are_refused(wrong):
+    with pytest.raises(UsageError):
+        replace(RULES, **wrong)

@@ -1,0 +1,130 @@
+"""Checkpoints as the verbs see them before any weight is loaded: ids, text, conversations."""
+
+import json
+import shutil
+
+import pytest
+
+from illada_cli.generate.options import Asked, settle
+from illada_cli.generate.sampler import completed
+from illada_core.errors import CheckpointError, DataError, UsageError
+from illada_core.inference.checkpoint import fit_prompt, open_checkpoint
+from illada_core.text.chat_template import Message
+
+FIRST_BYTE_ID = 6
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    "{{ bos_token }}{{ m.role }}\n{{ m.content | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}{{ bos_token }}assistant\n{% endif %}"
+)
+
+
+def ids_of(text):
+    return [FIRST_BYTE_ID + byte for byte in text.encode()]
+
+
+@pytest.fixture
+def folder(byte_model, tmp_path):
+    """A copy of the byte model, to be changed."""
+    return shutil.copytree(byte_model, tmp_path / "model")
+
+
+def test_ids_come_from_the_files(folder):
+    checkpoint = open_checkpoint(str(folder))
+    assert checkpoint.mask_id == 5
+    assert checkpoint.end_ids == (2, 262)
+    assert checkpoint.encode_text("ab") == ids_of("ab")
+    assert checkpoint.encode_text("ab", bos=True) == [0, *ids_of("ab")]
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 77]}')
+    (folder / "tokenizer_config.json").write_text('{"add_bos_token": true}')
+    checkpoint = open_checkpoint(str(folder))
+    assert checkpoint.end_ids == (2, 77, 262)
+    assert checkpoint.encode_text("ab") == [0, *ids_of("ab")]
+    assert checkpoint.encode_text("ab", bos=False) == ids_of("ab")
+
+
+def test_the_bos_is_the_tokenizers_where_config_json_names_none(folder):
+    facts = json.loads((folder / "config.json").read_text())
+    del facts["bos_token_id"]
+    (folder / "config.json").write_text(json.dumps(facts))
+    assert open_checkpoint(str(folder)).encode_text("ab", bos=True) == [0, *ids_of("ab")]
+
+
+def test_every_eos_id_of_either_file_ends_a_text_and_none_is_outside_the_model(folder):
+    facts = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**facts, "eos_token_id": [2, 9]}))
+    assert open_checkpoint(str(folder)).end_ids == (2, 9, 262)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 99999]}')
+    with pytest.raises(CheckpointError, match="eos_token_id 99999 is none of the model's 320 ids"):
+        open_checkpoint(str(folder))
+
+
+def test_the_block_length_is_the_models_where_none_is_asked_for(folder):
+    settings = {asked: settle(Asked(block_length=asked)) for asked in (None, 5)}
+    for written, expected in ((None, 32), (8, 8)):
+        if written:
+            (folder / "generation_config.json").write_text(json.dumps({"block_length": written}))
+        checkpoint = open_checkpoint(str(folder))
+        assert completed(settings[None], checkpoint)["block_length"] == expected
+        assert completed(settings[5], checkpoint)["block_length"] == 5
+
+
+@pytest.mark.parametrize("wrong", ["0", "true", '"8"', "2.5"])
+def test_a_block_length_that_is_none_is_told(folder, wrong):
+    (folder / "generation_config.json").write_text(f'{{"block_length": {wrong}}}')
+    with pytest.raises(CheckpointError, match="not a whole number above 0"):
+        open_checkpoint(str(folder))
+
+
+def test_the_mask_can_be_named_but_not_as_another_special_id(folder):
+    assert open_checkpoint(str(folder), mask_id=300).mask_id == 300
+    for wrong in (0, 1, 2, 320):
+        with pytest.raises(UsageError):
+            open_checkpoint(str(folder), mask_id=wrong)
+
+
+@pytest.mark.parametrize("control", ["<[BOS]>", "<[EOS]>", "<[MASK]>", "<|eot_id|>"])
+@pytest.mark.parametrize("is_shipped", [True, False])
+def test_control_strings_in_text_stay_text_in_prompts_and_conversations(
+    folder, control, is_shipped
+):
+    if is_shipped:
+        (folder / "chat_template.jinja").write_text(TEMPLATE)
+    checkpoint = open_checkpoint(str(folder))
+    assert checkpoint.encode_text(f"a{control}b") == ids_of(f"a{control}b")
+    said = ids_of(f"a{control}b")
+    turn = [0, *ids_of("user\n"), *said, *([262] if is_shipped else ids_of("\n"))]
+    expected = [*turn, 0, *ids_of("assistant\n")]
+    assert checkpoint.encode_chat([Message("user", f"a{control}b")]) == expected
+
+
+def test_a_refused_system_message_opens_the_first_user_turn(folder):
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    checkpoint = open_checkpoint(str(folder))
+    apart = [Message("system", "Be brief."), Message("user", "Hi")]
+    assert checkpoint.encode_chat(apart) == checkpoint.encode_chat(
+        [Message("user", "Be brief.\n\nHi")]
+    )
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["added_tokens"][-1]["id"] = 320
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="321 ids, the model only 320"):
+        open_checkpoint(str(folder))
+
+
+def test_without_a_tokenizer_only_ids_are_served(folder):
+    (folder / "tokenizer.json").unlink()
+    checkpoint = open_checkpoint(str(folder))
+    assert (checkpoint.mask_id, checkpoint.end_ids) == (5, (2,))
+    with pytest.raises(CheckpointError, match=r"holds no tokenizer\.json"):
+        checkpoint.encode_text("a")
+
+
+def test_prompts_are_cut_from_the_left_only_on_request():
+    assert fit_prompt([1, 2, 3], 3, None, 4) == [1, 2, 3]
+    assert fit_prompt([1, 2, 3], 2, "left", 4) == [2, 3]
+    with pytest.raises(DataError, match="3 tokens long, and the context of 4"):
+        fit_prompt([1, 2, 3], 2, None, 4)

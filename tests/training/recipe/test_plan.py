@@ -1,0 +1,157 @@
+"""The plan counts what the model really does."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from illada_core.diffusion.loss import CHUNK_ROWS
+from illada_core.model.attention import Segments
+from illada_core.model.config import ILLADA_8B, ModelConfig
+from illada_core.model.initial import new_model
+from illada_core.training.layers import recompute_layers
+from illada_core.training.lora import add_adapters
+from illada_core.training.recipe.files import find_recipe, load_recipe
+from illada_core.training.recipe.keys import LoraKeys
+from illada_core.training.recipe.plan import (
+    LOSS_CHUNK_ROWS,
+    activation_bytes_per_token,
+    expected_token_pairs,
+    known_kind,
+    plan_run,
+    recomputed_flops,
+    step_flops,
+)
+
+CONFIG = ModelConfig(
+    vocab_size=64, width=32, layers=2, heads=4, kv_heads=2, head_size=8, ffn_size=96, max_length=64
+)
+
+
+def test_the_8b_plan_counts_bidirectional_attention_and_masked_rows_of_the_head():
+    recipe = load_recipe(
+        find_recipe("8b"), ["objective.split_probability=0", "run.recompute=false"]
+    )
+    plan = plan_run(recipe, ILLADA_8B, recipe.run.total_tokens, 8192)
+    hidden_share = 0.001 + 0.999 / 2
+    last = 4096 * (4096 + 3 * 14_336)  # after attention, of the last layer
+    rows = (last + 155_136 * 4096) * hidden_share
+    expected = 6 * (6_979_588_096 - last + rows) + 12 * 32 * 4096 * 8192
+    assert plan.flops_per_token == pytest.approx(expected, rel=1e-12)
+    assert plan.parameters == 7_615_025_152
+    assert plan.tokens_per_step == 640 * 8192
+    assert plan.steps == -(-12 * 10**12 // (640 * 8192))
+    assert plan.seconds == pytest.approx(12e12 * expected / (1024 * 989e12 * 0.4))
+    assert plan.memory_bytes["AdamW moments, float32"] == 8 * 7_615_025_152
+
+
+def test_recomputed_layers_take_less_memory_and_more_time():
+    kept, again = (
+        plan_run(
+            load_recipe(find_recipe("8b"), [f"run.recompute={wanted}"]), ILLADA_8B, 10**12, 8192
+        )
+        for wanted in ("false", "true")
+    )
+    inputs = 32 * 8192 * 4096 * 2
+    one_layer = kept.memory_bytes["activations"] / 32
+    assert again.memory_bytes["activations"] == pytest.approx(inputs + one_layer)
+    one_layer = 2 * (6_979_588_096 // 32 + 155_136 * 4096)  # and the head's copy
+    assert again.memory_bytes["weights cast for the step"] == one_layer
+    assert again.flops_per_token == kept.flops_per_token
+    assert again.seconds / kept.seconds == pytest.approx(
+        1 + again.recomputed_flops_per_token / kept.flops_per_token
+    )
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_flops_agree_with_those_that_torch_counts(recomputes):
+    model = new_model(CONFIG, seed=0, dtype=torch.bfloat16)
+    if recomputes:
+        recompute_layers(model)
+    ends, head_rows = (40, 64), torch.arange(0, 64, 2)
+    # Plain kernels: the counter does not know the CPU's fused ones, nor oneDNN's in float32.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        hidden_MC = model(torch.arange(64), Segments.of(ends, torch.device("cpu")), head_rows)
+        model.head(hidden_MC).sum().backward()
+    shape = (64, 40**2 + 24**2, len(head_rows))
+    counted = step_flops(CONFIG, *shape) + (recomputes and recomputed_flops(CONFIG, *shape))
+    # What remains are the norms' vectors, which are parameters but no matrix products.
+    assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
+
+
+def test_the_plan_leaves_room_for_a_chunk_of_the_loss():
+    assert CHUNK_ROWS <= LOSS_CHUNK_ROWS
+
+
+def test_a_random_cut_leaves_two_thirds_of_the_pairs():
+    cuts = range(1, 1000)
+    mean = sum(cut**2 + (1000 - cut) ** 2 for cut in cuts) / len(cuts)
+    assert expected_token_pairs(1000, 1.0) == pytest.approx(mean, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("recompute", "device", "row_tokens", "fits"),
+    [
+        ("false", "H100", 8192, False),
+        ("false", "H100", 4096, True),
+        ("true", "RTX 4090", 8192, True),
+    ],
+)
+def test_adapters_of_the_8b_fit_a_device_if_activations_do(recompute, device, row_tokens, fits):
+    asked = ["model.ckpt=base", "lora.rank=16", f"run.recompute={recompute}"]
+    recipe = load_recipe(find_recipe("8b-sft"), [*asked, f"plan.device={device}"])
+    plan = plan_run(recipe, ILLADA_8B, 10**9, row_tokens)
+    assert (sum(plan.memory_bytes.values()) < plan.device_memory_bytes) is fits
+
+
+@pytest.mark.parametrize(
+    ("dtype", "targets"),
+    [
+        (torch.float32, None),
+        (torch.bfloat16, None),
+        (torch.bfloat16, "all"),
+        (torch.bfloat16, "attention"),
+        (torch.bfloat16, "ffn"),
+    ],
+)
+def test_activation_memory_is_what_autograd_keeps(dtype, targets):
+    lora = LoraKeys(rank=2, targets=targets) if targets else LoraKeys()
+    model = new_model(CONFIG, 0, dtype=dtype if targets else torch.float32, compute_dtype=dtype)
+    if targets:
+        add_adapters(model, lora, seed=0)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    sizes, kept = {parameter.shape for parameter in model.parameters()}, {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights and tensor.shape not in sizes:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    tokens = 512
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        ids_T = torch.arange(tokens) % 64
+        hidden_TC = model(ids_T, Segments.of((tokens,), torch.device("cpu")))
+    del hidden_TC
+    estimated = tokens * activation_bytes_per_token(CONFIG, dtype.itemsize, lora)
+    assert sum(kept.values()) == pytest.approx(estimated, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("reported", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H20", 148e12),
+    ],
+)
+def test_device_peaks_are_found_by_the_drivers_name(reported, peak):
+    assert known_kind(reported).peak_flops == peak
+
+
+def test_an_unknown_device_has_no_peak():
+    assert known_kind("cpu x86_64") is None
+    for near in ("NVIDIA L40", "NVIDIA RTX A1000", "NVIDIA H100X"):
+        assert known_kind(near) is None
