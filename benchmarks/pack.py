@@ -30,9 +30,7 @@ from illada_core.data.pack.rows import PackSettings, clear_packed, pack
 from illada_core.data.store.dataset import (
     InputFile,
     Manifest,
-    SpecialIds,
     TokenDataset,
-    TokenizerRecord,
     open_dataset,
     open_parts,
     write_manifest,
@@ -40,6 +38,7 @@ from illada_core.data.store.dataset import (
 from illada_core.data.store.frames import compress_tokens
 from illada_core.data.store.shards import TokenShardWriter, shard_name
 from illada_core.data.store.verify import verify
+from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 
 MADE = ((200, 32_768), (200, 128_256), (1_500, 32_768), (1_500, 128_256))
 CODEC_FRAMES = 64

@@ -28,14 +28,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from illada_core.data.batches import Batch, read_batch, read_steps
-from illada_core.data.store.dataset import (
-    Manifest,
-    SpecialIds,
-    TokenDataset,
-    TokenizerRecord,
-    open_dataset,
-    write_manifest,
-)
+from illada_core.data.store.dataset import Manifest, TokenDataset, open_dataset, write_manifest
 from illada_core.data.store.frames import narrow, token_bytes_of
 from illada_core.data.store.shards import TokenShardWriter, shard_name
 from illada_core.diffusion.objective import Objective, corrupt
@@ -43,6 +36,7 @@ from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
 from illada_core.model.layouts import stored_names
+from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import Ranks
 from illada_core.training.recipe.keys import OptimizerKeys

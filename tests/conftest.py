@@ -84,15 +84,9 @@ def write_tokens(tmp_path):
     """Write documents (arrays of ids) to a token dataset, numbers as records; return it open."""
     import numpy as np
 
-    from illada_core.data.store.dataset import (
-        InputFile,
-        Manifest,
-        SpecialIds,
-        TokenizerRecord,
-        open_dataset,
-        write_manifest,
-    )
+    from illada_core.data.store.dataset import InputFile, Manifest, open_dataset, write_manifest
     from illada_core.data.store.shards import TokenShardWriter, shard_name
+    from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 
     def write(documents, vocab_size, shards=1, folder=tmp_path / "tokens"):
         folder.mkdir()

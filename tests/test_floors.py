@@ -8,9 +8,17 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 FLOORS = {
     "illada_core.errors": 0,
-    "illada_core.noise": 0,
-    "illada_core": 1,
-    "illada_cli": 2,
+    "illada_core.noise": 1,
+    "illada_core.arrays": 1,
+    "illada_core.files": 1,
+    "illada_core.text": 2,
+    "illada_core.model": 3,
+    "illada_core.data": 4,
+    "illada_core.inference": 4,
+    "illada_core.diffusion": 5,
+    "illada_core.evaluation": 5,
+    "illada_core.training": 6,
+    "illada_cli": 7,
 }
 OWNERS = {
     "typer": ("illada_cli/",),

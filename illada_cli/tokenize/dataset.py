@@ -22,7 +22,7 @@ SHOWN_SKIPS = 5
 
 def find_tokenizer(inputs: Sequence[str], given: Path | None) -> Path:
     """Return the tokenizer to use: given, else in the only input folder; UsageError without one."""
-    from illada_core.data.store.dataset import TOKENIZER_FILE
+    from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
     beside = Path(inputs[0]) / TOKENIZER_FILE
     if given or (len(inputs) == 1 and beside.exists()):
@@ -35,10 +35,10 @@ def find_tokenizer(inputs: Sequence[str], given: Path | None) -> Path:
 
 def no_input(*paths: Path | None) -> set[Path]:
     """Return what is no input even where it lies among the inputs: tokenizers and the output."""
-    from illada_core.data.store.dataset import TOKENIZER_COMPANIONS
+    from illada_core.text.tokenizer_files import COMPANIONS
 
     named = [path.resolve() for path in paths if path is not None]
-    beside = [path.parent / name for path in named for name in TOKENIZER_COMPANIONS]
+    beside = [path.parent / name for path in named for name in COMPANIONS]
     return {*named, *beside}
 
 

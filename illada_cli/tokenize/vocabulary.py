@@ -26,7 +26,7 @@ WAIT_S = 0.1
 def vocabulary_file(output: Path | None, fresh: bool) -> Path | None:
     """Return where a vocabulary goes, None for stdout; UsageError if something is there."""
     from illada_core.data.build.vocabulary import replaced_by
-    from illada_core.data.store.dataset import TOKENIZER_FILE
+    from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
     if output is None:
         raise UsageError("a vocabulary needs a file", f"name it with -o {TOKENIZER_FILE}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from illada_core.text.chat_template import Message
     from illada_core.text.tokenizer import Tokenizer
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 # Strings that end a turn in released templates, beside eos; their ids come from the tokenizer.
 TURN_ENDS = ("<|eot_id|>", "<|im_end|>")
 BLOCK_LENGTH = 32
@@ -100,10 +97,11 @@ def open_checkpoint(wanted: str, mask_id: int | None = None) -> Checkpoint:
     """
     from illada_core.model.config import choose_mask_id
     from illada_core.model.configfile import read_config
+    from illada_core.model.finding import find_model
     from illada_core.text.tokenizer import load_tokenizer
     from illada_core.text.tokenizer_files import read_json
 
-    folder = find_folder(wanted)
+    folder = find_model(wanted)
     config = read_config(folder)
     tokenizer = None
     if (folder / "tokenizer.json").exists():
@@ -124,34 +122,6 @@ def open_checkpoint(wanted: str, mask_id: int | None = None) -> Checkpoint:
         block_length=block_length(folder),
         add_bos=settings.get("add_bos_token") is True,
     )
-
-
-def find_folder(wanted: str) -> Path:
-    """Return the model folder meant by a path or a hub id."""
-    from illada_core.model.weights import model_folder
-    from illada_core.training.run_folder import newest_model
-
-    path = Path(wanted)
-    if not path.exists() and HUB_ID.fullmatch(wanted):
-        return download(wanted)
-    newest = newest_model(path) if path.is_dir() else None
-    return newest or model_folder(path)
-
-
-def download(hub_id: str) -> Path:
-    """Fetch a released model from the hub, or find it in the hub's cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    name, _, revision = hub_id.partition("@")
-    try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=HUB_FILES))
-    except (LocalEntryNotFoundError, OSError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(
-            f"there is no folder {hub_id}, and no such model could be fetched from the hub",
-            f"the hub said: {reason}",
-        ) from None
 
 
 def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:

@@ -24,8 +24,10 @@ from illada_core.errors import CheckpointError, UsageError
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.model.configfile import config_facts, read_config, read_json
+from illada_core.model.finding import find_model
 from illada_core.model.layouts import doubled_head, stored_names
 from illada_core.model.transformer import Transformer
+from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE, copy_tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -33,13 +35,6 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 GENERATION_FILE = "generation_config.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
 SHARD_BYTES = 5_000_000_000
 NAMES_SHOWN = 3
 ROWS_COMPARED = 4096
@@ -62,13 +57,13 @@ def load_model(
     compute_dtype: str = "auto",
     backend: str = "auto",
 ) -> Transformer:
-    """Load a released folder of either layout, an exported `model/` folder, or a run's.
+    """Load the model that `path` means: a folder of either layout, a run, a checkpoint, a hub id.
 
     `dtype` is what the parameters are kept in (`auto`: as stored), `compute_dtype` what the
     arithmetic runs in (`auto`: the same), `backend` the attention kernel. Raises CheckpointError
     for anything missing, damaged, unknown or of another shape, UsageError for an unknown name.
     """
-    folder = model_folder(path)
+    folder = find_model(path)
     config = read_config(folder)
     stored = stored_weights(folder, config)
     kept = named_dtype(dtype, auto=STORED_DTYPES[stored["embedding.weight"].dtype])
@@ -87,17 +82,6 @@ def named_dtype(name: str, auto: str = "float32") -> torch.dtype:
         return DTYPES[auto if name == "auto" else name]
     except KeyError:
         raise UsageError(f"unknown dtype {name!r}", hint=f"one of {', '.join(DTYPES)}") from None
-
-
-def model_folder(path: str | Path) -> Path:
-    """Return the folder that holds config.json: the path itself, or `model/` in a run folder."""
-    path = Path(path)
-    if not path.exists():
-        raise CheckpointError(f"there is no checkpoint at {path}")
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is a file", hint="name the folder that holds config.json")
-    inner = path / "model"
-    return inner if (inner / "config.json").exists() > (path / "config.json").exists() else path
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -321,25 +305,13 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
-def copy_tokenizer(source: Path, folder: Path) -> None:
-    """Copy tokenizer.json and what belongs to it, from a folder or from beside the file."""
-    if source.is_file():
-        shutil.copyfile(source, folder / TOKENIZER_FILES[0])
-        source = source.parent
-    elif not (source / TOKENIZER_FILES[0]).exists():
-        raise CheckpointError(f"{source} holds no {TOKENIZER_FILES[0]}")
-    for name in TOKENIZER_FILES:
-        if (source / name).exists() and not (folder / name).exists():
-            shutil.copyfile(source / name, folder / name)
-
-
 def refuse_foreign_files(folder: Path) -> None:
     """Raise UsageError where writing a model would delete something no export wrote."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder to write a model to")
-    ours = {"config.json", GENERATION_FILE, INDEX_FILE, *TOKENIZER_FILES}
+    ours = {"config.json", GENERATION_FILE, INDEX_FILE, TOKENIZER_FILE, *COMPANIONS}
     present = {path.name for path in folder.iterdir()}
     weights = {path.name for path in folder.glob("model*.safetensors")}
     if strays := present - weights - ours:

@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from illada_core.data.store.dataset import SpecialIds, TokenizerRecord
-from illada_core.data.store.frames import Counts, Ids
+from illada_core.arrays import Counts, Ids
 from illada_core.errors import DataError, UsageError
 from illada_core.text.tokenizer_files import (
+    SpecialIds,
     TokenizerFiles,
+    TokenizerRecord,
     decoding_json,
     encoding_json,
     read_tokenizer_files,

@@ -12,13 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from illada_core.data.store.dataset import TOKENIZER_COMPANIONS, TOKENIZER_FILE, SpecialIds
 from illada_core.errors import DataError, UsageError
 from illada_core.files import write_file
 
+TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
-MODEL_CONFIG_FILE = "config.json"
 TEMPLATE_FILE = "chat_template.jinja"
+MODEL_CONFIG_FILE = "config.json"
+# What belongs to a tokenizer.json and travels with it, into datasets and models.
+COMPANIONS = (CONFIG_FILE, "special_tokens_map.json", "added_tokens.json", TEMPLATE_FILE)
 
 # Where no file beside tokenizer.json names a control token: the names known families use.
 KNOWN_NAMES = {
@@ -37,6 +39,25 @@ KNOWN_NAMES = {
     ),
     "mask": ("<[MASK]>", "<|mdm_mask|>", "<|mask|>", "<mask>", "[MASK]"),
 }
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The ids of the control tokens, None for those a tokenizer lacks."""
+
+    bos: int | None
+    pad: int | None
+    eos: int | None
+    mask: int | None
+
+
+@dataclass(frozen=True)
+class TokenizerRecord:
+    """Which tokenizer made a dataset; `vocab_size` is its largest id + 1, the mask id included."""
+
+    sha256: str
+    vocab_size: int
+    special: SpecialIds
 
 
 @dataclass(frozen=True)
@@ -170,10 +191,24 @@ def with_mask(files: TokenizerFiles, token: str) -> TokenizerFiles:
     )
 
 
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy a tokenizer.json and its companions into a folder, as they are.
+
+    `source` is the file or the folder that holds it. Raises DataError if there is none.
+    """
+    file = source / TOKENIZER_FILE if source.is_dir() else source
+    if not file.is_file():
+        raise DataError(f"{source} holds no {TOKENIZER_FILE}")
+    write_file(folder / TOKENIZER_FILE, file.read_bytes())
+    for name in COMPANIONS:
+        if (file.parent / name).is_file():
+            write_file(folder / name, (file.parent / name).read_bytes())
+
+
 def write_tokenizer_files(files: TokenizerFiles, folder: Path) -> None:
     """Write tokenizer.json and what belongs to it into a folder, with what a person changed."""
     write_file(folder / TOKENIZER_FILE, files.data)
-    for name in TOKENIZER_COMPANIONS:
+    for name in COMPANIONS:
         beside = files.path.parent / name
         if beside.is_file() and not (name == CONFIG_FILE and files.config):
             write_file(folder / name, beside.read_bytes())

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from illada_core.data.store.dataset import SpecialIds, TokenDataset
+from illada_core.data.store.dataset import TokenDataset
 from illada_core.data.store.shards import ShardIndex
 from illada_core.data.store.turns import turns_between
 from illada_core.errors import DataError
 from illada_core.text.chat_template import Message
 from illada_core.text.conversations import example_pieces
 from illada_core.text.tokenizer import Tokenizer
+from illada_core.text.tokenizer_files import SpecialIds
 
 END_OF_THINKING = "</think>"
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from illada_core.errors import CheckpointError, UsageError
+from illada_core.model.finding import ADAPTERS, MODEL
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import load_model, save_model, write_tensors
 from illada_core.training import run_folder
@@ -58,11 +59,11 @@ def save_checkpoint(
 
     def fill(folder: Path) -> None:
         if adapters := adapter_tensors(model):
-            write_tensors(on_host(adapters), folder / run_folder.ADAPTERS)
+            write_tensors(on_host(adapters), folder / ADAPTERS)
         else:
             save_model(
                 model,
-                folder / run_folder.MODEL,
+                folder / MODEL,
                 "illada",
                 tokenizer_file,
                 "float32",
@@ -104,7 +105,7 @@ def load_weights(
     path: Path, device: torch.device, compute_dtype: str, attention: str
 ) -> Transformer:
     """Load the float32 masters of a checkpoint."""
-    return load_model(path / run_folder.MODEL, device, "float32", compute_dtype, attention)
+    return load_model(path / MODEL, device, "float32", compute_dtype, attention)
 
 
 def load_moments(
@@ -116,7 +117,7 @@ def load_moments(
 
 def load_adapters(path: Path, model: Transformer) -> None:
     """Put a checkpoint's adapters back into a model that has fresh ones."""
-    restore_adapters(model, read_tensors(path / run_folder.ADAPTERS))
+    restore_adapters(model, read_tensors(path / ADAPTERS))
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from illada_core.data.batches import Batch, read_steps
 from illada_core.diffusion.objective import loss_count
 from illada_core.errors import DivergedError
 from illada_core.files import write_file
+from illada_core.model.finding import newest_checkpoint
 from illada_core.training import run_folder
 from illada_core.training.curves import can_draw, draw_curves
 from illada_core.training.events import (
@@ -290,7 +291,7 @@ def redraw_curves(session: Session) -> None:
 
 def diverged(session: Session) -> DivergedError:
     """Say that the run is lost, and from where it can be saved."""
-    newest = run_folder.newest_checkpoint(session.run)
+    newest = newest_checkpoint(session.run)
     hint = "lower optimizer.peak_lr, or give it a longer schedule.warmup_tokens"
     return DivergedError(
         f"the loss or the gradient norm was not finite in {session.progress.bad_steps} steps in a "

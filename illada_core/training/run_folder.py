@@ -10,7 +10,6 @@ by listing, never by a pointer that could lie. Nothing is deleted under a final 
 import fcntl
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,22 +18,11 @@ from typing import Any
 
 from illada_core.errors import CheckpointError, IlladaError, UsageError
 from illada_core.files import PARTIAL, sync_folder
+from illada_core.model.finding import CHECKPOINTS, MODEL, RECIPE, list_checkpoints
 
 CHECKPOINT_FORMAT = 1
-RECIPE, ENVIRONMENT, METRICS, SAMPLES, CURVES = (
-    "recipe.toml",
-    "environment.json",
-    "metrics.jsonl",
-    "samples.jsonl",
-    "curves.png",
-)
-CHECKPOINTS, MODEL, TENSORBOARD, LOCK, DECAY = (
-    "checkpoints",
-    "model",
-    "tensorboard",
-    ".lock",
-    "decay",
-)
+ENVIRONMENT, METRICS, SAMPLES = "environment.json", "metrics.jsonl", "samples.jsonl"
+CURVES, TENSORBOARD, LOCK, DECAY = "curves.png", "tensorboard", ".lock", "decay"
 FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
 FILES = (
     METRICS,
@@ -44,9 +32,8 @@ FILES = (
     RECIPE,
     ENVIRONMENT,
 )  # the last one makes a folder that of a run
-STATE, ADAPTERS = "state.json", "adapters.safetensors"
+STATE = "state.json"
 TEMPORARY = ".partial-"
-STEP_NAME = re.compile(r"step-(\d+)")
 HASH_CHUNK_BYTES = 1 << 22
 
 
@@ -127,53 +114,6 @@ def files_below(folder: Path) -> list[Path]:
 
 def checkpoint_path(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:09d}"
-
-
-def list_checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """Return the complete checkpoints of a run as (step, folder), oldest first."""
-    found = [
-        (int(match[1]), path)
-        for path in (run / CHECKPOINTS).glob("step-*")
-        if (match := STEP_NAME.fullmatch(path.name)) and path.is_dir()
-    ]
-    return sorted(found)
-
-
-def newest_checkpoint(run: Path) -> Path | None:
-    """Return the newest complete checkpoint of a run, or None."""
-    checkpoints = list_checkpoints(run)
-    return checkpoints[-1][1] if checkpoints else None
-
-
-def newest_model(run: Path) -> Path | None:
-    """Return the model of a run's newest checkpoint, or None if there is no checkpoint.
-
-    Where checkpoints hold adapters it is the exported one, or a CheckpointError as long as there is
-    none.
-    """
-    newest = newest_checkpoint(run)
-    if newest is None or not (newest / ADAPTERS).is_file():
-        return newest and newest / MODEL
-    if (run / MODEL).is_dir():
-        return run / MODEL
-    raise CheckpointError(
-        f"the run {run} has only adapters so far", "they are merged into a model when it ends"
-    )
-
-
-def weights_folder(given: Path) -> Path:
-    """Return the folder with the weights that `--ckpt GIVEN` means. Raises CheckpointError.
-
-    A model folder is itself; a checkpoint means its model; a run means its newest checkpoint.
-    """
-    for folder in (given, newest_model(given) or given / MODEL):
-        if (folder / "config.json").is_file():
-            return folder
-    if not given.exists():
-        raise CheckpointError(f"no such model, checkpoint or run: {given}")
-    if (given / RECIPE).is_file():
-        raise CheckpointError(f"the run {given} has no complete checkpoint yet")
-    raise CheckpointError(f"{given} is neither a model (no config.json) nor a run (no recipe.toml)")
 
 
 def write_checkpoint(

@@ -15,6 +15,7 @@ from illada_core.diffusion.objective import Objective
 from illada_core.errors import UsageError
 from illada_core.files import write_file
 from illada_core.model.attention import choose_backend
+from illada_core.model.finding import MODEL, RECIPE, find_model, newest_checkpoint
 from illada_core.model.initial import new_model
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import DTYPES, load_model, save_weights
@@ -93,7 +94,7 @@ class Session:
 
     def export(self) -> Path:
         """Write `model/` in the released layout, in the dtype the model computes in."""
-        folder = self.run / run_folder.MODEL
+        folder = self.run / MODEL
         if self.metrics is not None and not (self.metrics.is_finished and folder.is_dir()):
             dtype = self.task.recipe.run.compute_dtype
             adapts = self.task.recipe.lora.rank > 0
@@ -125,7 +126,7 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
             stack.enter_context(run_folder.locked(run))
             before = earlier_recipe(run, task.recipe, fresh)
         wait_for_all(ranks)
-        checkpoint = run_folder.newest_checkpoint(run)
+        checkpoint = newest_checkpoint(run)
         if keys.threads:
             torch.set_num_threads(keys.threads)
         progress, remarks, base = Progress(), list(task.remarks), adapted_base(task)
@@ -145,7 +146,7 @@ def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session
         metrics = samples = None
         if ranks.is_main:
             record_start(run, progress.step, ranks.device, ranks.world, backend)
-            write_file(run / run_folder.RECIPE, to_toml(task.recipe).encode())
+            write_file(run / RECIPE, to_toml(task.recipe).encode())
             metrics = Metrics(run, progress.step, task.recipe.log.tensorboard)
             stack.callback(metrics.close)
             if task.prompts:
@@ -180,7 +181,7 @@ def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:
     run_folder.remove_leftovers(run)
     if fresh:
         run_folder.start_over(run)
-    path = run / run_folder.RECIPE
+    path = run / RECIPE
     if not path.exists():
         return None
     before = load_recipe(path)
@@ -196,7 +197,7 @@ def adapted_base(task: Task) -> str | None:
     """Return the fingerprint of the base that adapters are trained for, None without adapters."""
     if not task.recipe.lora.rank:
         return None
-    return base_fingerprint(run_folder.weights_folder(Path(task.recipe.model.ckpt)))
+    return base_fingerprint(find_model(task.recipe.model.ckpt))
 
 
 def check_base(base: str | None, facts: dict[str, Any]) -> None:
@@ -245,7 +246,7 @@ def starting_model(task: Task, checkpoint: Path | None, ranks: Ranks, backend: s
     """Return the model to go on with: of the checkpoint, of the recipe's ckpt, or fresh."""
     keys, lora = task.recipe.run, task.recipe.lora
     if lora.rank:
-        folder = run_folder.weights_folder(Path(task.recipe.model.ckpt))
+        folder = find_model(task.recipe.model.ckpt)
         frozen = keys.compute_dtype
         model = load_model(folder, ranks.device, frozen, keys.compute_dtype, backend)
         model.config = task.config
@@ -255,7 +256,7 @@ def starting_model(task: Task, checkpoint: Path | None, ranks: Ranks, backend: s
     elif checkpoint is not None:
         model = load_weights(checkpoint, ranks.device, keys.compute_dtype, backend)
     elif task.recipe.model.ckpt:
-        folder = run_folder.weights_folder(Path(task.recipe.model.ckpt))
+        folder = find_model(task.recipe.model.ckpt)
         model = load_model(folder, ranks.device, "float32", keys.compute_dtype, backend)
         model.config = task.config
     else:

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from illada_core.data.batches import row_at
-from illada_core.data.store.dataset import TOKENIZER_FILE, TokenDataset, open_packed
+from illada_core.data.store.dataset import TokenDataset, open_packed
 from illada_core.errors import DataError, UsageError
 from illada_core.model.config import ModelConfig
 from illada_core.model.configfile import read_config
+from illada_core.model.finding import find_model
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
-from illada_core.text.tokenizer_files import read_tokenizer_files
+from illada_core.text.tokenizer_files import TOKENIZER_FILE, read_tokenizer_files
 from illada_core.training.answering import (
     GenerationDefaults,
     generation_defaults,
@@ -23,7 +24,6 @@ from illada_core.training.answering import (
 )
 from illada_core.training.recipe.keys import ModelKeys, Recipe
 from illada_core.training.recipe.schedule import Schedule, plan_schedule
-from illada_core.training.run_folder import weights_folder
 
 VOCABULARY_MULTIPLE = 128
 SIZES = ("layers", "width", "heads", "kv_heads", "ffn_size", "max_length")
@@ -111,7 +111,7 @@ def outlined(recipe: Recipe) -> tuple[ModelConfig, int, str]:
         check_base_is_given(recipe)
     keys, assumed = recipe.model, []
     if keys.ckpt:
-        config = read_config(weights_folder(Path(keys.ckpt)))
+        config = read_config(find_model(keys.ckpt))
     else:
         if not keys.vocab_size:
             assumed.append(f"a vocabulary of {ASSUMED_VOCABULARY:_}")
@@ -129,7 +129,7 @@ def config_of(keys: ModelKeys, train: TokenDataset) -> ModelConfig:
     Raises UsageError where the recipe, the model to start from and the dataset disagree.
     """
     if keys.ckpt:
-        folder = weights_folder(Path(keys.ckpt))
+        folder = find_model(keys.ckpt)
         config = read_config(folder)
         check_tokenizer(folder, train)
         given = vars(keys).items() - vars(ModelKeys()).items() - {("ckpt", keys.ckpt)}
@@ -278,7 +278,7 @@ def find_tokenizer(recipe: Recipe, train: TokenDataset) -> Path | None:
     """Return the tokenizer.json that made a dataset: in its folder, or in that of the base."""
     folders = [Path(recipe.data.path), train.folder]
     if recipe.model.ckpt:
-        folders.append(weights_folder(Path(recipe.model.ckpt)))
+        folders.append(find_model(recipe.model.ckpt))
     for path in (folder / TOKENIZER_FILE for folder in folders):
         if path.is_file() and read_tokenizer_files(path).sha256 == train.manifest.tokenizer.sha256:
             return path

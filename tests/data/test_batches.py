@@ -15,17 +15,12 @@ from illada_core.data.batches import (
     read_steps,
     row_at,
 )
-from illada_core.data.store.dataset import (
-    Manifest,
-    SpecialIds,
-    TokenizerRecord,
-    open_dataset,
-    write_manifest,
-)
+from illada_core.data.store.dataset import Manifest, open_dataset, write_manifest
 from illada_core.data.store.frames import narrow
 from illada_core.data.store.shards import TokenShardWriter, shard_name
 from illada_core.data.store.turns import spans_of
 from illada_core.errors import DataError
+from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 
 ROWS, VOCABULARY = 23, 1000
 

@@ -7,11 +7,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from illada_core.data.build.vocabulary import CONTROL_TOKENS, train_vocabulary
-from illada_core.data.store.dataset import SpecialIds
 from illada_core.errors import DataError, UsageError
 from illada_core.text.tokenizer import load_tokenizer
 from illada_core.text.tokenizer_files import (
     KNOWN_NAMES,
+    SpecialIds,
     encoding_json,
     read_tokenizer_files,
     with_eos,

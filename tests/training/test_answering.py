@@ -6,19 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
-from illada_core.data.store.dataset import (
-    Manifest,
-    SpecialIds,
-    TokenizerRecord,
-    open_dataset,
-    write_manifest,
-)
+from illada_core.data.store.dataset import Manifest, open_dataset, write_manifest
 from illada_core.data.store.frames import narrow
 from illada_core.data.store.shards import TokenShardWriter, shard_name
 from illada_core.data.store.turns import spans_of
 from illada_core.errors import UsageError
+from illada_core.model.finding import list_checkpoints, newest_checkpoint
 from illada_core.model.weights import load_model
 from illada_core.text.tokenizer import load_tokenizer
+from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 from illada_core.training import run_folder
 from illada_core.training.answering import generation_defaults, held_out_prompts, turn_end_id
 from illada_core.training.events import Noticed, Sampled
@@ -116,7 +112,7 @@ def test_samples_are_written_once_a_step_across_stops_and_kills(chats, tmp_path,
     events = run_training(asked, tmp_path / "whole")
     assert [event.step for event in events if isinstance(event, Sampled)] == [3, 6, 9, 10]
     run_training(asked, tmp_path / "run", stop_after)
-    for _, path in run_folder.list_checkpoints(tmp_path / "run")[1:]:  # as if killed before it
+    for _, path in list_checkpoints(tmp_path / "run")[1:]:  # as if killed before it
         run_folder.remove_folder(path)
     run_training(asked, tmp_path / "run")
     whole, parts = (read_lines(tmp_path / name / "samples.jsonl") for name in ("whole", "run"))
@@ -169,7 +165,7 @@ def test_fewer_prompts_than_asked_for_are_noticed(chats, tmp_path):
 
 def test_every_model_folder_of_a_run_tells_how_to_generate_with_it(chats, tmp_path):
     run_training(chats(), tmp_path / "run")
-    folders = (tmp_path / "run" / "model", run_folder.newest_checkpoint(tmp_path / "run") / "model")
+    folders = (tmp_path / "run" / "model", newest_checkpoint(tmp_path / "run") / "model")
     for folder in folders:
         facts = json.loads((folder / "generation_config.json").read_text())
         assert (facts["eos_token_id"], facts["block_length"]) == ([EOS], 4)

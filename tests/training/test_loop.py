@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from illada_core.errors import CheckpointError, DivergedError, UsageError
+from illada_core.model.finding import list_checkpoints, newest_checkpoint
 from illada_core.training import run_folder
 from illada_core.training.events import (
     DecayBegan,
@@ -70,11 +71,11 @@ def test_resume_is_exact(recipe, tmp_path, stop_after):
     asked = recipe("validation.every_steps=3", "run.compute_dtype=bfloat16")
     run_training(asked, tmp_path / "whole")
     run_training(asked, tmp_path / "parts", stop_after)
-    assert run_folder.newest_checkpoint(tmp_path / "parts").name == f"step-{stop_after:09d}"
+    assert newest_checkpoint(tmp_path / "parts").name == f"step-{stop_after:09d}"
     run_training(asked, tmp_path / "parts")
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     whole, parts = (
-        load_file(run_folder.newest_checkpoint(tmp_path / name) / "model" / "model.safetensors")
+        load_file(newest_checkpoint(tmp_path / name) / "model" / "model.safetensors")
         for name in ("whole", "parts")
     )
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -83,7 +84,7 @@ def test_resume_is_exact(recipe, tmp_path, stop_after):
 def test_resume_repeats_the_steps_after_the_last_checkpoint(recipe, tmp_path):
     run_training(recipe(), tmp_path / "whole")
     run_training(recipe(), tmp_path / "run", stop_after=7)
-    for _, path in run_folder.list_checkpoints(tmp_path / "run")[1:]:
+    for _, path in list_checkpoints(tmp_path / "run")[1:]:
         run_folder.remove_folder(path)
     with open(tmp_path / "run" / "metrics.jsonl", "ab") as file:
         file.write(b'{"kind": "step", "st')
@@ -160,16 +161,14 @@ def spoil_one_token(weights):
 def test_a_non_finite_step_is_dropped_and_leaves_the_weights_alone(recipe, tmp_path):
     asked = recipe("model.tied=false", "batch.rows=1", "run.total_tokens=640")
     run_training(asked, tmp_path / "run", stop_after=4)
-    change_weights(run_folder.newest_checkpoint(tmp_path / "run"), spoil_one_token)
+    change_weights(newest_checkpoint(tmp_path / "run"), spoil_one_token)
     asked = replace(asked, run=replace(asked.run, max_bad_steps=100))
     dropped = 0
     for stop_after in range(5, 21):
-        path = run_folder.newest_checkpoint(tmp_path / "run")
+        path = newest_checkpoint(tmp_path / "run")
         before = load_file(path / "model" / "model.safetensors")
         events = run_training(asked, tmp_path / "run", stop_after)
-        after = load_file(
-            run_folder.newest_checkpoint(tmp_path / "run") / "model" / "model.safetensors"
-        )
+        after = load_file(newest_checkpoint(tmp_path / "run") / "model" / "model.safetensors")
         head = "lm_head.weight"
         if any(isinstance(event, StepDropped) for event in events):
             dropped += 1
@@ -187,7 +186,7 @@ def test_too_many_bad_steps_end_the_run_and_keep_the_last_good_checkpoint(recipe
     with pytest.raises(DivergedError, match="not finite in 3 steps in a row") as caught:
         run_training(asked, tmp_path / "run")
     assert caught.value.code == 3
-    path = run_folder.newest_checkpoint(tmp_path / "run")
+    path = newest_checkpoint(tmp_path / "run")
     assert str(path) in caught.value.hint
     run_folder.read_checkpoint(path)
     weights = load_file(path / "model" / "model.safetensors")
@@ -232,7 +231,7 @@ def test_a_request_starts_the_decay_and_a_resumed_run_starts_it_there_too(recipe
     events = run_training(recipe(), run, stop_after=5)
     assert [event.reason for event in events if isinstance(event, DecayBegan)] == ["request"]
     first = losses(run)
-    for _, path in run_folder.list_checkpoints(run)[1:]:
+    for _, path in list_checkpoints(run)[1:]:
         run_folder.remove_folder(path)
     events = run_training(recipe(), run)
     assert losses(run)[: len(first)] == first
@@ -277,7 +276,7 @@ def test_changed_data_are_refused(recipe, packed, tmp_path):
 
 def test_a_renamed_checkpoint_is_refused(recipe, tmp_path):
     run_training(recipe(), tmp_path / "run", stop_after=8)
-    newest = run_folder.newest_checkpoint(tmp_path / "run")
+    newest = newest_checkpoint(tmp_path / "run")
     newest.rename(run_folder.checkpoint_path(tmp_path / "run", 9))
     with pytest.raises(CheckpointError, match="holds step 8: it was renamed"):
         run_training(recipe(), tmp_path / "run")
@@ -285,7 +284,7 @@ def test_a_renamed_checkpoint_is_refused(recipe, tmp_path):
 
 def test_a_tampered_checkpoint_is_refused(recipe, tmp_path):
     run_training(recipe(), tmp_path / "run", stop_after=2)
-    file = run_folder.newest_checkpoint(tmp_path / "run") / "optimizer.safetensors"
+    file = newest_checkpoint(tmp_path / "run") / "optimizer.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(bytes(data))

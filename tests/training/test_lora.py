@@ -7,10 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from illada_core.errors import CheckpointError, UsageError
-from illada_core.inference.checkpoint import find_folder
 from illada_core.model.attention import Segments
+from illada_core.model.finding import find_model, newest_checkpoint
 from illada_core.model.weights import load_model
-from illada_core.training import run_folder
 from illada_core.training.events import Sampled
 from illada_core.training.lora import adapter_count, merged_weights
 from illada_core.training.recipe.keys import LoraKeys
@@ -46,14 +45,14 @@ def adapting(tmp_path):
 
 
 def base_weights(tmp_path):
-    folder = run_folder.weights_folder(tmp_path / "base")
+    folder = find_model(tmp_path / "base")
     return load_file(folder / WEIGHTS)
 
 
 def test_fresh_adapters_leave_every_output_as_it_is(adapting, tmp_path):
     task = prepare(adapting())
     with opened(task, tmp_path / "run", CPU, fresh=False) as session:
-        base = load_model(run_folder.weights_folder(tmp_path / "base"))
+        base = load_model(find_model(tmp_path / "base"))
         ids_T, ends = torch.arange(6, 30), (10, 24)
         segments = Segments.of(ends, CPU.device)
         assert torch.equal(session.model(ids_T, segments), base(ids_T, segments))
@@ -90,7 +89,7 @@ def test_checkpoints_hold_adapters_alone_and_the_export_has_them_merged(adapting
     run = tmp_path / "run"
     events = run_training(adapting("validation.sample_every=5"), run)
     assert any(isinstance(event, Sampled) for event in events)
-    checkpoint = run_folder.newest_checkpoint(run)
+    checkpoint = newest_checkpoint(run)
     assert {path.name for path in checkpoint.iterdir()} == {
         "adapters.safetensors",
         "optimizer.safetensors",
@@ -120,11 +119,11 @@ def test_the_merged_model_computes_what_was_trained(adapting, tmp_path):
 def test_a_run_is_served_by_its_export_once_it_has_ended(adapting, tmp_path):
     run = tmp_path / "run"
     run_training(adapting(), run, stop_after=2)
-    for find in (lambda: find_folder(str(run)), lambda: run_folder.weights_folder(run)):
+    for find in (lambda: find_model(str(run)), lambda: find_model(run)):
         with pytest.raises(CheckpointError, match="has only adapters so far"):
             find()
     run_training(adapting(), run)
-    assert find_folder(str(run)) == run_folder.weights_folder(run) == run / "model"
+    assert find_model(str(run)) == find_model(run) == run / "model"
 
 
 def test_another_base_is_refused(adapting, tmp_path):

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from illada_core.errors import UsageError
+from illada_core.model.finding import newest_checkpoint
 from illada_core.training.loop import decide_decay
 from illada_core.training.parallel import Ranks, buckets, choose_device
 from illada_core.training.recipe.files import to_toml
-from illada_core.training.run_folder import newest_checkpoint
 from illada_core.training.session import opened
 from illada_core.training.task import prepare
 from tests.conftest import command_environment

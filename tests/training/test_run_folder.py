@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from illada_core.errors import CheckpointError, IlladaError
+from illada_core.model.finding import find_model, list_checkpoints, newest_checkpoint
 from illada_core.training import run_folder
 
 
@@ -23,16 +24,16 @@ def checkpoint(run, step):
 def test_a_checkpoint_gives_back_its_state(tmp_path):
     path = checkpoint(tmp_path, 7)
     assert run_folder.read_checkpoint(path) == {"step": 7}
-    assert run_folder.newest_checkpoint(tmp_path) == path
+    assert newest_checkpoint(tmp_path) == path
 
 
 def test_the_newest_checkpoint_is_found_by_listing(tmp_path):
-    assert run_folder.newest_checkpoint(tmp_path) is None
+    assert newest_checkpoint(tmp_path) is None
     for step in (9, 100, 20):
         checkpoint(tmp_path, step)
     (tmp_path / "checkpoints" / ".partial-step-000000200").mkdir()
     (tmp_path / "checkpoints" / "step-300.txt").write_text("")
-    assert run_folder.newest_checkpoint(tmp_path).name == "step-000000100"
+    assert newest_checkpoint(tmp_path).name == "step-000000100"
 
 
 def truncate(path):
@@ -89,7 +90,7 @@ def test_keep_policy_keeps_the_newest_and_the_multiples(tmp_path):
     for step in (10, 20, 30, 40, 50):
         checkpoint(tmp_path, step)
     run_folder.prune_checkpoints(tmp_path, keep_last=2, keep_every_steps=20)
-    assert [step for step, _ in run_folder.list_checkpoints(tmp_path)] == [20, 40, 50]
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [20, 40, 50]
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path):
@@ -98,7 +99,7 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / "recipe.toml.partial").write_text("half")
     run_folder.remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.rglob("*partial*")] == []
-    assert run_folder.newest_checkpoint(tmp_path) is not None
+    assert newest_checkpoint(tmp_path) is not None
 
 
 def test_starting_over_deletes_nothing_foreign(tmp_path):
@@ -128,23 +129,23 @@ def test_ckpt_means_the_model_of_the_newest_checkpoint(tmp_path):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
     (run / "recipe.toml").write_text("")
-    assert run_folder.weights_folder(model) == model
-    assert run_folder.weights_folder(run) == run / "model"
+    assert find_model(model) == model
+    assert find_model(run) == run / "model"
 
     def with_config(folder):
         (folder / "model").mkdir()
         (folder / "model" / "config.json").write_text("{}")
 
     path = run_folder.write_checkpoint(run, 5, with_config, {})
-    assert run_folder.weights_folder(run) == path / "model"
-    assert run_folder.weights_folder(path) == path / "model"
+    assert find_model(run) == path / "model"
+    assert find_model(path) == path / "model"
 
 
 def test_ckpt_that_means_nothing_says_so(tmp_path):
     with pytest.raises(CheckpointError, match="no such model"):
-        run_folder.weights_folder(tmp_path / "none")
+        find_model(tmp_path / "none")
     with pytest.raises(CheckpointError, match="neither a model"):
-        run_folder.weights_folder(tmp_path)
+        find_model(tmp_path)
     (tmp_path / "recipe.toml").write_text("")
     with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
-        run_folder.weights_folder(tmp_path)
+        find_model(tmp_path)

@@ -8,14 +8,13 @@ import numpy as np
 
 from illada_core.data.store.dataset import (
     Manifest,
-    SpecialIds,
-    TokenizerRecord,
     read_manifest_file,
     write_manifest,
     write_manifest_file,
 )
 from illada_core.data.store.frames import narrow, token_bytes_of
 from illada_core.data.store.shards import TokenShardWriter, shard_name
+from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 from illada_core.training.recipe.files import apply_change, recipe_from
 
 VOCABULARY, EOS, MASK, ROW_TOKENS = 40, 2, 5, 32

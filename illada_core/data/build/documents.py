@@ -18,18 +18,8 @@ from typing import Any, Literal
 
 from illada_core.text.conversations import template_fingerprint
 from illada_core.data.sources.corpus import corpus_chunks
-from illada_core.data.store.dataset import (
-    CHAT,
-    CUT_EXAMPLES,
-    LEFT_OUT,
-    MANIFEST,
-    TOKENIZER_FILE,
-    InputFile,
-    Manifest,
-    fingerprint_of,
-    read_manifest_file,
-    write_manifest,
-)
+from illada_core.text.tokenizer_files import TOKENIZER_FILE
+from illada_core.data.store.dataset import CHAT, CUT_EXAMPLES, LEFT_OUT, MANIFEST, InputFile, Manifest, fingerprint_of, read_manifest_file, write_manifest
 from illada_core.data.build.encoding import EMPTY, Encode, Items, encode_chunks, encode_texts
 from illada_core.data.build.examples import RESPONSE_TOO_LONG, TOO_LONG, UNFIT, encode_examples
 from illada_core.files import sha256_of

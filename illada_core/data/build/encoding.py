@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illada_core.text.cutting import is_giant, pieces
-from illada_core.data.store.frames import Counts, Ids
+from illada_core.arrays import Counts, Ids
 from illada_core.data.sources.reading import Chunk, Digest, Fault, Texts
 from illada_core.text.tokenizer import Tokenizer
 from illada_core.data.store.turns import Turns

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from illada_core.data.store.frames import Counts, Ids
+from illada_core.arrays import Counts, Ids
 from illada_core.data.store.turns import Turns
 
 

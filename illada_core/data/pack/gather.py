@@ -7,9 +7,10 @@ from itertools import groupby
 
 import numpy as np
 
+from illada_core.arrays import Counts
 from illada_core.data.pack.order import Pieces
 from illada_core.data.store.dataset import TokenDataset
-from illada_core.data.store.frames import FRAME_TOKENS, Counts, Mapper, Stored
+from illada_core.data.store.frames import FRAME_TOKENS, Mapper, Stored
 from illada_core.data.store.turns import Turns, turns_between
 
 

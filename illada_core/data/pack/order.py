@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from illada_core.arrays import Counts
 from illada_core.data.store.dataset import VALIDATION, TokenDataset
-from illada_core.data.store.frames import Counts
 from illada_core.data.store.shards import ShardIndex
 from illada_core.noise import STREAM_DOCUMENT_ORDER, WORD, random_words
 

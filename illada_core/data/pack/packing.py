@@ -12,8 +12,8 @@ from bisect import bisect_left, insort
 
 import numpy as np
 
+from illada_core.arrays import Counts
 from illada_core.data.pack.order import Pieces
-from illada_core.data.store.frames import Counts
 
 
 def fit_rows(pieces: Pieces, sequence_length: int) -> tuple[Pieces, Counts]:

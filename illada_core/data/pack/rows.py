@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from illada_core.arrays import Counts
 from illada_core.data.pack.gather import load_pieces, piece_turns
 from illada_core.data.pack.order import (
     PIECE,
@@ -30,23 +31,22 @@ from illada_core.data.store.dataset import (
     CUT_EXAMPLES,
     LEFT_OUT,
     MANIFEST,
-    TOKENIZER_FILE,
     TRAIN,
     VALIDATION,
     Manifest,
     TokenDataset,
     clear_dataset,
-    copy_tokenizer,
     fingerprint_of,
     read_manifest_file,
     write_manifest,
     write_manifest_file,
 )
-from illada_core.data.store.frames import Counts, Mapper
+from illada_core.data.store.frames import Mapper
 from illada_core.data.store.shards import ShardEntry, TokenShardWriter, finished_shard, shard_name
 from illada_core.data.store.turns import spans_of
 from illada_core.errors import DataError, UsageError
 from illada_core.files import locking_folder, sha256_of
+from illada_core.text.tokenizer_files import TOKENIZER_FILE, copy_tokenizer
 
 PACKING_VERSION = 1  # goes up when the same settings would give other bytes
 CHUNK_TOKENS = 2**22
@@ -192,7 +192,9 @@ def pack(
             part_folder = folder / plan.part.name
             part_folder.mkdir(exist_ok=True)
             parts[plan.part.name] = yield from write_part(plan, part_folder, described, over)
-        copy_tokenizer(tokenizer or source.folder / TOKENIZER_FILE, tokenizer_sha256, folder)
+        file = tokenizer or source.folder / TOKENIZER_FILE
+        if file.is_file() and sha256_of(file) == tokenizer_sha256:
+            copy_tokenizer(file, folder)
         write_manifest_file(folder, {"kind": "parts", "parts": parts, "settings": described})
 
 

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from illada_core.data.store.frames import FRAME_TOKENS, Counts, Ids, Stored, token_bytes_of, widen
+from illada_core.arrays import Counts, Ids
+from illada_core.data.store.frames import FRAME_TOKENS, Stored, token_bytes_of, widen
 from illada_core.data.store.shards import DAMAGED_HINT, ShardEntry, ShardIndex, ShardReader
 from illada_core.data.store.turns import Turns, turns_between
 from illada_core.errors import DataError
-from illada_core.files import PARTIAL, sha256_of, write_file
+from illada_core.files import PARTIAL, write_file
+from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 
 MANIFEST = "manifest.json"
 FORMAT = "illada-dataset"
@@ -29,30 +31,8 @@ FORMAT_VERSION = 1
 TRAIN, VALIDATION = "train", "validation"
 # Settings of a chat dataset that tell what became of the examples; CHAT marks it as one.
 CHAT, CUT_EXAMPLES, LEFT_OUT = "chat", "cut_examples", "left_out"
-# What travels with a dataset, so that a model trained on it can be saved with its tokenizer.
-TOKENIZER_FILE = "tokenizer.json"
-TOKENIZER_COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 CACHED_FRAMES = 64  # 32 MiB of ids
 CACHED_SHARDS = 16
-
-
-@dataclass(frozen=True)
-class SpecialIds:
-    """The ids of the control tokens, None for those a tokenizer lacks."""
-
-    bos: int | None
-    pad: int | None
-    eos: int | None
-    mask: int | None
-
-
-@dataclass(frozen=True)
-class TokenizerRecord:
-    """Which tokenizer made a dataset; `vocab_size` is its largest id + 1, the mask id included."""
-
-    sha256: str
-    vocab_size: int
-    special: SpecialIds
 
 
 @dataclass(frozen=True)
@@ -335,16 +315,6 @@ def manifest_of(fields: dict[str, Any]) -> Manifest:
         settings=fields["settings"],
         shards=tuple(ShardEntry(**item) for item in fields["shards"]),
     )
-
-
-def copy_tokenizer(file: Path, sha256: str, folder: Path) -> None:
-    """Copy a tokenizer.json and its companions into a folder, if it is the one with this hash."""
-    if not file.is_file() or sha256_of(file) != sha256:
-        return
-    write_file(folder / TOKENIZER_FILE, file.read_bytes())
-    for name in TOKENIZER_COMPANIONS:
-        if (file.parent / name).is_file():
-            write_file(folder / name, (file.parent / name).read_bytes())
 
 
 def clear_dataset(folder: Path) -> None:

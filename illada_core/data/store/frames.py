@@ -15,6 +15,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from illada_core.arrays import Ids
 from illada_core.errors import DataError
 
 SHARD_VERSION = 1
@@ -30,9 +31,7 @@ SEEK_TABLE_ENTRY = struct.Struct("<II")  # compressed size, inflated size
 SEEK_TABLE_FOOTER = struct.Struct("<IBI")  # entries, descriptor, magic
 SEEKABLE_MAGIC = 0x8F92EAB1
 
-Ids: TypeAlias = NDArray[np.uint32]
 Stored: TypeAlias = NDArray[np.uint8]  # tokens as on disk, 2 or 3 bytes each
-Counts: TypeAlias = NDArray[np.int64]
 FrameSizes: TypeAlias = list[tuple[int, int]]  # compressed, inflated
 Mapper: TypeAlias = Callable[..., Iterable[Any]]  # map, or the map of a pool of threads
 

@@ -24,11 +24,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from illada_core.arrays import Counts
 from illada_core.data.store.frames import (
     FRAME_TOKENS,
     SEEK_TABLE_FOOTER,
     SHARD_VERSION,
-    Counts,
     FrameSizes,
     Ids,
     Mapper,

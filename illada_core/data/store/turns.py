@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from illada_core.data.store.frames import Counts
+from illada_core.arrays import Counts
 from illada_core.data.store.shards import ShardIndex
 
 Turns: TypeAlias = NDArray[np.uint16]

@@ -10,17 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from illada_core.data.store.dataset import (
-    CUT_EXAMPLES,
-    LEFT_OUT,
-    MANIFEST,
-    TOKENIZER_FILE,
-    TokenDataset,
-)
-from illada_core.data.store.frames import FRAME_TOKENS, Counts, Mapper, widen
+from illada_core.arrays import Counts
+from illada_core.data.store.dataset import CUT_EXAMPLES, LEFT_OUT, MANIFEST, TokenDataset
+from illada_core.data.store.frames import FRAME_TOKENS, Mapper, widen
 from illada_core.data.store.shards import ShardIndex, ShardReader
 from illada_core.errors import DataError
 from illada_core.files import sha256_of
+from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
 PERCENTILES = (5, 50, 95)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from illada_core.model.finding import newest_checkpoint
 from illada_core.training import run_folder
 from illada_core.training.recipe.files import to_toml
 from tests.cli.train.test_pretrain import losses, wait_for_lines
@@ -77,7 +78,7 @@ def test_a_signal_reaches_each_rank_once_and_its_code_comes_out(
         "",
         "hint: run the same command again to go on",
     ]
-    assert run_folder.newest_checkpoint(tmp_path / "run").name == f"step-{last:09d}"
+    assert newest_checkpoint(tmp_path / "run").name == f"step-{last:09d}"
 
 
 def test_a_second_signal_leaves_at_once(start_illada, tiny, tmp_path):
@@ -118,7 +119,7 @@ def test_a_rank_that_is_killed_ends_the_others_and_is_named(start_illada, tiny, 
     assert "illada: rank 1 was ended by SIGKILL" in stderr
     assert "internal error" not in stderr
     assert "Traceback" not in stderr
-    run_folder.read_checkpoint(run_folder.newest_checkpoint(tmp_path / "run"))
+    run_folder.read_checkpoint(newest_checkpoint(tmp_path / "run"))
 
 
 def test_ranks_end_with_their_launcher(start_illada, tiny, tmp_path):

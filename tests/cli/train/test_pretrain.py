@@ -13,6 +13,7 @@ import tomllib
 
 import pytest
 
+from illada_core.model.finding import list_checkpoints, newest_checkpoint
 from illada_core.training import run_folder
 from illada_core.training.recipe.files import packaged_recipes, recipe_from, to_toml
 from tests.conftest import command_environment
@@ -108,7 +109,7 @@ def test_killed_at_random_moments_a_run_gives_the_same_losses(
         time.sleep(moments.random() * 0.05)
         process.kill()
         process.wait()
-        saved = [step for step, _ in run_folder.list_checkpoints(run)]
+        saved = [step for step, _ in list_checkpoints(run)]
         lines = sum(line["step"] <= max(saved, default=0) for line in losses(run))
     illada(*arguments)
     assert losses(run) == losses(whole)
@@ -133,7 +134,7 @@ def test_a_signal_finishes_the_step_and_saves(illada, start_illada, whole, tmp_p
         "",
         "hint: run the same command again to go on",
     ]
-    assert run_folder.newest_checkpoint(tmp_path / "run").name == f"step-{last:09d}"
+    assert newest_checkpoint(tmp_path / "run").name == f"step-{last:09d}"
     illada(*arguments)
     assert losses(tmp_path / "run") == losses(whole)
 
@@ -158,7 +159,7 @@ def test_a_second_signal_leaves_at_once_with_the_last_checkpoint_standing(
     assert process.returncode == 143
     assert time.monotonic() - began < 5.0
     assert stderr.count("stopping after this step") == 1
-    run_folder.read_checkpoint(run_folder.newest_checkpoint(tmp_path / "run"))
+    run_folder.read_checkpoint(newest_checkpoint(tmp_path / "run"))
 
 
 def test_divergence_ends_with_code_3_and_the_last_good_checkpoint(illada, tiny, tmp_path):
@@ -168,7 +169,7 @@ def test_divergence_ends_with_code_3_and_the_last_good_checkpoint(illada, tiny, 
         *("-o", "run", "--set", "optimizer.peak_lr=1e30", "--set", "run.max_bad_steps=2"),
         code=3,
     )
-    newest = run_folder.newest_checkpoint(tmp_path / "run")
+    newest = newest_checkpoint(tmp_path / "run")
     run_folder.read_checkpoint(newest)
     assert "not finite in 2 steps in a row" in done.stderr
     assert f"the last good checkpoint is {newest.relative_to(tmp_path)}" in done.stderr
@@ -179,9 +180,9 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half_written(
     illada, start_illada, whole, tmp_path
 ):
     run = shutil.copytree(whole, tmp_path / "run")
-    for _, path in run_folder.list_checkpoints(run)[1:]:
+    for _, path in list_checkpoints(run)[1:]:
         shutil.rmtree(path)
-    before = run_folder.newest_checkpoint(run)
+    before = newest_checkpoint(run)
     # A limit on the size of files stands for the full disk: weights and moments exceed it.
     command = f"ulimit -f 12; exec {sys.executable} -m illada_cli pretrain $0 -q -o run"
     done = subprocess.run(

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from illada_core.training import run_folder
+from illada_core.model.finding import newest_checkpoint
 from illada_core.training.recipe.files import packaged_recipes, recipe_from, to_toml
 from tests.cli.train.test_pretrain import losses, wait_for_lines
 from tests.conftest import REPO
@@ -136,7 +136,7 @@ def test_data_that_do_not_fit_the_base_or_the_mask_are_refused(sft, place, tmp_p
 
 
 def test_rows_longer_than_the_context_of_the_base_are_refused(illada, place, tmp_path):
-    newest = run_folder.newest_checkpoint(place / "base") / "model"
+    newest = newest_checkpoint(place / "base") / "model"
     model = shutil.copytree(newest, tmp_path / "base")
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 16}))

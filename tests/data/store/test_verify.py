@@ -8,8 +8,6 @@ from illada_core.data.pack.rows import PackSettings, pack
 from illada_core.data.store.dataset import (
     InputFile,
     Manifest,
-    SpecialIds,
-    TokenizerRecord,
     open_dataset,
     open_packed,
     write_manifest,
@@ -17,6 +15,7 @@ from illada_core.data.store.dataset import (
 from illada_core.data.store.shards import TokenShardWriter, shard_name
 from illada_core.data.store.verify import describe, verify
 from illada_core.text.tokenizer import load_tokenizer
+from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 from tests.text.chat import EOS, HEADERS, documents_of, job_of, random_messages, run, write_examples
 
 
