@@ -18,8 +18,9 @@ from unittest import mock
 import torch
 
 from illada_core.inference.canvas import continuation
-from illada_core.inference.rules import Rules
+from illada_core.inference.rules import ModelIds
 from illada_core.inference.sampler import Sampler, generate
+from illada_core.inference.settings import Settings
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
 from illada_core.model.kernels import linear
@@ -72,8 +73,9 @@ def plain_products(model: Transformer, prompt: list[int]) -> list[int]:
 
 def ours(model: Transformer, prompts: list[list[int]], grows: bool = True) -> int:
     """Generate after all prompts in one batch and return the number of new tokens."""
-    sampler = Sampler(model.logits_at, Rules(mask_id=MASK_ID, block_length=BLOCK_LENGTH))
-    done = generate(sampler, [continuation(prompt, NEW_TOKENS, grows) for prompt in prompts])
+    sampler = Sampler(model.logits_at, ModelIds(MASK_ID))
+    tasks = [continuation(prompt, NEW_TOKENS, grows) for prompt in prompts]
+    done = generate(sampler, tasks, Settings(block_length=BLOCK_LENGTH))
     return sum(len(completion.output_ids) for completion in done)
 
 

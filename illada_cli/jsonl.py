@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, Literal, TypeVar
@@ -156,3 +157,20 @@ def piped_lines() -> Iterator[bytes | None]:
         yield from lines
     if rest:
         yield rest
+
+
+def read_text(text: str | None, file: str | None) -> str:
+    """Return a text from an option, a file or standard input; one last newline is dropped.
+
+    Raises UsageError for a missing or undecodable one.
+    """
+    if text is not None and text != "-":
+        return text
+    source = file or "-"
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return data.decode("utf-8").removesuffix("\n")
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {source}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the prompt is not UTF-8 text (byte {error.start})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -122,3 +123,14 @@ Truncate = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model is used, and how: what the options of the panel Model say."""
+
+    ckpt: str
+    device: str
+    dtype: str
+    mask_id: int | None
+    batch_tokens: int | None = None

@@ -177,6 +177,11 @@ def si(number: float) -> str:
     return f"{number:.3g} "
 
 
+def counted(number: int, noun: str) -> str:
+    """Write how many there are: `1 document`, `2,000 documents`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Write a span of time in its two largest units: `2 h 5 min`."""
     units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))

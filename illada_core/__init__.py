@@ -12,8 +12,9 @@ __version__ = "0.1.0"
 API = {
     "Gap": "illada_core.inference.canvas",
     "ModelConfig": "illada_core.model.config",
-    "Rules": "illada_core.inference.rules",
+    "ModelIds": "illada_core.inference.rules",
     "Sampler": "illada_core.inference.sampler",
+    "Settings": "illada_core.inference.settings",
     "Task": "illada_core.inference.canvas",
     "continuation": "illada_core.inference.canvas",
     "generate": "illada_core.inference.sampler",

@@ -29,10 +29,10 @@ STREAM_STRATUM = 10
 STREAM_TURN = 11
 
 
-def philox(counter: tuple[Integers, ...], key: tuple[int, int]) -> tuple[Integers, ...]:
+def philox(counter: tuple[Integers, ...], key: tuple[Integers, Integers]) -> tuple[Integers, ...]:
     """Map a counter of four 32-bit words and a key of two to four random 32-bit words.
 
-    Each counter word is an integer (or an int64 array) in [0, 2**32); arrays broadcast.
+    Each word is an integer (or an int64 array) in [0, 2**32); arrays broadcast.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key

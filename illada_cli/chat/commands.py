@@ -7,16 +7,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from illada_cli.chat.session import Session
-from illada_cli.generate.options import COMMIT_RULES, parsed
-from illada_cli.generate.sampler import completed
+from illada_cli.chat.session import Chat
 from illada_cli.ui import os_error_sentence
 from illada_core.errors import DataError, UsageError
+from illada_core.inference.settings import change_settings, parse_setting
+from illada_core.inference.trace import open_trace
 
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def obey(session: Session, line: str) -> str:
+def obey(chat: Chat, line: str) -> str:
     """Do what a line such as `/set temperature 0.7` says, and return what to tell.
 
     Raises UsageError for a command that is unknown or makes no sense, DataError for a file that
@@ -28,12 +28,12 @@ def obey(session: Session, line: str) -> str:
         meant = f"did you mean /{near[0]}?" if near else "/help lists the commands"
         raise UsageError(f"there is no command /{name}", meant)
     try:
-        return COMMANDS[name][1](session, argument.strip())
+        return COMMANDS[name][1](chat, argument.strip())
     except OSError as error:
         raise DataError(os_error_sentence(error)) from None
 
 
-def tell_help(session: Session, argument: str) -> str:
+def tell_help(chat: Chat, argument: str) -> str:
     width = max(len(usage) for usage, _, _ in COMMANDS.values())
     rows = [f"  {usage.ljust(width)}  {what}" for usage, _, what in COMMANDS.values()]
     return "\n".join(
@@ -46,26 +46,26 @@ def tell_help(session: Session, argument: str) -> str:
     )
 
 
-def set_system(session: Session, argument: str) -> str:
-    session.conversation.system = argument or None
+def set_system(chat: Chat, argument: str) -> str:
+    chat.conversation.system = argument or None
     return "the system says nothing now" if not argument else "the system says so from now on"
 
 
-def reset(session: Session, argument: str) -> str:
-    session.conversation.turns.clear()
-    session.conversation.file = None
+def reset(chat: Chat, argument: str) -> str:
+    chat.conversation.turns.clear()
+    chat.conversation.file = None
     return "the conversation begins anew"
 
 
-def save(session: Session, argument: str) -> str:
-    path = needed_path(argument, session.conversation.file)
-    session.conversation.save(path)
+def save(chat: Chat, argument: str) -> str:
+    path = needed_path(argument, chat.conversation.file)
+    chat.conversation.save(path)
     return f"saved to {path}"
 
 
-def load(session: Session, argument: str) -> str:
-    session.conversation.load(needed_path(argument, None))
-    return f"loaded {len(session.conversation.turns)} turns"
+def load(chat: Chat, argument: str) -> str:
+    chat.conversation.load(needed_path(argument, None))
+    return f"loaded {len(chat.conversation.turns)} turns"
 
 
 def needed_path(argument: str, usual: Path | None) -> Path:
@@ -74,45 +74,41 @@ def needed_path(argument: str, usual: Path | None) -> Path:
     return Path(argument).expanduser() if argument or usual is None else usual
 
 
-def change_setting(session: Session, argument: str) -> str:
+def change_setting(chat: Chat, argument: str) -> str:
     """Change a setting, or list them all."""
     if not argument:
-        return "\n".join(f"  {key:20} {shown(value)}" for key, value in session.settings.items())
-    name, _, text = argument.partition(" ")
-    key = name.replace("-", "_")
-    value = parsed(key, text.strip())
-    others = dict.fromkeys(COMMIT_RULES) if key in COMMIT_RULES else {}
-    changed = completed({**session.settings, **others, key: value}, session.checkpoint)
-    session.rules(changed)
-    session.settings = changed
-    return f"{key} is {shown(changed[key])}"
+        settings = vars(chat.settings).items()
+        return "\n".join(f"  {name:20} {setting_text(value)}" for name, value in settings)
+    typed, _, text = argument.partition(" ")
+    name = typed.replace("-", "_")
+    chat.change(change_settings(chat.settings, {name: parse_setting(name, text.strip())}))
+    return f"{name} is {setting_text(vars(chat.settings)[name])}"
 
 
-def shown(value: Any) -> str:
-    if isinstance(value, list):
+def setting_text(value: Any) -> str:
+    if isinstance(value, tuple):
         return ", ".join(map(repr, value)) or "none"
     return "none" if value is None else str(value)
 
 
-def trace(session: Session, argument: str) -> str:
+def trace(chat: Chat, argument: str) -> str:
     """Show in which step each token of the last answer was written, or write that to a file."""
-    from illada_cli.generate.trace import open_trace
 
-    if session.last is None:
+    if chat.last is None:
         raise UsageError("there is no answer yet")
-    tokenizer = session.checkpoint.needed_tokenizer()
+    tokenizer = chat.checkpoint.require_tokenizer()
     if argument:
         path = Path(argument).expanduser()
         if path.exists():
             raise UsageError(f"{path} exists already", "give another name")
         with open_trace(path, tokenizer) as file:
             assert file is not None
-            for step in session.last.steps:
+            for step in chat.last.steps:
                 file.write(step)
-        return f"wrote {len(session.last.steps)} steps to {path}"
+        return f"wrote {len(chat.last.steps)} steps to {path}"
     written = {
         position: (token, step.step + 1)
-        for step in session.last.steps
+        for step in chat.last.steps
         for position, token in zip(step.position_B.tolist(), step.token_B.tolist(), strict=True)
     }
     return "".join(
@@ -121,21 +117,21 @@ def trace(session: Session, argument: str) -> str:
     )
 
 
-def tell_statistics(session: Session, argument: str) -> str:
-    if session.last is None:
+def tell_statistics(chat: Chat, argument: str) -> str:
+    if chat.last is None:
         raise UsageError("there is no answer yet")
-    used = session.last.prompt_tokens + len(session.last.ids)
-    context = session.checkpoint.config.max_length
-    turns = len(session.conversation.turns)
-    return f"{session.last.sentence()}; {turns} turns take {used:,} of {context:,} tokens"
+    used = chat.last.prompt_tokens + chat.last.generation.new_tokens
+    context = chat.checkpoint.config.max_length
+    turns = len(chat.conversation.turns)
+    return f"{chat.last.sentence()}; {turns} turns take {used:,} of {context:,} tokens"
 
 
-def leave(session: Session, argument: str) -> str:
-    session.is_over = True
+def leave(chat: Chat, argument: str) -> str:
+    chat.is_over = True
     return ""
 
 
-COMMANDS: dict[str, tuple[str, Callable[[Session, str], str], str]] = {
+COMMANDS: dict[str, tuple[str, Callable[[Chat, str], str], str]] = {
     "system": ("/system TEXT", set_system, "what the system says; nothing: no system"),
     "reset": ("/reset", reset, "begin the conversation anew"),
     "save": ("/save FILE", save, "write it as JSON Lines, which illada generate --jsonl takes"),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from illada_core.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from illada_core.text.chat_template import Message
+from illada_core.files import write_file
+from illada_core.text.chat_template import Message, parse_messages
 
 
 @dataclass
@@ -26,19 +24,13 @@ class Conversation:
 
     def messages(self) -> list[Message]:
         """Return all that the model is to read."""
-        from illada_core.text.chat_template import Message
-
         return [*([Message("system", self.system)] if self.system else []), *self.turns]
 
     def add(self, role: str, content: str) -> None:
-        from illada_core.text.chat_template import Message
-
         self.turns.append(Message(role, content))
 
     def save(self, path: Path) -> None:
         """Write the conversation as one JSON line. Raises UsageError rather than replace a file."""
-        from illada_core.files import write_file
-
         if not self.messages():
             raise UsageError("there is nothing to save yet")
         if path.exists() and path != self.file:
@@ -50,8 +42,6 @@ class Conversation:
 
     def load(self, path: Path) -> None:
         """Take the last conversation of a file of JSON Lines. Raises UsageError or DataError."""
-        from illada_core.text.chat_template import parse_messages
-
         try:
             last = path.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
             fields = json.loads(last)

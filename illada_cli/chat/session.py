@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from illada_cli.chat.conversation import Conversation
 from illada_cli.chat.view import View
-from illada_cli.generate import sampler as generation
-from illada_cli.generate.answers import UNFINISHED, completed_text, stop_finder
-from illada_cli.generate.requests import Prepared, Request, Room, prepare
 from illada_cli.ui import Talk
-from illada_core.errors import DataError, StoppedBySignal
-from illada_core.inference.checkpoint import TRUNCATE_HINT, Checkpoint
-
-if TYPE_CHECKING:
-    from illada_core.inference.rules import Rules
-    from illada_core.inference.sampler import Completion, Logits, Progress
+from illada_core.errors import DataError
+from illada_core.inference.checkpoint import Checkpoint
+from illada_core.inference.requests import Prompting, Request
+from illada_core.inference.sampler import Commit, Logits
+from illada_core.inference.settings import Settings
+from illada_core.inference.tasks import TRUNCATE_HINT, TextTask, prepare
+from illada_core.inference.text_sampler import (
+    INTERRUPTED,
+    Generation,
+    TextSampler,
+    complete_settings,
+)
 
 FULL_HINT = "/reset begins anew; illada chat --truncate left forgets the beginning"
 
@@ -30,51 +29,56 @@ FULL_HINT = "/reset begins anew; illada chat --truncate left forgets the beginni
 class Answer:
     """A finished or interrupted answer, and every step that wrote it."""
 
-    text: str
-    ids: list[int]
-    finish_reason: str
-    forwards: int
+    generation: Generation
     seconds: float
     prompt_tokens: int
-    steps: tuple[Progress, ...]
+    steps: tuple[Commit, ...]
 
-    def fields(self) -> dict[str, Any]:
-        """Say more about the answer, as generate does."""
-        return {
-            "output_ids": self.ids,
-            "finish_reason": self.finish_reason,
-            "new_tokens": len(self.ids),
-            "forwards": self.forwards,
-        }
+    @property
+    def text(self) -> str:
+        """What was said."""
+        return self.generation.text or ""
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the user stopped it."""
+        return self.generation.finish_reason == INTERRUPTED
 
     def sentence(self) -> str:
         """Say what it took."""
-        new = len(self.ids)
+        new, forwards = self.generation.new_tokens, self.generation.forwards
         return (
-            f"{new:,} new tokens in {self.forwards:,} forwards "
-            f"({new / max(1, self.forwards):.2f} tokens per forward), {self.seconds:.2f} s, "
-            f"{new / max(self.seconds, 1e-9):.1f} tokens/s, ended by {self.finish_reason}"
+            f"{new:,} new tokens in {forwards:,} forwards "
+            f"({new / max(1, forwards):.2f} tokens per forward), {self.seconds:.2f} s, "
+            f"{new / max(self.seconds, 1e-9):.1f} tokens/s, "
+            f"ended by {self.generation.finish_reason}"
         )
 
 
-@dataclass
-class Session:
+class Chat:
     """What the commands of a chat may look at and change."""
 
-    checkpoint: Checkpoint
-    logits: Logits
-    device: str
-    settings: dict[str, Any]
-    talk: Talk
-    stop_ids: tuple[int, ...] = ()
-    truncate: str | None = None
-    conversation: Conversation = field(default_factory=Conversation)
-    last: Answer | None = None
-    is_over: bool = False
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        logits: Logits,
+        device: str,
+        settings: Settings,
+        prompting: Prompting,
+        talk: Talk,
+    ) -> None:
+        self.checkpoint, self.logits, self.device = checkpoint, logits, device
+        self.prompting, self.talk = prompting, talk
+        self.conversation = Conversation()
+        self.last: Answer | None = None
+        self.is_over = False
+        self.change(settings)
 
-    def rules(self, settings: dict[str, Any]) -> Rules:
-        """Return the sampler's rules. Raises UsageError where the settings contradict."""
-        return generation.rules_for(settings, self.checkpoint, self.stop_ids, self.talk)
+    def change(self, settings: Settings) -> None:
+        """Answer by other settings. Raises UsageError where they contradict the checkpoint."""
+        self.settings, notices = complete_settings(settings, self.checkpoint)
+        for notice in notices:
+            self.talk.warn(notice)
 
     def respond(self, view: View, is_stopped: Callable[[], bool]) -> Answer:
         """Answer the last turn, and add what is answered to the conversation.
@@ -82,7 +86,6 @@ class Session:
         An interrupted answer keeps what had settled; if that is nothing, the turn is taken back,
         as it is where the conversation does not fit the context, which raises DataError.
         """
-
         try:
             answer = self.write(view, is_stopped)
         except DataError:
@@ -97,92 +100,31 @@ class Session:
 
     def write(self, view: View, is_stopped: Callable[[], bool]) -> Answer:
         """Return an answer to the conversation as it is; each step of it is shown."""
-        from illada_core.inference.sampler import Completion, Sampler
-
-        prepared = self.prepared()
-        if prepared.cut:
+        task = self.task()
+        if task.cut:
             self.talk.warn("the conversation is cut on the left to fit the context")
-        settings, stops = self.settings, self.settings["stop"]
-        tokenizer = self.checkpoint.needed_tokenizer()
-        rules = self.rules(settings)
-        sampler = Sampler(self.logits, rules, self.device, 1, stop_finder(tokenizer, stops))
-        sampler.add(prepared.task)
-        steps: list[Progress] = []
-        completion: Completion | None = None
+        sampler = TextSampler(self.checkpoint, self.logits, self.device)
+        index = sampler.add(task)
+        steps: list[Commit] = []
+        generation: Generation | None = None
         started = time.perf_counter()
-        while completion is None and not is_stopped():
-            for event in sampler.step():
-                if isinstance(event, Completion):
-                    completion = event
+        while generation is None and not is_stopped():
+            for _, event in sampler.step():
+                if isinstance(event, Generation):
+                    generation = event
                 else:
                     steps.append(event)
                     view.show(event.filled[0].tolist(), event.block_done)
-        if completion is None:
-            ids = settled_ids(steps, rules.mask_id)
-            text, reason = tokenizer.decode(ids).rstrip(UNFINISHED), "interrupt"
-        else:
-            ids, reason = list(completion.output_ids), completion.finish_reason
-            text = completed_text(completion, prepared, tokenizer, stops)
-        answer = Answer(
-            text=text,
-            ids=ids,
-            finish_reason=reason,
-            forwards=len(steps),
-            seconds=time.perf_counter() - started,
-            prompt_tokens=len(prepared.task.runs[0]),
-            steps=tuple(steps),
-        )
-        view.finish(text, answer.fields())
-        return answer
+        generation = generation or sampler.cancel(index)
+        seconds = time.perf_counter() - started
+        view.finish(generation)
+        return Answer(generation, seconds, len(task.task.runs[0]), tuple(steps))
 
-    def prepared(self) -> Prepared:
+    def task(self) -> TextTask:
         """Return the conversation as a task. Raises DataError where it does not fit."""
-        room = Room(
-            new_tokens=self.settings["max_new_tokens"],
-            grows=self.settings["canvas"] == "variable",
-            context=self.checkpoint.config.max_length,
-            truncate=self.truncate,
-            bos=None,
-        )
+        request = Request("messages", self.conversation.messages())
         try:
-            return prepare(Request("messages", self.conversation.messages()), self.checkpoint, room)
+            return prepare(request, self.checkpoint, self.settings, self.prompting)
         except DataError as error:
             hint = FULL_HINT if error.hint == TRUNCATE_HINT else error.hint
             raise DataError(error.sentence, hint) from error
-
-
-def settled_ids(steps: list[Progress], mask_id: int) -> list[int]:
-    """Return what stood before the first mask after the last step."""
-    ids: list[int] = steps[-1].filled[0].tolist() if steps else []
-    return ids[: ids.index(mask_id)] if mask_id in ids else ids
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C ask for a stop, which the yielded function tells; the second leaves."""
-    pressed: list[int] = []
-
-    def press(number: int, frame: FrameType | None) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Make SIGTERM end the chat at once, with its exit code, also while it waits for a line."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise StoppedBySignal("the chat was ended by a signal", number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

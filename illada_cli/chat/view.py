@@ -10,20 +10,21 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.text import Text
 
 from illada_cli import ui
-from illada_cli.generate.answers import UNFINISHED, begun
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.text import Text
+from illada_core.inference.text import UNFINISHED, Decoder, settled_ids, settled_text
+from illada_core.inference.text_sampler import Generation
 
 FRAME_S = 0.05
-Decode = Callable[[Sequence[int]], str]
 State = Literal["settled", "loose", "mask"]
 
 
@@ -42,8 +43,8 @@ class View(Protocol):
     def show(self, ids: list[int], block_done: bool) -> None:
         """Show what stands on the canvas after a step."""
 
-    def finish(self, text: str, fields: dict[str, Any]) -> None:
-        """Show the finished answer; `fields` say more about it."""
+    def finish(self, generation: Generation) -> None:
+        """Show the finished answer."""
 
 
 class PlainView:
@@ -61,13 +62,16 @@ class PlainView:
     def show(self, ids: list[int], block_done: bool) -> None:
         pass
 
-    def finish(self, text: str, fields: dict[str, Any]) -> None:
-        print(json.dumps({"text": text, **fields}) if self.as_json else ui.printable(text))
+    def finish(self, generation: Generation) -> None:
+        if self.as_json:
+            print(json.dumps(generation.fields()))
+        else:
+            print(ui.printable(generation.text or ""))
         sys.stdout.flush()
 
 
 def runs(
-    ids: Sequence[int], mask_id: int, decode: Decode, glyph: str
+    ids: Sequence[int], mask_id: int, tokenizer: Decoder, glyph: str
 ) -> Iterator[tuple[str, State]]:
     """Cut a canvas at its masks: what is settled, then masks and what stands loose among them."""
     state: State = "settled"
@@ -78,18 +82,15 @@ def runs(
             state = "loose"
         else:
             # The bytes of a character may be on both sides of a mask.
-            text = decode(stretch).rstrip(UNFINISHED)
+            text = tokenizer.decode(stretch).rstrip(UNFINISHED)
             yield ui.printable(text.lstrip(UNFINISHED) if state == "loose" else text), state
 
 
 class LiveView:
     """Draws an answer on a terminal while it is written."""
 
-    def __init__(self, decode: Decode, mask_id: int, stops: Sequence[str]) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self.decode, self.mask_id, self.stops = decode, mask_id, stops
+    def __init__(self, tokenizer: Decoder, mask_id: int, stops: Sequence[str]) -> None:
+        self.tokenizer, self.mask_id, self.stops = tokenizer, mask_id, stops
         self.console = Console(
             markup=False, highlight=False, emoji=False, no_color=not ui.has_colour(sys.stdout)
         )
@@ -106,35 +107,31 @@ class LiveView:
         self.live.stop()
 
     def show(self, ids: list[int], block_done: bool) -> None:
-        from rich.text import Text
-
         if block_done:
             self.settle(ids)
         elif time.monotonic() - self.drawn < FRAME_S:
             return
         text = Text()
-        for piece, state in runs(ids, self.mask_id, self.decode, self.glyph):
+        for piece, state in runs(ids, self.mask_id, self.tokenizer, self.glyph):
             text.append(piece, style="" if state == "settled" else "dim")
         self.live.update(Tail(text[self.written :]), refresh=True)
         self.drawn = time.monotonic()
 
     def settle(self, ids: list[int]) -> None:
         """Write the whole lines of what has settled, for good."""
-        settled = ids[: ids.index(self.mask_id)] if self.mask_id in ids else ids
-        text = ui.printable(self.decode(settled).rstrip(UNFINISHED))
-        ready = text.rfind("\n", 0, len(text) - begun(text, self.stops))
+        settled = settled_ids(ids, self.mask_id)
+        text = ui.printable(settled_text(settled, self.tokenizer, self.stops))
+        ready = text.rfind("\n")
         if ready >= self.written:
             self.write(text[self.written : ready])
             self.written = ready + 1
 
-    def finish(self, text: str, fields: dict[str, Any]) -> None:
+    def finish(self, generation: Generation) -> None:
         self.live.update("", refresh=True)
-        self.write(ui.printable(text)[self.written :])
+        self.write(ui.printable(generation.text or "")[self.written :])
 
     def write(self, text: str) -> None:
         """Write lines above what is drawn; the terminal wraps them, so they copy as they are."""
-        from rich.text import Text
-
         self.console.print(Text(text), soft_wrap=True)
 
 
@@ -145,8 +142,6 @@ class Tail:
         self.text = text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.segment import Segment
-
         rows = console.render_lines(self.text, options, pad=False)
         for row in rows[-max(1, console.height - 1) :]:
             yield from row

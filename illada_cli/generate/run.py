@@ -1,30 +1,33 @@
-"""The work of `illada generate`: prompts go in as they arrive, answers come out in their order."""
+"""The work of `illada generate`: requests go in as they arrive, texts come out in their order."""
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from illada_cli.generate.answers import Answers
-from illada_cli.generate.requests import Prepared
-from illada_cli.generate.trace import Trace, open_trace
-from illada_cli.jsonl import BeforeFault
+import torch
+
+from illada_cli.generate.input import Requests
+from illada_cli.generate.verb import Output
+from illada_cli.generate.writer import TextWriter
+from illada_cli.jsonl import IDLE_S, BeforeFault
+from illada_cli.options import ModelOptions
 from illada_cli.signals import Stop, stop_on_signals
 from illada_cli.ui import Advance, Talk
-
-if TYPE_CHECKING:
-    import torch
-
-    from illada_core.inference.sampler import Completion, Sampler
-
-IDLE_S = 0.02
+from illada_core.errors import DataError
+from illada_core.inference.checkpoint import Checkpoint, choose_device, open_checkpoint
+from illada_core.inference.requests import Prompting
+from illada_core.inference.settings import Settings
+from illada_core.inference.tasks import TextTask, prepare
+from illada_core.inference.text_sampler import Generation, TextSampler, complete_settings
+from illada_core.inference.trace import Trace, open_trace
 
 
 @dataclass
-class Tally:
+class GenerationTally:
     """What was generated so far; `forwards` is the sum over prompts, `seconds` the time it took."""
 
     finished: int = 0
@@ -32,10 +35,10 @@ class Tally:
     forwards: int = 0
     seconds: float = 0.0
 
-    def count(self, completion: Completion) -> None:
+    def count(self, generation: Generation) -> None:
         self.finished += 1
-        self.new_tokens += len(completion.output_ids)
-        self.forwards += completion.forwards
+        self.new_tokens += generation.new_tokens
+        self.forwards += generation.forwards
 
     def sentence(self, calls: int, peak_bytes: int) -> str:
         """Say it in a line: end tokens and what was cut are not counted as new."""
@@ -49,100 +52,149 @@ class Tally:
         )
 
 
-def repeated(arriving: Iterable[Prepared | None], samples: int) -> Iterator[Prepared | None]:
-    """Return each prompt as many times as samples of it are wanted."""
-    for prepared in arriving:
-        if prepared is None:
+def run(
+    requests: Requests,
+    model: ModelOptions,
+    settings: Settings,
+    prompting: Prompting,
+    output: Output,
+    talk: Talk,
+) -> None:
+    """Open the checkpoint, and write the texts that are asked for."""
+    checkpoint = open_checkpoint(model.ckpt, model.mask_id)
+    settings, notices = complete_settings(settings, checkpoint)
+    for notice in notices:
+        talk.warn(notice)
+    arriving = prepare_all(requests, checkpoint, settings, prompting, talk)
+    if requests.are_known:
+        # What is known must be right before the weights are loaded.
+        arriving = iter(list(arriving))
+    device = choose_device(model.device)
+    logits = checkpoint.load(device, model.dtype).logits_at
+    sampler = TextSampler(checkpoint, logits, device, model.batch_tokens)
+    talk.detail(f"{checkpoint.folder} on {sampler.device}")
+    writer = TextWriter(sampler, output.as_json, output.stream, output.samples)
+    write_texts(sampler, sampled(arriving, output.samples), writer, output, talk)
+
+
+def prepare_all(
+    requests: Requests,
+    checkpoint: Checkpoint,
+    settings: Settings,
+    prompting: Prompting,
+    talk: Talk,
+) -> Iterator[TextTask | None]:
+    """Turn requests into tasks; what cannot be one is refused as a bad line."""
+    context = checkpoint.config.max_length
+    for request in requests.arriving:
+        if request is None:
             yield None
             continue
-        for sample in range(samples):
-            yield replace(prepared, task=replace(prepared.task, sample=sample))
+        try:
+            task = prepare(request, checkpoint, settings, prompting)
+        except DataError as error:
+            if requests.lines is None or request.line is None:
+                raise
+            requests.lines.refuse(request.line, error)
+            continue
+        if task.cut:
+            talk.warn("prompts are cut on the left to fit the context")
+        if task.is_short:
+            talk.say_once(
+                f"the context of {context:,} leaves room for fewer than "
+                f"{settings.max_new_tokens:,} new tokens"
+            )
+        yield task
+
+
+def sampled(
+    arriving: Iterator[TextTask | None], samples: int
+) -> Iterator[tuple[TextTask, int] | None]:
+    """Return each task as many times as samples of it are wanted, numbered."""
+    for task in arriving:
+        if task is None:
+            yield None
+        else:
+            yield from ((task, sample) for sample in range(samples))
 
 
 def write_texts(
-    sampler: Sampler,
-    arriving: Iterator[Prepared | None],
-    answers: Answers,
-    trace_path: Path | None,
+    sampler: TextSampler,
+    arriving: Iterator[tuple[TextTask, int] | None],
+    writer: TextWriter,
+    output: Output,
     talk: Talk,
 ) -> None:
-    """Generate for all prompts before a bad line, which is an error then, and say what it took.
+    """Generate for all requests before a bad line, which is an error then, and say what it took.
 
     Raises StoppedBySignal after an orderly stop.
     """
     sound = BeforeFault(arriving)
     with (
-        open_trace(trace_path, answers.tokenizer) as trace,
+        open_trace(output.trace, sampler.checkpoint.tokenizer) as trace,
         # A live bar and streamed text would share the terminal.
-        replace(talk, quiet=talk.quiet or answers.stream).progress(
+        replace(talk, quiet=talk.quiet or output.stream).progress(
             "generating", None, "tok"
         ) as advance,
         stop_on_signals("stopping; finished texts are written") as stop,
     ):
-        tally = generate_all(sampler, iter(sound), answers, trace, advance, stop)
+        tally = generate_all(sampler, iter(sound), writer, trace, advance, stop)
     talk.say(tally.sentence(sampler.forwards, peak_memory_bytes(sampler.device)))
-    stop.leave(f"stopped by a signal, with {len(sampler.live)} texts unfinished")
+    stop.leave(f"stopped by a signal, with {sampler.live} texts unfinished")
     sound.raise_fault()
 
 
 def generate_all(
-    sampler: Sampler,
-    arriving: Iterator[Prepared | None],
-    answers: Answers,
+    sampler: TextSampler,
+    arriving: Iterator[tuple[TextTask, int] | None],
+    writer: TextWriter,
     trace: Trace | None,
     advance: Advance,
     stop: Stop,
-) -> Tally:
-    """Run prompts through the sampler until none is left or a stop is asked for.
+) -> GenerationTally:
+    """Run requests through the sampler until none is left or a stop is asked for.
 
-    None from `arriving` means that the next prompt is not there yet.
+    None from `arriving` means that the next request is not there yet.
     """
-    from illada_core.inference.sampler import Completion
-
-    tally = Tally()
-    is_open = True
-    while (is_open or sampler.live) and not stop.requested():
-        is_open = is_open and admit(sampler, arriving, answers)
+    tally = GenerationTally()
+    more_may_come = True
+    while (more_may_come or sampler.live) and not stop.requested():
+        more_may_come = more_may_come and admit(sampler, arriving)
         if not sampler.live:
             time.sleep(IDLE_S)
             continue
         started = time.perf_counter()
-        for event in sampler.step():
-            if isinstance(event, Completion):
+        for index, event in sampler.step():
+            if isinstance(event, Generation):
                 tally.count(event)
-                answers.complete(event)
+                writer.complete(index, event)
                 continue
             advance(len(event.token_B))
             if trace:
                 trace.write(event)
-            if event.block_done and len(event.filled) == 1:
-                answers.show_block(event.index, event.filled[0].tolist())
+            if event.block_done:
+                writer.show_settled(index)
         tally.seconds += time.perf_counter() - started
-    answers.write_rest()
+    writer.write_rest()
     return tally
 
 
-def admit(sampler: Sampler, arriving: Iterator[Prepared | None], answers: Answers) -> bool:
-    """Bring in prompts while there is room; return whether more may come later."""
+def admit(sampler: TextSampler, arriving: Iterator[tuple[TextTask, int] | None]) -> bool:
+    """Bring in requests while there is room; return whether more may come later."""
     while sampler.has_room:
         try:
-            prepared = next(arriving)
+            arrived = next(arriving)
         except StopIteration:
             return False
-        if prepared is None:
+        if arrived is None:
             return True
-        answers.expect(sampler.add(prepared.task), prepared)
+        sampler.add(*arrived)
     return True
 
 
 def peak_memory_bytes(device: torch.device) -> int:
     """Return the most memory used so far, on the GPU or by this process."""
     if device.type == "cuda":
-        import torch
-
         return torch.cuda.max_memory_allocated(device)
-    import resource
-    import sys
-
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,22 +1,19 @@
-"""`illada generate`: prompts in, new text out."""
+"""`illada generate`: its options, and what may be told before anything heavy is loaded."""
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from illada_cli import options
-from illada_cli.generate import sampler as generation
-from illada_cli.generate.options import CHOICE, Asked, settle, takes_settings
 from illada_cli.options import INPUT, OUTPUT
+from illada_cli.settings import takes_settings
 from illada_cli.ui import Talk
 from illada_core.errors import UsageError
-
-if TYPE_CHECKING:
-    from illada_cli.generate.requests import Request
+from illada_core.inference.settings import CHOICE, Settings
 
 Prompt = Annotated[str | None, typer.Argument(help="The prompt; none or -: from standard input.")]
 File = Annotated[
@@ -53,6 +50,16 @@ TraceFile = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Output:
+    """How texts are written: JSON objects, a stream, several a prompt, each commit to a file."""
+
+    as_json: bool
+    stream: bool
+    samples: int
+    trace: Path | None
+
+
 @takes_settings
 def generate(
     ckpt: options.Ckpt,
@@ -66,7 +73,7 @@ def generate(
     truncate: options.Truncate = None,
     on_error: options.OnError = "stop",
     *,
-    asked: Asked,
+    settings: Settings,
     samples: Samples = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -92,76 +99,26 @@ def generate(
     order of their prompts. The same prompt and seed give the same text in any company.
     """
     talk = Talk(quiet, verbose)
-    settings = settle(asked)
-    if as_json and stream:
-        raise UsageError("--json writes whole objects, so it cannot --stream")
-    if settings["top_p"] < 1 and not settings["temperature"]:
+    output = Output(as_json, stream, samples, trace)
+    check_output(output)
+    if settings.top_p < 1 and not settings.temperature:
         talk.warn("--top-p does nothing at temperature 0")
-    if trace and not trace.parent.is_dir():
-        raise UsageError(f"there is no folder {trace.parent} to write the trace to")
-    if trace and trace.is_dir():
-        raise UsageError(f"{trace} is a folder, not a file to write the trace to")
-    request = single_request(prompt, file, jsonl, infill, chat, system)
-    from illada_cli.generate.requests import Room, arriving_requests, prepare_all, request_of
-    from illada_cli.jsonl import JsonLines
+    from illada_cli.generate.input import Input, read_input
 
-    lines = JsonLines(jsonl, request_of, on_error, talk) if jsonl else None
-    requests = arriving_requests(lines) if lines else iter([request])
-
+    requests = read_input(Input(prompt, file, jsonl, infill, chat, system, on_error), talk)
     talk.say(f"loading {ckpt}")
-    from illada_cli.generate.answers import Answers
-    from illada_cli.generate.run import repeated, write_texts
-    from illada_core.inference.checkpoint import open_checkpoint
+    from illada_cli.generate.run import run
+    from illada_core.inference.requests import Prompting
 
-    checkpoint = open_checkpoint(ckpt, mask_id)
-    settings = generation.completed(settings, checkpoint)
-    rules = generation.rules_for(settings, checkpoint, asked.stop_id or (), talk)
-    grows = settings["canvas"] == "variable"
-    room = Room(settings["max_new_tokens"], grows, checkpoint.config.max_length, truncate, bos)
-    arriving = prepare_all(requests, lines, checkpoint, room, talk)
-    if jsonl != "-":
-        # What is known must be right before the weights are loaded.
-        arriving = iter(list(arriving))
-    stops = settings["stop"]
-    sampler = generation.load_sampler(checkpoint, rules, stops, device, dtype, batch_tokens)
-    talk.detail(f"{checkpoint.folder} on {sampler.device}")
-    answers = Answers(checkpoint.tokenizer, stops, as_json, stream, samples)
-    write_texts(sampler, repeated(arriving, samples), answers, trace, talk)
+    model = options.ModelOptions(ckpt, device, dtype, mask_id, batch_tokens)
+    run(requests, model, settings, Prompting(bos, truncate), output, talk)
 
 
-def single_request(
-    prompt: str | None,
-    file: str | None,
-    jsonl: str | None,
-    infill: str | None,
-    chat: bool,
-    system: str | None,
-) -> Request | None:
-    """Return what the options ask for, or None if JSON Lines do. Raises UsageError."""
-    from illada_cli.generate.requests import Request, read_text
-
-    named = {"PROMPT": prompt, "--file": file, "--jsonl": jsonl, "--infill": infill}
-    given = [name for name, value in named.items() if value is not None]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} are two inputs", "give one of them")
-    is_chat = chat or system is not None
-    if is_chat and (jsonl or infill):
-        raise UsageError(
-            "--chat is for one prompt", "in JSON Lines a conversation is given as messages"
-        )
-    from_stdin = "-" in (prompt, file, jsonl) or not given
-    if from_stdin and sys.stdin.isatty():
-        print("reading from the terminal; end with Ctrl-D", file=sys.stderr)
-    if jsonl:
-        return None
-    if infill is not None:
-        return Request("infill", infill)
-    text = read_text(prompt, file)
-    if not text:
-        raise UsageError("the prompt is empty")
-    if not is_chat:
-        return Request("prompt", text)
-    from illada_core.text.chat_template import Message
-
-    turns = [Message("system", system)] if system is not None else []
-    return Request("messages", [*turns, Message("user", text)])
+def check_output(output: Output) -> None:
+    """Raise UsageError for an output that cannot be."""
+    if output.as_json and output.stream:
+        raise UsageError("--json writes whole objects, so it cannot --stream")
+    if output.trace and not output.trace.parent.is_dir():
+        raise UsageError(f"there is no folder {output.trace.parent} to write the trace to")
+    if output.trace and output.trace.is_dir():
+        raise UsageError(f"{output.trace} is a folder, not a file to write the trace to")

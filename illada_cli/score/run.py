@@ -1,72 +1,93 @@
-"""The work of `illada score`: items through a rule in order, or a text window by window."""
+"""The work of `illada score` on choices: items through a rule, verdicts out in their order."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
-from illada_cli.jsonl import BeforeFault
-from illada_cli.score.requests import Items, Prepared
-from illada_cli.score.verdicts import Ledger, Tally, Verdict, verdict
+from illada_cli.jsonl import IDLE_S, BeforeFault
+from illada_cli.options import ModelOptions
+from illada_cli.score.input import Items, read_items
+from illada_cli.score.ledger import Accuracy, Ledger, open_ledger, plain_line, plain_table
+from illada_cli.score.verb import ScoreOptions, items_source
 from illada_cli.signals import stop_on_signals
-from illada_cli.ui import Talk, si
+from illada_cli.ui import Talk, counted, si
 from illada_core.errors import UsageError
+from illada_core.evaluation.items import ChoiceItem, ScoringSettings, rule_for, tail_ids
+from illada_core.evaluation.questions import Reader, reader_for
+from illada_core.evaluation.scoring import Rule, Scored, Scorer, Scores
+from illada_core.evaluation.verdicts import Verdict, judge
+from illada_core.inference.checkpoint import Checkpoint, choose_device, open_checkpoint
+from illada_core.model.transformer import Transformer
 
-if TYPE_CHECKING:
-    from illada_core.evaluation.questions import Reader
-    from illada_core.evaluation.scoring import Item, Progress, Rule, Scores
-    from illada_core.model.transformer import Transformer
-
-IDLE_S = 0.02
+ITEM_SAMPLES, STOP_GAP = 128, 4.0
 SAMPLED_WEIGHTS = 64
 
 
-@dataclass(frozen=True)
-class How:
-    """What decides a score beside the weights and the ids."""
-
-    rule: str
-    normalize: str
-    tail: tuple[int, ...]
-    samples: int
-    stop_gap: float
-    cfg: float
-    seed: int
-    mask_id: int
-    dtype: str
-
-
-def rule_for(how: How) -> Rule:
-    """Return the rule that scores one item."""
-    from illada_core.evaluation import scoring
-
-    masking = scoring.Masking(how.mask_id, how.tail)
-    if how.rule == "confidence":
-        return partial(scoring.confidence, masking=masking)
-    if how.rule == "one-shot":
-        return partial(scoring.one_shot, masking=masking)
-    return partial(
-        scoring.likelihood,
-        masking=masking,
-        samples=how.samples,
-        seed=how.seed,
-        sure=how.stop_gap,
+def score_choices(asked: ScoreOptions, model: ModelOptions, talk: Talk) -> None:
+    """Score the choices of all items, and write which is best."""
+    checkpoint = open_checkpoint(model.ckpt, model.mask_id)
+    settings = ScoringSettings(
+        rule=asked.rule,
+        normalize=asked.normalize or "sum",
+        delimiter=asked.delimiter or "",
+        visible_eos=asked.visible_eos,
+        samples=asked.samples or ITEM_SAMPLES,
+        stop_gap=STOP_GAP if asked.stop_gap is None else asked.stop_gap,
+        cfg=asked.cfg,
+        seed=asked.seed,
     )
+    rule = rule_for(settings, checkpoint)
+    items = read_items(asked, checkpoint, settings, talk)
+    device = choose_device(model.device)
+    weights = checkpoint.load(device, model.dtype)
+    reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, model.batch_tokens)
+    named = named_settings(settings, checkpoint, weights)
+    keep = asked.ledger
+    with open_ledger(keep, named, asked.fresh) if keep else nullcontext() as ledger:
+        run = ItemRun(ledger, line_writer(asked))
+        run.run(items, rule, reader, talk)
+    run.tell(items, settings, talk)
 
 
-def named_settings(how: How, model: Transformer) -> str:
-    """Name settings and weights, by a sample of every parameter: equal names, equal scores."""
+def line_writer(asked: ScoreOptions) -> Callable[[Verdict], str]:
+    """Return how a verdict is written: as JSON, as a table of its choices, or as one line."""
+    if asked.as_json or asked.output == "-":
+        return lambda verdict: json.dumps(verdict.fields())
+    if items_source(asked) is None and asked.choices:
+        return partial(plain_table, choices=asked.choices)
+    return plain_line
+
+
+def named_settings(settings: ScoringSettings, checkpoint: Checkpoint, weights: Transformer) -> str:
+    """Name all that decides a score: equal names, equal scores.
+
+    Weights are named by a sample of every parameter. The form is that of files that exist.
+    """
     digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
+    for name, parameter in weights.named_parameters():
         digest.update(name.encode())
         digest.update(parameter.flatten()[:SAMPLED_WEIGHTS].float().cpu().numpy().tobytes())
-    return f"{how} {digest.hexdigest()}"
+    named = {
+        "rule": settings.rule,
+        "normalize": settings.normalize,
+        "tail": tail_ids(settings, checkpoint),
+        "samples": settings.samples,
+        "stop_gap": settings.stop_gap,
+        "cfg": settings.cfg,
+        "seed": settings.seed,
+        "mask_id": checkpoint.mask_id,
+        "dtype": str(weights.compute_dtype),
+    }
+    told = ", ".join(f"{name}={value!r}" for name, value in named.items())
+    return f"How({told}) {digest.hexdigest()}"
 
 
 class ItemRun:
@@ -75,80 +96,90 @@ class ItemRun:
     Verdicts go to the ledger, which may have some already, or as lines to standard output.
     """
 
-    def __init__(self, how: How, ledger: Ledger | None, line_of: Callable[[Verdict], str]) -> None:
-        self.how, self.ledger, self.line_of = how, ledger, line_of
-        self.waiting: deque[Prepared] = deque()
-        self.tally, self.work = Tally(), Work()
+    def __init__(self, ledger: Ledger | None, line_of: Callable[[Verdict], str]) -> None:
+        self.ledger, self.line_of = ledger, line_of
+        self.waiting: deque[ChoiceItem] = deque()
+        self.accuracy, self.work = Accuracy(), Work()
         self.recalled = self.cut = self.draws = 0
 
-    def unscored(self, arriving: Iterator[Prepared | None]) -> Iterator[Item | None]:
-        """Return the items that are still to be scored, None for one that has not come yet."""
-        for prepared in arriving:
-            if prepared is None:
-                yield None
-                continue
-            self.cut += prepared.cut > 0
-            if self.ledger and self.recalled < len(self.ledger.finished):
-                self.tally.add(self.ledger.recall(self.recalled, prepared))
-                self.recalled += 1
-            else:
-                self.waiting.append(prepared)
-                yield prepared.item
-
-    def run(self, items: Items, reader: Reader, talk: Talk) -> None:
+    def run(self, items: Items, rule: Rule, reader: Reader, talk: Talk) -> None:
         """Score all that comes before a bad line, which is an error then.
 
         Raises StoppedBySignal after what is finished was flushed.
         """
-        from illada_core.evaluation.scoring import score
-
         sound = BeforeFault(items.arriving)
+        arriving, scorer, more_may_come = iter(sound), Scorer(reader), True
         with (
             stop_on_signals("stopping after this batch") as stop,
             replace(talk, quiet=talk.quiet or items.total == 1).progress(
                 "scoring", items.total, "items"
             ) as advance,
         ):
-            for step in score(self.unscored(iter(sound)), rule_for(self.how), reader):
-                self.work.add(step)
-                for scores in step.scores:
-                    self.finish(self.waiting.popleft(), scores)
-                if step.scores:
-                    (self.ledger.file if self.ledger else sys.stdout).flush()
-                    advance(len(step.scores))
-                if stop.requested():
-                    break
-                if step.is_idle:
-                    time.sleep(IDLE_S)
+            while (more_may_come or scorer.under_way) and not stop.requested():
+                more_may_come = more_may_come and self.admit(arriving, scorer, rule)
+                if not scorer.under_way:
+                    time.sleep(IDLE_S if more_may_come else 0.0)
+                    continue
+                for batch in scorer.step():
+                    advance(self.take(batch))
+                    if stop.requested():
+                        break
             resume = "run the same command again to go on" if self.ledger else None
-            stop.leave(f"stopped after {counted(self.tally.items, 'item')}", resume)
+            stop.leave(f"stopped after {counted(self.accuracy.items, 'item')}", resume)
         sound.raise_fault()
         if self.ledger and self.recalled < len(self.ledger.finished):
             raise UsageError(
                 f"{self.ledger.path} holds {counted(len(self.ledger.finished), 'line')}, more than "
-                f"the {counted(self.tally.items, 'item')} here",
+                f"the {counted(self.accuracy.items, 'item')} here",
                 "--fresh replaces the file, -o names another",
             )
 
-    def finish(self, prepared: Prepared, scores: Scores) -> None:
+    def admit(self, arriving: Iterator[ChoiceItem | None], scorer: Scorer, rule: Rule) -> bool:
+        """Bring in items while there is room; return whether more may come later."""
+        while scorer.has_room:
+            try:
+                item = next(arriving)
+            except StopIteration:
+                return False
+            if item is None:
+                return True
+            self.cut += item.cut > 0
+            if self.ledger and self.recalled < len(self.ledger.finished):
+                self.accuracy.add(self.ledger.recall(self.recalled, item)["correct"])
+                self.recalled += 1
+            else:
+                self.waiting.append(item)
+                scorer.add(item.item, rule)
+        return True
+
+    def take(self, batch: Scored) -> int:
+        """Write what a batch brought; return the number of items that are finished by it."""
+        self.work.add(batch)
+        for scores in batch.scores:
+            self.finish(self.waiting.popleft(), scores)
+        if batch.scores:
+            (self.ledger.file if self.ledger else sys.stdout).flush()
+        return len(batch.scores)
+
+    def finish(self, item: ChoiceItem, scores: Scores) -> None:
         """Write the verdict of an item."""
-        fields = verdict(prepared, scores)
+        verdict = judge(item, scores)
         if self.ledger:
-            self.ledger.write(fields, prepared)
+            self.ledger.write(verdict, item)
         else:
-            print(self.line_of(fields))
-        self.tally.add(fields)
+            print(self.line_of(verdict))
+        self.accuracy.add(verdict.correct)
         self.draws += scores.samples or 0
 
-    def tell(self, items: Items, talk: Talk) -> None:
+    def tell(self, items: Items, settings: ScoringSettings, talk: Talk) -> None:
         """Say how it went: accuracy, cost, and what was out of the ordinary."""
-        if self.tally.items > 1 or self.tally.answered:
-            talk.say(self.tally.sentence())
+        if self.accuracy.items > 1 or self.accuracy.answered:
+            talk.say(self.accuracy.sentence())
         talk.say(self.work.sentence())
-        scored = self.tally.items - self.recalled
+        scored = self.accuracy.items - self.recalled
         if self.draws:
             mean = self.draws / scored
-            talk.say(f"{mean:.3g} of {self.how.samples} masks an item on average")
+            talk.say(f"{mean:.3g} of {settings.samples} masks an item on average")
         if self.recalled:
             talk.say(f"{counted(self.recalled, 'item')} had been scored before")
         if items.lines and items.lines.skipped:
@@ -165,15 +196,11 @@ class Work:
     tokens: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def add(self, step: Progress) -> None:
-        self.forwards += step.forwards
-        self.tokens += step.tokens
+    def add(self, batch: Scored) -> None:
+        self.forwards += batch.forwards
+        self.tokens += batch.tokens
 
     def sentence(self) -> str:
         seconds = time.monotonic() - self.started
         rate = self.tokens / max(seconds, 1e-6)
         return f"{counted(self.forwards, 'forward')}, {seconds:.1f} s, {si(rate)}tok/s"
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -1,35 +1,44 @@
-"""A text in, and a bound on its perplexity out, by way of windows that fit the context."""
+"""The work of `illada score --text`: a text in, a bound on its perplexity out."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from illada_cli.score.requests import Preparation
-from illada_cli.score.run import How, Work, counted, rule_for
+from illada_cli.options import ModelOptions
+from illada_cli.score.run import Work
+from illada_cli.score.verb import ScoreOptions
 from illada_cli.signals import stop_on_signals
-from illada_cli.ui import Talk
+from illada_cli.ui import Talk, counted
 from illada_core.errors import DataError, UsageError
+from illada_core.evaluation.items import ScoringSettings, rule_for
+from illada_core.evaluation.perplexity import WINDOW_SAMPLES, TextBound, cut_text
+from illada_core.evaluation.questions import Reader, reader_for
+from illada_core.evaluation.scoring import Item, Rule, Scores, score
+from illada_core.inference.checkpoint import choose_device, open_checkpoint
 
-if TYPE_CHECKING:
-    from illada_core.evaluation.perplexity import TextBound
-    from illada_core.evaluation.questions import Reader
-    from illada_core.evaluation.scoring import Item, Scores
+
+def score_text(asked: ScoreOptions, model: ModelOptions, talk: Talk) -> None:
+    """Bound the perplexity of a text, and print it."""
+    checkpoint = open_checkpoint(model.ckpt, model.mask_id)
+    text, text_bytes = read_whole(asked.text or "-")
+    items = cut_text(text, checkpoint, asked.window, asked.stride, asked.bos)
+    settings = ScoringSettings(
+        rule="likelihood", samples=asked.samples or WINDOW_SAMPLES, cfg=asked.cfg, seed=asked.seed
+    )
+    device = choose_device(model.device)
+    weights = checkpoint.load(device, model.dtype)
+    reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, model.batch_tokens)
+    sizes = [len(item.choices[0]) for item in items]
+    scores = score_windows(items, sizes, rule_for(settings, checkpoint), reader, talk)
+    bound = TextBound.of(scores, sum(sizes), text_bytes)
+    print(json.dumps(bound.fields()) if asked.as_json else bound_table(bound))
 
 
-def cut_text(
-    source: str, how: Preparation, window: int | None, stride: int | None
-) -> tuple[list[Item], int]:
-    """Read a text and cut it in windows; return them and the text's size in bytes."""
-    import numpy as np
-
-    from illada_core.evaluation.perplexity import windows
-
-    context = how.checkpoint.config.max_length
-    if window and window > context:
-        raise UsageError(f"--window {window:,} is more than the context of {context:,}")
+def read_whole(source: str) -> tuple[str, int]:
+    """Return a text and its size in bytes. Raises UsageError or DataError where there is none."""
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         text = data.decode("utf-8")
@@ -37,53 +46,30 @@ def cut_text(
         raise UsageError(f"there is no file {source}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{source} is not UTF-8 text (byte {error.start})") from None
-    ids = np.array(how.checkpoint.needed_tokenizer().encode(text), dtype=np.int64)
-    if not len(ids):
+    if not text:
         raise DataError(f"{source} holds no text")
-    prefix = how.checkpoint.encode_text("", how.bos)
-    window = window or context
-    return list(windows(ids, window, stride or window, prefix)), len(data)
+    return text, len(data)
 
 
-def score_text(
-    items: Sequence[Item], text_bytes: int, how: How, reader: Reader, talk: Talk
-) -> TextBound:
-    """Bound the perplexity of a text cut in windows. Raises StoppedBySignal."""
-    from illada_core.evaluation.perplexity import TextBound
-    from illada_core.evaluation.scoring import score
-
+def score_windows(
+    items: Sequence[Item], sizes: Sequence[int], rule: Rule, reader: Reader, talk: Talk
+) -> list[Scores]:
+    """Score the windows of a text, of `sizes` tokens each. Raises StoppedBySignal."""
     done: list[Scores] = []
     work = Work()
-    sizes = [len(item.choices[0]) for item in items]
     with (
         stop_on_signals("stopping after this batch") as stop,
         talk.progress("scoring", sum(sizes), "tok") as advance,
     ):
-        for step in score(iter(items), rule_for(how), reader):
-            work.add(step)
-            advance(sum(sizes[len(done) : len(done) + len(step.scores)]))
-            done += step.scores
+        for batch in score(items, rule, reader):
+            work.add(batch)
+            advance(sum(sizes[len(done) : len(done) + len(batch.scores)]))
+            done += batch.scores
             if stop.requested():
                 break
     stop.leave(f"stopped after {len(done)} of {counted(len(items), 'window')}")
     talk.say(work.sentence())
-    return TextBound.of(done, sum(sizes), text_bytes)
-
-
-def bound_fields(bound: TextBound, how: How) -> dict[str, float | int | None]:
-    """Return the JSON object of a text's bound."""
-    return {
-        "perplexity": bound.perplexity,
-        "perplexity_standard_error": bound.perplexity_error,
-        "bits_per_byte": bound.bits_per_byte,
-        "bits_per_byte_standard_error": bound.bits_per_byte_error,
-        "nats": bound.nats,
-        "nats_standard_error": bound.standard_error,
-        "tokens": bound.tokens,
-        "bytes": bound.bytes,
-        "windows": bound.windows,
-        "samples": how.samples,
-    }
+    return done
 
 
 def bound_table(bound: TextBound) -> str:

@@ -1,32 +1,20 @@
-"""`illada score`: choices in, their scores and the best out; or a text in, its perplexity out."""
+"""`illada score`: its options, and which of them go together."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from illada_cli import options
 from illada_cli.ui import Talk
-from illada_core.errors import CheckpointError, UsageError
-
-if TYPE_CHECKING:
-    from illada_cli.score.run import How
-    from illada_cli.score.verdicts import Verdict
-    from illada_core.evaluation.questions import Reader
-    from illada_core.inference.checkpoint import Checkpoint
-    from illada_core.model.transformer import Transformer
+from illada_core.errors import UsageError
 
 RULE = "Rule"
 TEXT = "Text"
-ITEM_SAMPLES, WINDOW_SAMPLES = 128, 16
-STOP_GAP = 4.0
-LOGITS_BYTES = {"cpu": 2**28, "cuda": 2**31}
 
 Prompt = Annotated[
     str | None,
@@ -133,6 +121,38 @@ OutputFile = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What is to be scored, and how, as the options say; None for one that was not given."""
+
+    prompt: str | None
+    choices: list[str] | None
+    jsonl: str | None
+    text: str | None
+    chat: bool
+    delimiter: str | None
+    bos: bool | None
+    truncate: Literal["left"] | None
+    on_error: Literal["stop", "skip"]
+    rule: Literal["confidence", "likelihood", "one-shot"]
+    visible_eos: bool
+    normalize: Literal["sum", "token", "byte"] | None
+    samples: int | None
+    stop_gap: float | None
+    cfg: float
+    seed: int
+    window: int | None
+    stride: int | None
+    output: str | None
+    fresh: bool
+    as_json: bool
+
+    @property
+    def ledger(self) -> Path | None:
+        """The output file, None where verdicts go to standard output."""
+        return Path(self.output) if self.output not in (None, "-") else None
+
+
 def score(
     ckpt: options.Ckpt,
     prompt: Prompt = None,
@@ -179,70 +199,67 @@ def score(
     give --delimiter.
     """
     talk = Talk(quiet, verbose)
-    from illada_cli.score.requests import Preparation, items_of, items_source
+    asked = ScoreOptions(
+        prompt=prompt,
+        choices=choices,
+        jsonl=jsonl,
+        text=text,
+        chat=chat,
+        delimiter=delimiter,
+        bos=bos,
+        truncate=truncate,
+        on_error=on_error,
+        rule=rule or ("confidence" if text is None else "likelihood"),
+        visible_eos=visible_eos,
+        normalize=normalize,
+        samples=samples,
+        stop_gap=stop_gap,
+        cfg=cfg or 0.0,
+        seed=seed,
+        window=window,
+        stride=stride,
+        output=output,
+        fresh=fresh,
+        as_json=as_json,
+    )
+    check(asked)
+    talk.say(f"loading {ckpt}")
+    model = options.ModelOptions(ckpt, device, dtype, mask_id, batch_tokens)
+    if text is None:
+        from illada_cli.score.run import score_choices
 
-    source = items_source(prompt, choices, jsonl, text)
-    rule = rule or ("confidence" if text is None else "likelihood")
-    if chat and prompt is None:
+        score_choices(asked, model, talk)
+    else:
+        from illada_cli.score.text import score_text
+
+        score_text(asked, model, talk)
+
+
+def check(asked: ScoreOptions) -> None:
+    """Raise UsageError for options that contradict each other, or would do nothing."""
+    items_source(asked)
+    is_text = asked.text is not None
+    if asked.chat and asked.prompt is None:
         raise UsageError(
             "--chat is for one prompt", "in JSON Lines a conversation is given as messages"
         )
     about_choices = {
-        "--visible-eos": visible_eos or None,
-        "--normalize": normalize,
-        "--delimiter": delimiter,
-        "--truncate": truncate,
-        "--stop-gap": stop_gap,
-        "-o": output,
+        "--visible-eos": asked.visible_eos or None,
+        "--normalize": asked.normalize,
+        "--delimiter": asked.delimiter,
+        "--truncate": asked.truncate,
+        "--stop-gap": asked.stop_gap,
+        "-o": asked.output,
     }
-    refuse(about_choices, text is not None, "about choices, and --text has one answer")
-    refuse({"--window": window, "--stride": stride}, text is None, "about --text")
-    draws = {"--samples": samples, "--stop-gap": stop_gap}
-    refuse(draws, rule != "likelihood", "about --rule likelihood")
-    if text is not None and rule != "likelihood":
-        raise UsageError(f"--text bounds a likelihood, so --rule {rule} does not go with it")
-    keep = Path(output) if output not in (None, "-") else None
+    refuse(about_choices, is_text, "about choices, and --text has one answer")
+    refuse({"--window": asked.window, "--stride": asked.stride}, not is_text, "about --text")
+    draws = {"--samples": asked.samples, "--stop-gap": asked.stop_gap}
+    refuse(draws, asked.rule != "likelihood", "about --rule likelihood")
+    if is_text and asked.rule != "likelihood":
+        raise UsageError(f"--text bounds a likelihood, so --rule {asked.rule} does not go with it")
+    keep = asked.ledger
     if keep and not keep.parent.is_dir():
         raise UsageError(f"there is no folder {keep.parent} to write {keep.name} to")
-
-    talk.say(f"loading {ckpt}")
-    from illada_cli.score.run import How, ItemRun, named_settings
-    from illada_cli.score.text import bound_fields, bound_table, cut_text, score_text
-    from illada_cli.score.verdicts import open_ledger
-    from illada_core.inference.checkpoint import choose_device, open_checkpoint
-
-    checkpoint = open_checkpoint(ckpt, mask_id)
-    tail = visible_eos_ids(checkpoint) if visible_eos else ()
-    normalize = normalize or "sum"
-    preparation = Preparation(checkpoint, bos, delimiter or "", truncate, tail, normalize)
-    if text is not None:
-        windows, text_bytes = cut_text(text, preparation, window, stride)
-    else:
-        items = items_of(source, prompt, chat, choices or [], preparation, on_error, talk)
-
-    device = choose_device(device)
-    model = checkpoint.load(device, dtype)
-    how = How(
-        rule=rule,
-        normalize=normalize,
-        tail=tail,
-        samples=samples or (ITEM_SAMPLES if text is None else WINDOW_SAMPLES),
-        stop_gap=STOP_GAP if stop_gap is None else stop_gap,
-        cfg=cfg or 0.0,
-        seed=seed,
-        mask_id=checkpoint.mask_id,
-        dtype=str(model.compute_dtype),
-    )
-    reader = reader_for(model, how, device, batch_tokens)
-    if text is not None:
-        bound = score_text(windows, text_bytes, how, reader, talk)
-        print(json.dumps(bound_fields(bound, how)) if as_json else bound_table(bound))
-        return
-    as_json = as_json or output == "-"
-    with open_ledger(keep, named_settings(how, model), fresh) if keep else nullcontext() as ledger:
-        run = ItemRun(how, ledger, line_writer(as_json, None if source else choices))
-        run.run(items, reader, talk)
-    run.tell(items, talk)
 
 
 def refuse(given: Mapping[str, object], is_useless: bool, reason: str) -> None:
@@ -252,40 +269,30 @@ def refuse(given: Mapping[str, object], is_useless: bool, reason: str) -> None:
         raise UsageError(f"{' and '.join(names)} {'are' if names[1:] else 'is'} {reason}")
 
 
-def visible_eos_ids(checkpoint: Checkpoint) -> tuple[int]:
-    """Return the eos that stands after each choice. Raises CheckpointError where there is none."""
-    in_files = checkpoint.tokenizer.special.eos if checkpoint.tokenizer else None
-    eos_id = in_files if checkpoint.config.eos_id is None else checkpoint.config.eos_id
-    if eos_id is None:
-        raise CheckpointError(
-            f"{checkpoint.folder} names no eos id, so --visible-eos has nothing to show"
-        )
-    return (eos_id,)
+def items_source(asked: ScoreOptions) -> str | None:
+    """Return the file of items, or None where the options hold the item or a text is scored.
 
-
-def reader_for(model: Transformer, how: How, device: str, batch_tokens: int | None) -> Reader:
-    """Return what asks the model, within what the device can hold."""
-    import torch
-
-    from illada_core.evaluation.questions import Reader
-    from illada_core.inference.checkpoint import BATCH_TOKENS
-
-    kind = "cpu" if device == "cpu" else "cuda"
-    row_bytes = model.config.vocab_size * model.compute_dtype.itemsize
-    return Reader(
-        logits=model.logits_at,
-        mask_id=how.mask_id,
-        device=torch.device(device),
-        guidance=how.cfg,
-        budget_tokens=batch_tokens or BATCH_TOKENS[kind],
-        budget_rows=max(1, LOGITS_BYTES[kind] // row_bytes),
-    )
-
-
-def line_writer(as_json: bool, choices: list[str] | None) -> Callable[[Verdict], str]:
-    """Return how a verdict is written: as JSON, as a table of its choices, or as one line."""
-    from illada_cli.score.verdicts import plain_line, plain_table
-
-    if as_json:
-        return json.dumps
-    return partial(plain_table, choices=choices) if choices else plain_line
+    Raises UsageError unless exactly one thing is to be scored.
+    """
+    choices = asked.choices or []
+    if [asked.prompt, asked.jsonl, asked.text].count(None) < 2 or (
+        choices and (asked.jsonl or asked.text)
+    ):
+        raise UsageError("give one of --prompt with --choices, a file of items, and --text")
+    if asked.prompt is not None:
+        if not choices:
+            raise UsageError(
+                "--prompt needs --choices", "give each choice: --choices A --choices B"
+            )
+        return None
+    if asked.text is not None:
+        return None
+    if len(choices) > 1:
+        raise UsageError("--choices A --choices B need a --prompt", "--prompt '' is an empty one")
+    source = asked.jsonl or (choices[0] if choices else None)
+    if source is None:
+        raise UsageError("there is nothing to score", "see illada score --help for examples")
+    if source != "-" and not Path(source).exists():
+        hint = "choices as text need a --prompt" if choices else None
+        raise UsageError(f"there is no file {source}", hint)
+    return source

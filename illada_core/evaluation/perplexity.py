@@ -10,7 +10,28 @@ from math import exp, log, sqrt
 
 import numpy as np
 
+from illada_core.errors import DataError, UsageError
 from illada_core.evaluation.scoring import Item, Scores
+from illada_core.inference.checkpoint import Checkpoint
+
+WINDOW_SAMPLES = 16  # masks drawn for each window where nobody says how many
+
+
+def cut_text(
+    text: str, checkpoint: Checkpoint, window: int | None, stride: int | None, bos: bool | None
+) -> list[Item]:
+    """Cut a text in windows that fit the context (None: as long as that, no overlap).
+
+    Raises DataError for an empty text, UsageError for a window that is longer than the context.
+    """
+    context = checkpoint.config.max_length
+    if window and window > context:
+        raise UsageError(f"--window {window:,} is more than the context of {context:,}")
+    ids = np.array(checkpoint.require_tokenizer().encode(text), dtype=np.int64)
+    if not len(ids):
+        raise DataError("the text is empty: it has no tokens")
+    window = window or context
+    return list(windows(ids, window, stride or window, checkpoint.encode_text("", bos)))
 
 
 def windows(ids_T: np.ndarray, window: int, stride: int, prefix: Sequence[int]) -> Iterator[Item]:
@@ -35,6 +56,7 @@ class TextBound:
     tokens: int
     bytes: int
     windows: int
+    samples: int | None = None
 
     @staticmethod
     def of(scores: Sequence[Scores], tokens: int, text_bytes: int) -> "TextBound":
@@ -42,7 +64,14 @@ class TextBound:
         errors = [error for window in scores for error in window.standard_errors or (None,)]
         known = [error for error in errors if error is not None]
         total = sqrt(sum(error**2 for error in known)) if len(known) == len(errors) else None
-        return TextBound(-sum(s.sums[0] for s in scores), total, tokens, text_bytes, len(scores))
+        return TextBound(
+            nats=-sum(window.sums[0] for window in scores),
+            standard_error=total,
+            tokens=tokens,
+            bytes=text_bytes,
+            windows=len(scores),
+            samples=scores[0].samples if scores else None,
+        )
 
     @property
     def perplexity(self) -> float:
@@ -61,3 +90,18 @@ class TextBound:
     @property
     def bits_per_byte_error(self) -> float | None:
         return None if self.standard_error is None else self.standard_error / log(2) / self.bytes
+
+    def fields(self) -> dict[str, float | int | None]:
+        """Return the JSON object of this bound."""
+        return {
+            "perplexity": self.perplexity,
+            "perplexity_standard_error": self.perplexity_error,
+            "bits_per_byte": self.bits_per_byte,
+            "bits_per_byte_standard_error": self.bits_per_byte_error,
+            "nats": self.nats,
+            "nats_standard_error": self.standard_error,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "windows": self.windows,
+            "samples": self.samples,
+        }

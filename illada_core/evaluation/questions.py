@@ -1,7 +1,7 @@
 """Ask a model many questions at once: packed by length, each distinct canvas computed once.
 
 A question is a canvas, that is ids with masks among them, and some of its positions: how probable
-is this token here? Answers do not depend on what else is asked, up to float ties. The model is a
+is this token here? LogProbs do not depend on what else is asked, up to float ties. The model is a
 callable `logits(ids_T, segment_ends, rows_M) -> logits_MV`, and no row that nobody reads reaches
 its head.
 
@@ -16,10 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from illada_core.inference.checkpoint import batch_tokens_for
+from illada_core.model.transformer import Transformer
+
 LogitsAt = Callable[[Tensor, Sequence[int], Tensor], Tensor]
 
 # Rows of the float32 softmax at a time: it bounds the copy that a half-precision model needs.
 SOFTMAX_ROWS = 256
+# What the logits of one call may take.
+LOGITS_BYTES = {"cpu": 2**28, "cuda": 2**31}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +69,15 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class Answers:
+class LogProbs:
     """What one batch told: log-probabilities [R] by place of the question, and the batch's size."""
 
-    log_probs: dict[int, np.ndarray]
+    by_place: dict[int, np.ndarray]
     forwards: int
     tokens: int
 
 
-class Batch:
+class CanvasBatch:
     """Distinct canvases laid end to end, and the questions they answer."""
 
     def __init__(self) -> None:
@@ -109,12 +114,28 @@ class Batch:
         )
 
 
-def read(questions: Sequence[Question], reader: Reader) -> Iterator[Answers]:
+def reader_for(
+    model: Transformer, mask_id: int, guidance: float, device: str, batch_tokens: int | None
+) -> Reader:
+    """Return what asks a model, within what its device can hold."""
+    row_bytes = model.config.vocab_size * model.compute_dtype.itemsize
+    logits_bytes = LOGITS_BYTES.get(torch.device(device).type, LOGITS_BYTES["cuda"])
+    return Reader(
+        logits=model.logits_at,
+        mask_id=mask_id,
+        device=torch.device(device),
+        guidance=guidance,
+        budget_tokens=batch_tokens or batch_tokens_for(device),
+        budget_rows=max(1, logits_bytes // row_bytes),
+    )
+
+
+def read(questions: Sequence[Question], reader: Reader) -> Iterator[LogProbs]:
     """Answer questions batch by batch, under the reader's budgets.
 
     A batch is launched before the one ahead of it is brought back, so a device never waits.
     """
-    ahead: tuple[Batch, Tensor] | None = None
+    ahead: tuple[CanvasBatch, Tensor] | None = None
     for batch in batches(questions, reader):
         launched = batch, launch(batch, reader)
         if ahead:
@@ -124,25 +145,25 @@ def read(questions: Sequence[Question], reader: Reader) -> Iterator[Answers]:
         yield collect(*ahead)
 
 
-def batches(questions: Sequence[Question], reader: Reader) -> Iterator[Batch]:
+def batches(questions: Sequence[Question], reader: Reader) -> Iterator[CanvasBatch]:
     """Pack questions, equal canvases and equal lengths side by side."""
 
     def by_length(place: int) -> tuple[int, bytes]:
         return len(questions[place].canvas_L), questions[place].canvas_L.tobytes()
 
-    batch = Batch()
+    batch = CanvasBatch()
     for place in sorted(range(len(questions)), key=by_length):
         canvases = reader.canvases(questions[place])
         if batch.places and not batch.has_room(questions[place], canvases, reader):
             yield batch
-            batch = Batch()
+            batch = CanvasBatch()
         batch.add(place, questions[place], canvases)
     if batch.places:
         yield batch
 
 
 @torch.no_grad()
-def launch(batch: Batch, reader: Reader) -> Tensor:
+def launch(batch: CanvasBatch, reader: Reader) -> Tensor:
     """Start the forward of one batch; return its log-probabilities, question after question."""
 
     def on_device(array: np.ndarray) -> Tensor:
@@ -168,8 +189,8 @@ def launch(batch: Batch, reader: Reader) -> Tensor:
     return logits_MV[places_R, targets_R].float() - normalizer_M[places_R]
 
 
-def collect(batch: Batch, log_probs_R: Tensor) -> Answers:
+def collect(batch: CanvasBatch, log_probs_R: Tensor) -> LogProbs:
     """Bring the log-probabilities of one batch back and hand them to its questions."""
     ends = np.cumsum([len(question.positions_R) for question in batch.questions])
     pieces = np.split(log_probs_R.double().cpu().numpy(), ends[:-1])
-    return Answers(dict(zip(batch.places, pieces, strict=True)), len(batch.canvases), batch.tokens)
+    return LogProbs(dict(zip(batch.places, pieces, strict=True)), len(batch.canvases), batch.tokens)

@@ -17,7 +17,6 @@ from illada_core.evaluation.questions import Question, Reader, read
 FIRST_SAMPLES = 16
 # Open items ask for about this many batches at a time, so that equal lengths can meet.
 BATCHES_AHEAD = 4
-END = object()
 # The z of a two-sided 95 % interval.
 Z_95 = 1.959964
 
@@ -173,55 +172,66 @@ class Open:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What happened: a batch of some size, or scores that can be told now, in input order.
-
-    Idle means that everything was scored and the next item has not come yet.
-    """
+class Scored:
+    """What one batch told: its size, and the scores that are known now, in order of their items."""
 
     scores: tuple[Scores, ...] = ()
     forwards: int = 0
     tokens: int = 0
-    is_idle: bool = False
 
 
-def score(items: Iterable[Item | None], rule: Rule, reader: Reader) -> Iterator[Progress]:
-    """Score items, many at a time; yields after every batch, scores in the order of the items.
+class Scorer:
+    """Items under way: `add` brings one in, `step` answers what their rules ask at the moment.
 
-    Items are drawn when there is room for them, and enter while others are unfinished; a None
-    says that the next has not come yet. Scores do not depend on what shares a batch.
+    Scores do not depend on what shares a batch.
     """
-    arriving = iter(items)
-    under_way: deque[Open] = deque()
-    room = BATCHES_AHEAD * reader.budget_tokens
-    has_ended = False
-    while not has_ended or under_way:
-        tokens = sum(active.tokens() for active in under_way)
-        while tokens < room and not has_ended:
-            item = next(arriving, END)
-            if item is None:
-                break
-            if isinstance(item, Item):
-                under_way.append(Open(rule(item), reader))
-                tokens += under_way[-1].tokens()
-            has_ended = item is END
-        if not under_way:
-            yield Progress(is_idle=not has_ended)
-            continue
-        asked = [(active, i) for active in under_way for i in range(len(active.questions))]
-        for answers in read([active.questions[i] for active, i in asked], reader):
-            for place, log_probs in answers.log_probs.items():
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.under_way: deque[Open] = deque()
+        self.asked_tokens = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether another item may come in."""
+        return self.asked_tokens < BATCHES_AHEAD * self.reader.budget_tokens
+
+    def add(self, item: Item, rule: Rule) -> None:
+        """Take an item in, to be scored by a rule."""
+        self.under_way.append(Open(rule(item), self.reader))
+        self.asked_tokens += self.under_way[-1].tokens()
+
+    def step(self) -> Iterator[Scored]:
+        """Answer the questions of all items; yields after every batch, at last with scores."""
+        asked = [(active, i) for active in self.under_way for i in range(len(active.questions))]
+        for answers in read([active.questions[i] for active, i in asked], self.reader):
+            for place, log_probs in answers.by_place.items():
                 active, i = asked[place]
                 active.answers[i] = log_probs
-            yield Progress(forwards=answers.forwards, tokens=answers.tokens)
-        for active in under_way:
+            yield Scored(forwards=answers.forwards, tokens=answers.tokens)
+        for active in self.under_way:
             if active.scores is None:
                 active.advance(active.answers)
-        told = []
-        while under_way and (scores := under_way[0].scores):
-            told.append(scores)
-            under_way.popleft()
-        yield Progress(tuple(told))
+        finished = []
+        while self.under_way and (scores := self.under_way[0].scores):
+            finished.append(scores)
+            self.under_way.popleft()
+        self.asked_tokens = sum(active.tokens() for active in self.under_way)
+        yield Scored(tuple(finished))
+
+
+def score(items: Iterable[Item], rule: Rule, reader: Reader) -> Iterator[Scored]:
+    """Score items, many at a time; yields after every batch, scores in the order of the items.
+
+    Items are drawn when there is room for them, and enter while others are unfinished.
+    """
+    scorer, waiting = Scorer(reader), iter(items)
+    item = next(waiting, None)
+    while item is not None or scorer.under_way:
+        while item is not None and scorer.has_room:
+            scorer.add(item, rule)
+            item = next(waiting, None)
+        yield from scorer.step()
 
 
 def pick(sums: Sequence[float], divisors: Sequence[float]) -> int:

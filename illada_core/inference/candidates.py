@@ -14,6 +14,7 @@ from torch import Tensor
 
 from illada_core.errors import DataError
 from illada_core.inference.rules import Rules
+from illada_core.inference.settings import Settings
 from illada_core.noise import STREAM_REMASKING, STREAM_SAMPLER, philox, unit_interval
 
 # Elements of [M, V] worked on at once: a few passes should stay in cache on a CPU, and on a GPU
@@ -24,13 +25,14 @@ NEVER = float("-inf")
 
 
 @dataclass(frozen=True)
-class Asked:
+class OpenRows:
     """The open positions of one forward, on the host: whose they are and what holds for them.
 
-    `key_M` names the prompt (32 bits), `may_end_M` tells where a token may end the text, `boosts`
-    are (row, token, addition to its logit).
+    `seed_M2` are the two words of each row's seed, `key_M` names its prompt (32 bits), `may_end_M`
+    tells where a token may end the text, `boosts` are (row, token, addition to its logit).
     """
 
+    seed_M2: np.ndarray
     key_M: np.ndarray
     step_M: np.ndarray
     position_M: np.ndarray
@@ -60,38 +62,39 @@ class Candidates:
         )
 
 
-def choose(logits_MV: Tensor, asked: Asked, rules: Rules) -> Candidates:
+def choose(logits_MV: Tensor, rows: OpenRows, rules: Rules) -> Candidates:
     """Choose a token for each row; the mask is never one. One transfer to the host.
 
     `logits_MV` is guided already and may be overwritten. Its dtype may be low: all arithmetic is
-    in float32, the choice under a temperature in float64. Raises DataError for logits that are
-    not numbers.
+    in float32, the choice under a temperature in float64. `rules` are those of every row, but for
+    the seed. Raises DataError for logits that are not numbers.
     """
-    for row, token, addition in asked.boosts:
+    settings = rules.settings
+    for row, token, addition in rows.boosts:
         logits_MV[row, token] += addition
     device = logits_MV.device
     closed_M1 = None
-    if rules.eos_guard == "logits" or not asked.may_end_M.all():
-        closed_M1 = torch.from_numpy(~asked.may_end_M).to(device)[:, None]
+    if settings.eos_guard == "logits" or not rows.may_end_M.all():
+        closed_M1 = torch.from_numpy(~rows.may_end_M).to(device)[:, None]
     noise_keys = None
-    if rules.temperature > 0:
-        stacked = np.stack((asked.position_M, asked.key_M, asked.step_M))
+    if settings.temperature > 0:
+        stacked = np.stack((rows.position_M, rows.key_M, rows.step_M, *rows.seed_M2.T))
         noise_keys = torch.from_numpy(stacked).to(device)
     pieces = []
     elements = CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"])
-    for rows in row_chunks(len(logits_MV), logits_MV.shape[1], elements):
-        part_MV = logits_MV[rows].float()
+    for chunk in row_chunks(len(logits_MV), logits_MV.shape[1], elements):
+        part_MV = logits_MV[chunk].float()
         if closed_M1 is not None:
-            bar(part_MV, closed_M1[rows], rules)
-        keys = None if noise_keys is None else noise_keys[:, rows]
+            bar(part_MV, closed_M1[chunk], rules)
+        keys = None if noise_keys is None else noise_keys[:, chunk]
         pieces.append(choose_rows(part_MV, keys, rules))
     token_M, probability_M, confidence_M, entropy_M = torch.cat(pieces, dim=1).cpu().numpy()
     if np.isnan(probability_M).any():
         raise DataError(
             "the model's logits are not numbers", "float16 may overflow: try bfloat16 or float32"
         )
-    if rules.remasking == "random":
-        confidence_M = random_confidence(asked, rules.seed)
+    if settings.remasking == "random":
+        confidence_M = random_confidence(rows)
     return Candidates(token_M.astype(np.int64), probability_M, confidence_M, entropy_M)
 
 
@@ -105,8 +108,8 @@ def bar(logits_MV: Tensor, closed_M1: Tensor, rules: Rules) -> None:
     """Take the end ids from the rows that may not end, and under the guard `logits` from all."""
     ends = list(rules.end_ids)
     logits_MV[:, ends] = logits_MV[:, ends].masked_fill(closed_M1, NEVER)
-    if rules.eos_guard == "logits":
-        logits_MV[:, list(rules.guarded_ids)] = NEVER
+    if rules.settings.eos_guard == "logits":
+        logits_MV[:, list(rules.ids.eos_ids)] = NEVER
 
 
 def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> Tensor:
@@ -114,41 +117,42 @@ def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> T
 
     As in the reference, the mask's logit counts in the probabilities though it cannot be chosen.
     """
-    mask_M = logits_MV[:, rules.mask_id].clone()
-    logits_MV[:, rules.mask_id] = NEVER
-    known_MV = logits_MV[:, : rules.vocab_size]
-    token_M = known_MV.argmax(-1) if noise_keys is None else draw(known_MV, noise_keys, rules)
+    settings, mask_id = rules.settings, rules.ids.mask_id
+    mask_M = logits_MV[:, mask_id].clone()
+    logits_MV[:, mask_id] = NEVER
+    known_MV = logits_MV[:, : rules.ids.vocab_size]
+    token_M = known_MV.argmax(-1) if noise_keys is None else draw(known_MV, noise_keys, settings)
     guarded_M = torch.zeros_like(token_M, dtype=torch.bool)
-    if rules.eos_guard == "confidence":
-        guarded_ids = torch.tensor(rules.guarded_ids, device=token_M.device)
+    if settings.eos_guard == "confidence":
+        guarded_ids = torch.tensor(rules.ids.eos_ids, device=token_M.device)
         guarded_M = torch.isin(token_M, guarded_ids)
         logits_MV[:, guarded_ids] = NEVER
-    logits_MV[:, rules.mask_id] = mask_M
+    logits_MV[:, mask_id] = mask_M
     p_MV = logits_MV.softmax(-1)
     p_M = p_MV.gather(1, token_M[:, None])[:, 0]
     entropy_M = torch.zeros_like(p_M)
-    if rules.remasking == "entropy" or rules.commit_by == "entropy-bound":
+    if settings.remasking == "entropy" or settings.entropy_bound is not None:
         entropy_M = torch.special.entr(p_MV).sum(-1)
     confidence_M = p_M
-    if rules.remasking == "entropy":
+    if settings.remasking == "entropy":
         confidence_M = -entropy_M
-    elif rules.remasking == "margin":
-        p_MV[:, rules.mask_id] = 0
+    elif settings.remasking == "margin":
+        p_MV[:, mask_id] = 0
         best_M2 = p_MV.topk(2, dim=-1).values
         confidence_M = best_M2[:, 0] - best_M2[:, 1]
     confidence_M = confidence_M.masked_fill(guarded_M, NEVER)
     return torch.stack([x.double() for x in (token_M, p_M, confidence_M, entropy_M)])
 
 
-def draw(logits_MV: Tensor, noise_keys: Tensor, rules: Rules) -> Tensor:
+def draw(logits_MV: Tensor, noise_keys: Tensor, settings: Settings) -> Tensor:
     """Return a token for each row, drawn from the nucleus of softmax(l / T) by Gumbel-max."""
-    if rules.top_p == 1:
-        noise_MV = gumbel_noise(noise_keys, logits_MV.shape[1], rules.seed)
-        return logits_MV.double().add_(noise_MV, alpha=rules.temperature).argmax(-1)
-    token_MN, outside_MN = nucleus(logits_MV / rules.temperature, rules.top_p)
+    if settings.top_p == 1:
+        noise_MV = gumbel_noise(noise_keys, logits_MV.shape[1])
+        return logits_MV.double().add_(noise_MV, alpha=settings.temperature).argmax(-1)
+    token_MN, outside_MN = nucleus(logits_MV / settings.temperature, settings.top_p)
     score_MN = logits_MV.gather(1, token_MN).double().masked_fill_(outside_MN, NEVER)
-    noise_MN = gumbel_noise_at(noise_keys, token_MN, logits_MV.shape[1], rules.seed)
-    best_M1 = score_MN.add_(noise_MN, alpha=rules.temperature).argmax(-1, keepdim=True)
+    noise_MN = gumbel_noise_at(noise_keys, token_MN, logits_MV.shape[1])
+    best_M1 = score_MN.add_(noise_MN, alpha=settings.temperature).argmax(-1, keepdim=True)
     return token_MN.gather(1, best_M1)[:, 0]
 
 
@@ -168,20 +172,21 @@ def nucleus(logits_MV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     return token_MN, p_MN.cumsum(-1) - p_MN >= top_p
 
 
-def gumbel_noise(noise_keys: Tensor, vocab_size: int, seed: int) -> Tensor:
-    """Return Gumbel noise [M, V] in float64 for rows keyed by (position, prompt, step) [3, M].
+def gumbel_noise(noise_keys: Tensor, vocab_size: int) -> Tensor:
+    """Return Gumbel noise [M, V] in float64 for rows keyed by (position, prompt, step, seed).
 
-    Each counter gives four 32-bit words, for four tokens a quarter of the vocabulary apart; the
-    largest draw is 22.9, so a token is cut off at odds below 2**-32.
+    `noise_keys` are five words a row [5, M]: the seed has two. Each counter gives four 32-bit
+    words, for four tokens a quarter of the vocabulary apart; the largest draw is 22.9, so a token
+    is cut off at odds below 2**-32.
     """
     counter_Q = torch.arange(quarter(vocab_size), device=noise_keys.device)
-    words = noise_words(noise_keys, counter_Q, seed)
+    words = noise_words(noise_keys, counter_Q)
     return gumbel(torch.cat(words, dim=1)[:, :vocab_size])
 
 
-def gumbel_noise_at(noise_keys: Tensor, token_MN: Tensor, vocab_size: int, seed: int) -> Tensor:
+def gumbel_noise_at(noise_keys: Tensor, token_MN: Tensor, vocab_size: int) -> Tensor:
     """Return the same noise for some tokens of each row only."""
-    words = noise_words(noise_keys, token_MN % quarter(vocab_size), seed)
+    words = noise_words(noise_keys, token_MN % quarter(vocab_size))
     which_1MN = (token_MN // quarter(vocab_size))[None]
     return gumbel(torch.stack(words).gather(0, which_1MN)[0])
 
@@ -190,11 +195,11 @@ def quarter(vocab_size: int) -> int:
     return -(-vocab_size // 4)
 
 
-def noise_words(noise_keys: Tensor, counter: Tensor, seed: int) -> tuple[Tensor, ...]:
+def noise_words(noise_keys: Tensor, counter: Tensor) -> tuple[Tensor, ...]:
     """Return four random words for each row and counter."""
-    position_M1, key_M1, step_M1 = noise_keys[:, :, None]
+    position_M1, key_M1, step_M1, low_M1, high_M1 = noise_keys[:, :, None]
     stream_M1 = step_M1 << 8 | STREAM_SAMPLER
-    return philox((counter, position_M1, key_M1, stream_M1), seed_words(seed))
+    return philox((counter, position_M1, key_M1, stream_M1), (low_M1, high_M1))
 
 
 def gumbel(words: Tensor) -> Tensor:
@@ -207,11 +212,11 @@ def seed_words(seed: int) -> tuple[int, int]:
     return seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
 
 
-def random_confidence(asked: Asked, seed: int) -> np.ndarray:
+def random_confidence(rows: OpenRows) -> np.ndarray:
     """Return uniform draws in place of a confidence, one for each row."""
+    low_M, high_M = rows.seed_M2.T
     words = philox(
-        (asked.position_M, asked.key_M, asked.step_M, np.int64(STREAM_REMASKING)),
-        seed_words(seed),
+        (rows.position_M, rows.key_M, rows.step_M, np.int64(STREAM_REMASKING)), (low_M, high_M)
     )
     return unit_interval(words[0])
 

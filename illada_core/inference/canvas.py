@@ -6,7 +6,7 @@ gaps of either kind. Plain numpy on the host; the model is not known here.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -15,9 +15,6 @@ import numpy as np
 
 from illada_core.inference.commits import step_quotas
 from illada_core.inference.rules import Rules
-
-# Given the ids written so far in a gap, how many of them stand before a stop string, if any.
-FindStop = Callable[[list[int]], int | None]
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,8 @@ class Canvas:
     blocks.
     """
 
-    def __init__(self, task: Task, rules: Rules, find_stop: FindStop | None) -> None:
-        self.task, self.rules, self.find_stop = task, rules, find_stop
+    def __init__(self, task: Task, rules: Rules) -> None:
+        self.task, self.rules, self.mask_id = task, rules, rules.ids.mask_id
         self.step = 0
         self.fills: list[Fill] = []
         pieces = [task.runs[0]]
@@ -91,7 +88,7 @@ class Canvas:
         for gap, run in zip(task.gaps, task.runs[1:], strict=True):
             size = min(gap.length, rules.block_length) if gap.grows else gap.length
             self.fills.append(Fill(gap, place, place + size))
-            pieces += [(rules.mask_id,) * size, run]
+            pieces += [(self.mask_id,) * size, run]
             place += size + len(run)
         self.ids = np.array([token for piece in pieces for token in piece], dtype=np.int64)
         numbered = enumerate(self.fills)
@@ -101,7 +98,7 @@ class Canvas:
 
     def open_stage(self) -> None:
         """Begin the next stage that has something to fill: note what stands, cut its blocks."""
-        self.was_open = self.ids == self.rules.mask_id
+        self.was_open = self.ids == self.mask_id
         while self.stages:
             within = [np.arange(fill.start, fill.stop) for fill in self.stages[0]]
             positions = np.concatenate(within)
@@ -115,7 +112,7 @@ class Canvas:
 
     def open_block(self) -> None:
         self.open_B = self.blocks.pop(0)
-        self.quotas = step_quotas(len(self.open_B), self.rules.steps_per_block)
+        self.quotas = step_quotas(len(self.open_B), self.rules.settings.steps_per_block)
 
     @property
     def is_finished(self) -> bool:
@@ -128,7 +125,7 @@ class Canvas:
 
     def unguided_ids(self) -> np.ndarray:
         """Return the ids with all that stood when the stage began masked, as guidance wants it."""
-        return np.where(self.was_open, self.ids, self.rules.mask_id)
+        return np.where(self.was_open, self.ids, self.mask_id)
 
     def may_end_B(self) -> np.ndarray:
         """Tell for each open position whether an end id may stand there."""
@@ -156,15 +153,16 @@ class Canvas:
         """End a fill at its first end id, once nothing before that is open."""
         ids = self.ids[fill.start : fill.stop]
         ends = np.flatnonzero(np.isin(ids, self.rules.end_ids))
-        if len(ends) and self.rules.mask_id not in ids[: ends[0]]:
-            is_eos = int(ids[ends[0]]) in self.rules.eos_ids
+        if len(ends) and self.mask_id not in ids[: ends[0]]:
+            is_eos = int(ids[ends[0]]) in self.rules.ids.eos_ids
             if not self.end_at_string(fill, int(ends[0])):
                 self.end(fill, int(ends[0]), "eos" if is_eos else "stop")
 
     def end_at_string(self, fill: Fill, written: int) -> bool:
         """End a fill before a stop string among its first `written` ids, if one is there."""
         ids = self.ids[fill.start : fill.start + written].tolist()
-        kept = self.find_stop(ids) if self.find_stop and ids else None
+        find_stop = self.rules.find_stop
+        kept = find_stop(ids) if find_stop and ids else None
         if kept is not None:
             fill.cut_ids = tuple(ids[kept:])
             self.end(fill, kept, "stop")
@@ -182,7 +180,7 @@ class Canvas:
     def resize(self, fill: Fill, stop: int) -> None:
         """Cut the canvas in a fill, or lengthen it with masks, so that the fill ends at `stop`."""
         kept, moved = min(fill.stop, stop), stop - fill.stop
-        masks = np.full(max(0, moved), self.rules.mask_id)
+        masks = np.full(max(0, moved), self.mask_id)
         self.ids = np.concatenate((self.ids[:kept], masks, self.ids[fill.stop :]))
         was_open = self.was_open
         self.was_open = np.concatenate(
@@ -196,7 +194,7 @@ class Canvas:
         """Go on after a full block: stop strings, the next block, growth, the next stage."""
         for fill in self.stages[0]:
             if fill.gap.may_end and not fill.finish_reason:
-                masks = np.flatnonzero(self.ids[fill.start : fill.stop] == self.rules.mask_id)
+                masks = np.flatnonzero(self.ids[fill.start : fill.stop] == self.mask_id)
                 self.end_at_string(fill, int(masks[0]) if len(masks) else fill.stop - fill.start)
         if self.blocks:
             self.open_block()

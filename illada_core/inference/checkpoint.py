@@ -1,25 +1,26 @@
-"""A checkpoint as the verbs use it: found, opened, checked against its tokenizer, then loaded."""
-
-from __future__ import annotations
+"""A checkpoint as it is served: found, opened, checked against its tokenizer, then loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from illada_core.errors import CheckpointError, DataError, UsageError
+import torch
 
-if TYPE_CHECKING:
-    from illada_core.model.config import ModelConfig
-    from illada_core.model.transformer import Transformer
-    from illada_core.text.chat_template import Message
-    from illada_core.text.tokenizer import Tokenizer
+from illada_core.errors import CheckpointError, UsageError
+from illada_core.inference.rules import BLOCK_LENGTH, ModelIds
+from illada_core.model.config import ModelConfig, choose_mask_id
+from illada_core.model.configfile import read_config
+from illada_core.model.finding import find_model
+from illada_core.model.transformer import Transformer
+from illada_core.model.weights import load_model
+from illada_core.text.chat_template import Message, encode
+from illada_core.text.conversations import prompt_pieces
+from illada_core.text.tokenizer import Tokenizer, load_tokenizer
+from illada_core.text.tokenizer_files import TOKENIZER_FILE, read_json
 
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 # Strings that end a turn in released templates, beside eos; their ids come from the tokenizer.
 TURN_ENDS = ("<|eot_id|>", "<|im_end|>")
-BLOCK_LENGTH = 32
-TRUNCATE_HINT = "--truncate left keeps the end of such prompts"
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,27 @@ class Checkpoint:
     add_bos: bool
     block_length: int
 
-    def needed_tokenizer(self) -> Tokenizer:
+    @property
+    def ids(self) -> ModelIds:
+        """What a sampler must know of it."""
+        vocab_size = self.tokenizer.vocab_size if self.tokenizer else None
+        return ModelIds(self.mask_id, vocab_size, self.end_ids)
+
+    def require_tokenizer(self) -> Tokenizer:
         """Return the tokenizer. Raises CheckpointError where the folder has none."""
         if self.tokenizer is None:
             raise CheckpointError(
-                f"{self.folder} holds no tokenizer.json, so it can serve ids only",
+                f"{self.folder} holds no {TOKENIZER_FILE}, so it can serve ids only",
                 "give prompt_ids (JSON Lines), or copy the tokenizer into the folder",
             )
         return self.tokenizer
 
     def encode_text(self, text: str, bos: bool | None = None) -> list[int]:
         """Return the ids of plain text, with bos in front where asked for or the files want it."""
-        tokenizer = self.needed_tokenizer()
-        ids = tokenizer.encode(text)
+        ids = self.require_tokenizer().encode(text)
         if not (self.add_bos if bos is None else bos):
             return ids
-        named = (self.config.bos_id, tokenizer.special.bos)
+        named = (self.config.bos_id, self.require_tokenizer().special.bos)
         bos_id = next((number for number in named if number is not None), None)
         if bos_id is None:
             raise CheckpointError(f"{self.folder} names no bos id, so --bos cannot be obeyed")
@@ -61,25 +67,22 @@ class Checkpoint:
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a conversation, up to where the assistant is to speak."""
-        from illada_core.text.chat_template import encode
-        from illada_core.text.conversations import prompt_pieces
-
-        tokenizer = self.needed_tokenizer()
+        tokenizer = self.require_tokenizer()
         return encode(prompt_pieces(tokenizer, messages), tokenizer.encode)
 
-    def load(self, device: str, dtype: str) -> Transformer:
-        """Load the weights. `auto` is a GPU if there is one, and bfloat16 there, else as stored."""
-        from illada_core.model.weights import load_model
-
-        if dtype == "auto" and device == "cuda":
+    def load(self, device: str = "cpu", dtype: str | torch.dtype = "auto") -> Transformer:
+        """Load the weights for inference. `auto` is bfloat16 on a GPU, else the stored dtype."""
+        dtype = str(dtype).removeprefix("torch.")
+        if dtype == "auto" and torch.device(device).type == "cuda":
             dtype = "bfloat16"
         return load_model(self.folder, device, dtype).eval().requires_grad_(False)
 
 
 def choose_device(wanted: str) -> str:
-    """Return the torch name of a device. Raises UsageError for one that is not there."""
-    import torch
+    """Return the torch name of a device, `auto` a GPU if there is one.
 
+    Raises UsageError for one that is not there.
+    """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -89,28 +92,27 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
-def open_checkpoint(wanted: str, mask_id: int | None = None) -> Checkpoint:
+def batch_tokens_for(device: str | torch.device) -> int:
+    """Return how many packed tokens go through the model at once where nobody says."""
+    return BATCH_TOKENS.get(torch.device(device).type, BATCH_TOKENS["cuda"])
+
+
+def open_checkpoint(ckpt: str | Path, mask_id: int | None = None) -> Checkpoint:
     """Find a checkpoint and read everything but its weights.
 
-    `wanted` is a run folder (its newest complete checkpoint), a model folder, or a hub id.
+    `ckpt` is a run folder (its newest complete checkpoint), a model folder, or a hub id.
     Raises CheckpointError, or UsageError for a mask id that cannot be one.
     """
-    from illada_core.model.config import choose_mask_id
-    from illada_core.model.configfile import read_config
-    from illada_core.model.finding import find_model
-    from illada_core.text.tokenizer import load_tokenizer
-    from illada_core.text.tokenizer_files import read_json
-
-    folder = find_model(wanted)
+    folder = find_model(ckpt)
     config = read_config(folder)
     tokenizer = None
-    if (folder / "tokenizer.json").exists():
+    if (folder / TOKENIZER_FILE).exists():
         tokenizer = load_tokenizer(folder)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
                 f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, "
                 f"the model only {config.vocab_size:,}",
-                "they belong to different models: put the right tokenizer.json into the folder",
+                f"they belong to different models: put the right {TOKENIZER_FILE} into the folder",
             )
     settings = read_json(folder / "tokenizer_config.json")
     return Checkpoint(
@@ -129,8 +131,6 @@ def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> t
 
     Raises CheckpointError for one that the model does not have.
     """
-    from illada_core.text.tokenizer_files import read_json
-
     ids: list[int] = []
     for path in (folder / "config.json", folder / "generation_config.json"):
         listed = read_json(path).get("eos_token_id")
@@ -151,8 +151,6 @@ def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> t
 
 def block_length(folder: Path) -> int:
     """Return the block length that generation_config.json asks for, else the released models'."""
-    from illada_core.text.tokenizer_files import read_json
-
     asked = read_json(folder / "generation_config.json").get("block_length", BLOCK_LENGTH)
     if type(asked) is not int or asked < 1:
         raise CheckpointError(
@@ -160,19 +158,3 @@ def block_length(folder: Path) -> int:
             "above 0"
         )
     return asked
-
-
-def fit_prompt(ids: Sequence[int], room: int, truncate: str | None, context: int) -> list[int]:
-    """Return a prompt of at most `room` ids: its end, if `truncate` is "left".
-
-    Raises DataError for one that is too long otherwise.
-    """
-    if len(ids) <= room:
-        return list(ids)
-    if truncate != "left":
-        raise DataError(
-            f"the prompt is {len(ids):,} tokens long, and the context of {context:,} leaves "
-            f"room for {room:,}",
-            TRUNCATE_HINT,
-        )
-    return list(ids[-room:])

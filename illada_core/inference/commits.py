@@ -8,7 +8,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from illada_core.inference.candidates import Candidates
-from illada_core.inference.rules import CommitBy
+from illada_core.inference.rules import Rules
+from illada_core.inference.settings import Settings
 
 
 def step_quotas(masks: int, steps: int | None) -> list[int]:
@@ -23,25 +24,25 @@ def step_quotas(masks: int, steps: int | None) -> list[int]:
     return [least + 1] * more + [least] * (steps - more)
 
 
-def picks(candidates: Candidates, quota: int, commit_by: CommitBy, bound: float) -> np.ndarray:
+def picks(candidates: Candidates, quota: int, settings: Settings) -> np.ndarray:
     """Return the indices of the candidates to commit, most confident first.
 
     Each rule commits at least the step's quota, so no step is empty and a block ends in time.
-    Threshold: all with p >= bound (Fast-dLLM). Factor: the most probable n with
-    (n + 1) (1 - p_n) < bound (Fast-dLLM). Entropy bound: the longest prefix in order of
+    Threshold: all with p >= threshold (Fast-dLLM). Factor: the most probable n with
+    (n + 1) (1 - p_n) < factor (Fast-dLLM). Entropy bound: the longest prefix in order of
     confidence whose entropies, without the largest, sum to at most the bound (EB-Sampler).
     """
     order = np.argsort(-candidates.confidence_M, kind="stable")
     sure = np.zeros(len(order), dtype=bool)
     sure[:quota] = True
-    if commit_by == "threshold":
-        sure |= candidates.probability_M[order] >= bound
-    elif commit_by == "factor":
+    if settings.threshold is not None:
+        sure |= candidates.probability_M[order] >= settings.threshold
+    elif settings.factor is not None:
         by_probability = np.argsort(-candidates.probability_M, kind="stable")
-        count = factor_count(candidates.probability_M[by_probability], bound)
+        count = factor_count(candidates.probability_M[by_probability], settings.factor)
         sure |= np.isin(order, by_probability[:count])
-    elif commit_by == "entropy-bound":
-        sure[: entropy_count(candidates.entropy_M[order], bound)] = True
+    elif settings.entropy_bound is not None:
+        sure[: entropy_count(candidates.entropy_M[order], settings.entropy_bound)] = True
     return order[sure]
 
 
@@ -58,28 +59,22 @@ def entropy_count(entropy_M: np.ndarray, gamma: float) -> int:
     return int(np.searchsorted(joint, gamma, side="right"))
 
 
-def thinking_boost(
-    written: np.ndarray,
-    mask_id: int,
-    budget: int,
-    end_ids: tuple[int, ...],
-    boost: float,
-    power: float,
-) -> tuple[int, float] | None:
+def thinking_boost(written: np.ndarray, budget: int, rules: Rules) -> tuple[int, float] | None:
     """Return (token, logit to add) for the first open position, or None once thinking ended.
 
-    `written` is what stands of the new text, open positions and all. The addition grows
-    as (share of the budget used) ** power; the token is the next of `end_ids` after what of it
-    already stands right before the open position (paper, Appendix A).
+    `written` is what stands of the new text, open positions and all. The addition grows as (share
+    of the budget used) ** power; the token is the next of the ids that end thinking after what of
+    them already stands right before the open position (paper, Appendix A).
     """
+    end_ids, settings = rules.end_thinking_ids, rules.settings
     size = len(end_ids)
     if len(written) >= size and (sliding_window_view(written, size) == end_ids).all(1).any():
         return None
-    first_open = int(np.argmax(written == mask_id))
-    progress = min(1.0, (first_open + 1) / budget)
-    begun = next(
+    first_open = int(np.argmax(written == rules.ids.mask_id))
+    share = min(1.0, (first_open + 1) / budget)
+    matched = next(
         length
         for length in range(min(size - 1, first_open), -1, -1)
         if tuple(written[first_open - length : first_open]) == end_ids[:length]
     )
-    return end_ids[begun], boost * progress**power
+    return end_ids[matched], settings.end_thinking_boost * share**settings.end_thinking_power

@@ -1,62 +1,68 @@
-"""What a generation is asked to do: ids, block sizes, choice of tokens, order of commits.
+"""What holds for one task: its settings, and the ids that a checkpoint gives them.
 
-Ids come from the checkpoint's files; everything else has the defaults of the reference.
+Ids come from the checkpoint's files; everything else is asked for.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from illada_core.errors import UsageError
+from illada_core.inference.settings import DEFAULTS, Settings
 
-Remasking = Literal["low-confidence", "random", "margin", "entropy"]
-CommitBy = Literal["quota", "threshold", "factor", "entropy-bound"]
-EosGuard = Literal["none", "logits", "confidence"]
+BLOCK_LENGTH = 32  # of the released models
+
+# Given the ids written so far in a gap, how many of them stand before a stop string, if any.
+FindStop = Callable[[list[int]], int | None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """Settings of one sampler. Raises UsageError when they contradict each other.
+@dataclass(frozen=True)
+class ModelIds:
+    """The ids that a sampler must know of a checkpoint; `eos_ids` end a text.
 
-    `eos_ids` and `stop_ids` end a text; `guarded_ids` are those the eos guard is about.
-    `bound` is the number that `commit_by` compares with (tau, f or gamma). Ids from `vocab_size` on
-    are never chosen: a model's table may be longer than its vocabulary.
+    Ids from `vocab_size` on are never chosen: a model's table may be longer than its vocabulary.
     """
 
     mask_id: int
     vocab_size: int | None = None
     eos_ids: tuple[int, ...] = ()
-    stop_ids: tuple[int, ...] = ()
-    block_length: int = 32
-    steps_per_block: int | None = None
-    remasking: Remasking = "low-confidence"
-    commit_by: CommitBy = "quota"
-    bound: float = 0.0
-    temperature: float = 0.0
-    top_p: float = 1.0
-    cfg: float = 0.0
-    seed: int = 0
-    eos_guard: EosGuard = "none"
-    guarded_ids: tuple[int, ...] = ()
-    thinking_end_ids: tuple[int, ...] = ()
-    thinking_boost: float = 0.0
-    thinking_power: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Settings in the ids of a checkpoint. Raises UsageError when they contradict each other.
+
+    `find_stop` finds the stop strings of the settings, `end_thinking_ids` spell what ends thinking.
+    """
+
+    ids: ModelIds
+    settings: Settings = DEFAULTS
+    find_stop: FindStop | None = None
+    end_thinking_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.mask_id in self.end_ids:
-            raise UsageError(f"mask id {self.mask_id} cannot also be an id that ends a text")
-        for name, least in (("block_length", 1), ("temperature", 0), ("cfg", 0), ("bound", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if self.steps_per_block is not None and self.steps_per_block < 1:
-            raise UsageError(f"steps_per_block must be at least 1, not {self.steps_per_block}")
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p must be above 0 and at most 1, not {self.top_p}")
-        if self.eos_guard != "none" and not self.guarded_ids:
+        settings = self.settings
+        if self.ids.mask_id in self.end_ids:
+            raise UsageError(f"mask id {self.ids.mask_id} cannot also be an id that ends a text")
+        if settings.eos_guard != "none" and not self.ids.eos_ids:
             raise UsageError("an eos guard needs an eos id, and this checkpoint names none")
-        if self.thinking_boost > 0 and not self.thinking_end_ids:
+        if settings.end_thinking_boost > 0 and not self.end_thinking_ids:
             raise UsageError("the end-of-thinking boost needs the ids of what ends thinking")
 
     @property
     def end_ids(self) -> tuple[int, ...]:
         """All ids that end a text."""
-        return self.eos_ids + self.stop_ids
+        return self.ids.eos_ids + self.settings.stop_ids
+
+    @property
+    def block_length(self) -> int:
+        """How many positions are filled together."""
+        return self.settings.block_length or BLOCK_LENGTH
+
+    @cached_property
+    def choice(self) -> Settings:
+        """The settings with what does not bear on a choice of tokens set alike.
+
+        Rows whose choices are equal can be chosen together.
+        """
+        return replace(self.settings, seed=0, max_new_tokens=1, stop=(), block_length=None)

@@ -2,11 +2,11 @@
 
 The model is a callable, `logits(ids_T, segment_ends, rows_M) -> logits_MV`, and is asked for the
 rows of open positions only. A prompt's tokens do not depend on its company: segments do not see
-each other, and noise is keyed by the prompt's own ids. One small transfer to the host a step.
+each other, noise is keyed by the prompt's own ids and seed, and rules belong to the prompt.
 Shapes: T packed ids, M open positions of all prompts, B those of one prompt, V vocabulary.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +14,22 @@ import torch
 from torch import Tensor
 
 from illada_core.errors import DataError
-from illada_core.inference.candidates import Asked, Candidates, choose, guide
-from illada_core.inference.canvas import Canvas, FindStop, Task
+from illada_core.inference.candidates import Candidates, OpenRows, choose, guide, seed_words
+from illada_core.inference.canvas import Canvas, Task
 from illada_core.inference.commits import picks, thinking_boost
-from illada_core.inference.rules import Rules
+from illada_core.inference.rules import FindStop, ModelIds, Rules
+from illada_core.inference.settings import DEFAULTS, Settings
 
 # The returned tensor may be overwritten.
 Logits = Callable[[Tensor, Sequence[int], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What one step wrote for one prompt; positions count from the beginning of its canvas."""
+class Commit:
+    """What one step wrote for one prompt; positions count from the beginning of its canvas.
+
+    `filled` is what stands in each gap after it, the mask id where a position is open.
+    """
 
     index: int
     step: int
@@ -66,46 +70,57 @@ class Sampler:
     def __init__(
         self,
         logits: Logits,
-        rules: Rules,
+        ids: ModelIds,
         device: torch.device | str = "cpu",
         batch_tokens: int = 8192,
-        find_stop: FindStop | None = None,
     ) -> None:
-        self.logits, self.rules = logits, rules
+        self.logits, self.ids = logits, ids
         self.device = torch.device(device)
-        self.batch_tokens, self.find_stop = batch_tokens, find_stop
+        self.batch_tokens = batch_tokens
         self.live: dict[int, Canvas] = {}
         self.added = 0
         self.forwards = 0
 
-    def add(self, task: Task) -> int:
-        """Take a task in and return its index, which counts from 0 in order of arrival."""
-        if any(self.rules.mask_id in run for run in task.runs):
-            raise DataError(f"the prompt holds the mask id {self.rules.mask_id}")
-        self.live[self.added] = Canvas(task, self.rules, self.find_stop)
+    def add(
+        self,
+        task: Task,
+        settings: Settings = DEFAULTS,
+        find_stop: FindStop | None = None,
+        end_thinking_ids: tuple[int, ...] = (),
+    ) -> int:
+        """Take a task in and return its index, which counts from 0 in order of arrival.
+
+        Raises DataError for a task that holds the mask id, UsageError for settings that contradict
+        the model's ids.
+        """
+        if any(self.ids.mask_id in run for run in task.runs):
+            raise DataError(f"the prompt holds the mask id {self.ids.mask_id}")
+        rules = Rules(
+            ids=self.ids,
+            settings=settings,
+            find_stop=find_stop,
+            end_thinking_ids=end_thinking_ids,
+        )
+        self.live[self.added] = Canvas(task, rules)
         self.added += 1
         return self.added - 1
+
+    def cancel(self, index: int) -> None:
+        """Let go of a task between two steps; it is an error if it is not in work."""
+        del self.live[index]
 
     @property
     def has_room(self) -> bool:
         """Tell whether another prompt may come in."""
-        return sum(map(self.load, self.live.values())) < self.batch_tokens
+        return sum(map(packed_length, self.live.values())) < self.batch_tokens
 
-    def load(self, canvas: Canvas) -> int:
-        """Return how many packed ids a canvas takes: twice its length under guidance."""
-        return len(canvas.ids) * (2 if self.rules.cfg else 1)
-
-    def step(self) -> list[Progress | Completion]:
+    def step(self) -> list[Commit | Completion]:
         """Call the model once, commit what the rules allow, and return what happened."""
         chosen = self.fitting()
-        candidates = self.ask(list(chosen.values())) if chosen else None
-        events: list[Progress | Completion] = []
-        start = 0
-        for index, canvas in chosen.items():
-            assert candidates is not None
-            stop = start + len(canvas.open_B)
-            events.append(self.commit(index, canvas, candidates.part(start, stop)))
-            start = stop
+        events: list[Commit | Completion] = []
+        if chosen:
+            candidates = self.ask(chosen)
+            events += [commit(index, canvas, candidates[index]) for index, canvas in chosen.items()]
         for index in [index for index, canvas in self.live.items() if canvas.is_finished]:
             events.append(complete(index, self.live.pop(index)))
         return events
@@ -115,7 +130,7 @@ class Sampler:
         chosen: dict[int, Canvas] = {}
         total = 0
         for index, canvas in self.live.items():
-            total += self.load(canvas)
+            total += packed_length(canvas)
             if chosen and total > self.batch_tokens:
                 break
             if not canvas.is_finished:
@@ -123,77 +138,101 @@ class Sampler:
         return chosen
 
     @torch.inference_mode()
-    def ask(self, canvases: list[Canvas]) -> Candidates:
-        """Return candidates for the open positions of some canvases, from one call of the model."""
-        rows_M, ids, ends = [], [], []
-        start = 0
-        for canvas in canvases:
-            rows_M.append(start + canvas.open_B)
-            ids.append(canvas.ids)
-            start += len(canvas.ids)
-            ends.append(start)
-        asked = self.asked(canvases)
-        if self.rules.cfg:
-            ids += [canvas.unguided_ids() for canvas in canvases]
-            rows_M += [start + rows for rows in rows_M]
-            ends += [start + end for end in ends]
-        ids_T = torch.from_numpy(np.concatenate(ids)).to(self.device)
-        rows = torch.from_numpy(np.concatenate(rows_M)).to(self.device)
-        logits_MV = self.logits(ids_T, tuple(ends), rows)
+    def ask(self, chosen: dict[int, Canvas]) -> dict[int, Candidates]:
+        """Return candidates for the open positions of each canvas, from one call of the model."""
+        groups = alike(chosen)
+        canvases = [canvas for group in groups for canvas in group.values()]
+        guided = [canvas for canvas in canvases if canvas.rules.settings.cfg]
+        logits_MV = self.read(
+            [canvas.ids for canvas in canvases] + [canvas.unguided_ids() for canvas in guided],
+            [canvas.open_B for canvas in (*canvases, *guided)],
+        )
+        candidates: dict[int, Candidates] = {}
+        row, blind_row = 0, sum(len(canvas.open_B) for canvas in canvases)
+        for group in groups:
+            rules = next(iter(group.values())).rules
+            rows = sum(len(canvas.open_B) for canvas in group.values())
+            group_MV = logits_MV[row : row + rows]
+            row += rows
+            if cfg := rules.settings.cfg:
+                group_MV = guide(group_MV, logits_MV[blind_row : blind_row + rows], cfg)
+                blind_row += rows
+            candidates.update(deal(choose(group_MV, open_rows(group.values()), rules), group))
+        return candidates
+
+    def read(self, ids: list[np.ndarray], rows: list[np.ndarray]) -> Tensor:
+        """Call the model on segments, and return the logits of some rows of each, in order."""
+        ends = np.cumsum([len(segment) for segment in ids])
+        starts = ends - [len(segment) for segment in ids]
+        rows_M = np.concatenate([start + own for start, own in zip(starts, rows, strict=True)])
         self.forwards += 1
-        if self.rules.cfg:
-            conditional_MV, unconditional_MV = logits_MV.chunk(2)
-            logits_MV = guide(conditional_MV, unconditional_MV, self.rules.cfg)
-        return choose(logits_MV, asked, self.rules)
-
-    def asked(self, canvases: list[Canvas]) -> Asked:
-        """Describe the open positions of some canvases, row by row."""
-        counts = [len(canvas.open_B) for canvas in canvases]
-        boosts = []
-        row = 0
-        for canvas, count in zip(canvases, counts, strict=True):
-            boost = self.boost(canvas)
-            if boost:
-                boosts.append((row, *boost))
-            row += count
-        return Asked(
-            key_M=np.repeat([canvas.task.noise_key for canvas in canvases], counts),
-            step_M=np.repeat([canvas.step for canvas in canvases], counts),
-            position_M=np.concatenate([canvas.open_B for canvas in canvases]),
-            may_end_M=np.concatenate([canvas.may_end_B() for canvas in canvases]),
-            boosts=tuple(boosts),
+        return self.logits(
+            torch.from_numpy(np.concatenate(ids)).to(self.device),
+            tuple(ends.tolist()),
+            torch.from_numpy(rows_M).to(self.device),
         )
 
-    def boost(self, canvas: Canvas) -> tuple[int, float] | None:
-        """Return the end-of-thinking boost (token, addition) for the first open position."""
-        rules = self.rules
-        if rules.thinking_boost <= 0 or not canvas.task.is_continuation:
-            return None
-        return thinking_boost(
-            canvas.filled()[0],
-            rules.mask_id,
-            canvas.task.gaps[0].length,
-            rules.thinking_end_ids,
-            rules.thinking_boost,
-            rules.thinking_power,
-        )
 
-    def commit(self, index: int, canvas: Canvas, candidates: Candidates) -> Progress:
-        """Write the picked candidates on a canvas."""
-        rules = self.rules
-        picked = picks(candidates, canvas.quotas[0], rules.commit_by, rules.bound)
-        position_B, token_B = canvas.open_B[picked], candidates.token_M[picked]
-        step = canvas.step
-        block_done = canvas.commit(picked, token_B)
-        return Progress(
-            index=index,
-            step=step,
-            position_B=position_B,
-            token_B=token_B,
-            confidence_B=candidates.confidence_M[picked],
-            block_done=block_done,
-            filled=canvas.filled(),
-        )
+def packed_length(canvas: Canvas) -> int:
+    """Return how many packed ids a canvas takes: twice its length under guidance."""
+    return len(canvas.ids) * (2 if canvas.rules.settings.cfg else 1)
+
+
+def alike(canvases: dict[int, Canvas]) -> list[dict[int, Canvas]]:
+    """Group canvases whose tokens are chosen by the same settings."""
+    groups: dict[Settings, dict[int, Canvas]] = {}
+    for index, canvas in canvases.items():
+        groups.setdefault(canvas.rules.choice, {})[index] = canvas
+    return list(groups.values())
+
+
+def open_rows(canvases: Collection[Canvas]) -> OpenRows:
+    """Describe the open positions of some canvases, row by row."""
+    counts = [len(canvas.open_B) for canvas in canvases]
+    firsts = np.cumsum([0, *counts[:-1]]).tolist()
+    boosts = zip(firsts, map(boost, canvases), strict=True)
+    seeds = [seed_words(canvas.rules.settings.seed) for canvas in canvases]
+    return OpenRows(
+        seed_M2=np.repeat(np.array(seeds), counts, axis=0),
+        key_M=np.repeat([canvas.task.noise_key for canvas in canvases], counts),
+        step_M=np.repeat([canvas.step for canvas in canvases], counts),
+        position_M=np.concatenate([canvas.open_B for canvas in canvases]),
+        may_end_M=np.concatenate([canvas.may_end_B() for canvas in canvases]),
+        boosts=tuple((row, *found) for row, found in boosts if found),
+    )
+
+
+def deal(candidates: Candidates, canvases: dict[int, Canvas]) -> Iterator[tuple[int, Candidates]]:
+    """Yield the candidates of each canvas, which lie one canvas after the other."""
+    start = 0
+    for index, canvas in canvases.items():
+        stop = start + len(canvas.open_B)
+        yield index, candidates.part(start, stop)
+        start = stop
+
+
+def boost(canvas: Canvas) -> tuple[int, float] | None:
+    """Return the end-of-thinking boost (token, addition) for the first open position."""
+    if canvas.rules.settings.end_thinking_boost <= 0 or not canvas.task.is_continuation:
+        return None
+    return thinking_boost(canvas.filled()[0], canvas.task.gaps[0].length, canvas.rules)
+
+
+def commit(index: int, canvas: Canvas, candidates: Candidates) -> Commit:
+    """Write the picked candidates on a canvas."""
+    picked = picks(candidates, canvas.quotas[0], canvas.rules.settings)
+    position_B, token_B = canvas.open_B[picked], candidates.token_M[picked]
+    step = canvas.step
+    block_done = canvas.commit(picked, token_B)
+    return Commit(
+        index=index,
+        step=step,
+        position_B=position_B,
+        token_B=token_B,
+        confidence_B=candidates.confidence_M[picked],
+        block_done=block_done,
+        filled=canvas.filled(),
+    )
 
 
 def complete(index: int, canvas: Canvas) -> Completion:
@@ -208,14 +247,16 @@ def complete(index: int, canvas: Canvas) -> Completion:
     )
 
 
-def generate(sampler: Sampler, tasks: Iterable[Task]) -> list[Completion]:
+def generate(
+    sampler: Sampler, tasks: Iterable[Task], settings: Settings = DEFAULTS
+) -> list[Completion]:
     """Run tasks to their ends and return their completions in order."""
     waiting = iter(tasks)
     done: list[Completion] = []
     task = next(waiting, None)
     while task is not None or sampler.live:
         while task is not None and sampler.has_room:
-            sampler.add(task)
+            sampler.add(task, settings)
             task = next(waiting, None)
         done += [event for event in sampler.step() if isinstance(event, Completion)]
     return sorted(done, key=lambda completion: completion.index)

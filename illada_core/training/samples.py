@@ -6,8 +6,9 @@ They are drawn as `generate` draws at temperature 0, and stand in samples.jsonl,
 from pathlib import Path
 
 from illada_core.inference.canvas import continuation
-from illada_core.inference.rules import Rules
+from illada_core.inference.rules import ModelIds
 from illada_core.inference.sampler import Sampler, generate
+from illada_core.inference.settings import Settings
 from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.training import run_folder
@@ -27,28 +28,24 @@ class Samples:
     def answer(self, model: Transformer, mask_id: int, step: int) -> int:
         """Write an answer to each prompt; return how many of them ended before their budget."""
         task, keys = self.task, self.task.recipe.generation
-        rules = Rules(
-            mask_id=mask_id,
-            vocab_size=self.tokenizer.vocab_size,
-            eos_ids=task.defaults.eos_ids,
-            block_length=keys.block_length,
-            seed=NOISE_SEED,
-        )
+        ids = ModelIds(mask_id, self.tokenizer.vocab_size, task.defaults.eos_ids)
+        settings = Settings(block_length=keys.block_length, seed=NOISE_SEED)
         context = task.config.max_length
         sampler = Sampler(
             model.logits_at,
-            rules,
+            ids,
             model.head_weight_VC.device,
             batch_tokens=task.recipe.batch.micro_rows * context,
         )
         tasks = [
-            continuation(ids, min(keys.max_new_tokens, context - len(ids))) for ids in task.prompts
+            continuation(prompt, min(keys.max_new_tokens, context - len(prompt)))
+            for prompt in task.prompts
         ]
-        completions = generate(sampler, tasks)
-        for ids, completion in zip(task.prompts, completions, strict=True):
+        completions = generate(sampler, tasks, settings)
+        for prompt, completion in zip(task.prompts, completions, strict=True):
             self.lines.write(
                 step=step,
-                prompt=self.tokenizer.decode(ids, keep_special=True),
+                prompt=self.tokenizer.decode(prompt, keep_special=True),
                 text=self.tokenizer.decode(completion.output_ids),
                 finish_reason=completion.finish_reason,
                 new_tokens=len(completion.output_ids),

@@ -16,6 +16,7 @@ from illada_core.evaluation.questions import Reader
 from illada_core.evaluation.scoring import (
     Item,
     Masking,
+    Scorer,
     confidence,
     likelihood,
     one_shot,
@@ -54,7 +55,7 @@ def item_of(prompt, *choices, key=0):
 
 
 def scores_of(items, rule, reader):
-    return [scores for progress in score(items, rule, reader) for scores in progress.scores]
+    return [scores for batch in score(items, rule, reader) for scores in batch.scores]
 
 
 def log_probs_of(ids, logits=toy_logits, guidance=0.0, context=0, mask_id=MASK):
@@ -225,10 +226,16 @@ def test_the_batch_does_not_matter(mixed_items, rule):
 
 
 def test_what_has_come_is_scored_while_the_rest_is_awaited(mixed_items):
-    awaited = [None, mixed_items[0], None, None, *mixed_items[1:3], None]
-    steps = list(score(awaited, partial(one_shot, masking=Masking(MASK)), reader_of()))
-    assert [len(step.scores) for step in steps if step.scores] == [1, 2]
-    assert sum(step.is_idle for step in steps) == 2
+    rule = partial(one_shot, masking=Masking(MASK))
+    expected = scores_of(mixed_items[:3], rule, reader_of())
+    scorer, found = Scorer(reader_of()), []
+    for arriving in ([], mixed_items[:1], mixed_items[1:3], []):
+        for item in arriving:
+            scorer.add(item, rule)
+        found.append([scores for batch in scorer.step() for scores in batch.scores])
+    assert [len(scores) for scores in found] == [0, 1, 2, 0]
+    assert [scores.sums for round in found for scores in round] == [s.sums for s in expected]
+    assert scorer.has_room
 
 
 def test_choices_of_one_token_share_one_forward_and_one_row():

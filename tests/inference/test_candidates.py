@@ -8,16 +8,23 @@ import torch
 
 from illada_core.errors import DataError, UsageError
 from illada_core.inference import candidates as module
-from illada_core.inference.candidates import Asked, choose, guide, gumbel_noise, gumbel_noise_at
-from illada_core.inference.rules import Rules
+from illada_core.inference.candidates import OpenRows, choose, guide, gumbel_noise, gumbel_noise_at
+from illada_core.inference.rules import ModelIds, Rules
+from illada_core.inference.settings import Settings
 from illada_core.noise import STREAM_SAMPLER, philox
 
 MASK, EOS, EOT, VOCABULARY = 5, 2, 3, 11
-RULES = Rules(mask_id=MASK, eos_ids=(EOS,), guarded_ids=(EOS, EOT))
+IDS = ModelIds(MASK, eos_ids=(EOS, EOT))
+RULES = Rules(ids=IDS)
+
+
+def rules_of(**settings):
+    return Rules(ids=IDS, settings=Settings(**settings))
 
 
 def asked(rows, key=1, step=0, may_end=True):
-    return Asked(
+    return OpenRows(
+        seed_M2=np.zeros((rows, 2), dtype=np.int64),
         key_M=np.full(rows, key),
         step_M=np.full(rows, step),
         position_M=np.arange(rows),
@@ -45,14 +52,14 @@ def test_greedy_choice_is_the_argmax_without_the_mask_and_its_full_softmax():
 def test_mask_is_never_chosen(temperature, guard):
     logits = random_logits(400)
     logits[:, MASK] = 60.0
-    rules = replace(RULES, temperature=temperature, eos_guard=guard)
+    rules = rules_of(temperature=temperature, eos_guard=guard)
     assert MASK not in choose(logits, asked(400), rules).token_M
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_ids_past_the_vocabulary_are_never_chosen_but_count_in_the_softmax(temperature):
     logits = random_logits(200)
-    rules = replace(RULES, vocab_size=8, temperature=temperature)
+    rules = Rules(ids=replace(IDS, vocab_size=8), settings=Settings(temperature=temperature))
     chosen = choose(logits.clone(), asked(200), rules)
     assert chosen.token_M.max() < 8
     expected = logits.softmax(-1)[torch.arange(200), torch.from_numpy(chosen.token_M)]
@@ -71,18 +78,20 @@ def slow_gumbel(key, position, step, seed, vocabulary):
 
 def test_noise_is_a_function_of_seed_prompt_step_position_and_token():
     seed = (7 << 32) + 1
-    keys = torch.tensor([[0, 3, 3], [9, 9, 2**32 - 1], [0, 0, 70_000]])
+    keys = torch.tensor(
+        [[0, 3, 3], [9, 9, 2**32 - 1], [0, 0, 70_000], [seed & 0xFFFFFFFF] * 3, [seed >> 32] * 3]
+    )
     expected = [
         slow_gumbel(*row, seed, 10) for row in [(9, 0, 0), (9, 3, 0), (2**32 - 1, 3, 70_000)]
     ]
-    np.testing.assert_allclose(gumbel_noise(keys, 10, seed), expected, rtol=1e-12)
+    np.testing.assert_allclose(gumbel_noise(keys, 10), expected, rtol=1e-12)
 
 
 def test_noise_at_some_tokens_is_the_noise_of_all():
-    keys = torch.tensor([[0, 3, 3], [9, 9, 7], [0, 2, 70_000]])
+    keys = torch.tensor([[0, 3, 3], [9, 9, 7], [0, 2, 70_000], [5, 5, 6], [0, 0, 9]])
     tokens = torch.tensor([[4, 0, 9], [9, 8, 1], [2, 2, 5]])
-    everywhere = gumbel_noise(keys, 10, 5)
-    assert gumbel_noise_at(keys, tokens, 10, 5).tolist() == everywhere.gather(1, tokens).tolist()
+    everywhere = gumbel_noise(keys, 10)
+    assert gumbel_noise_at(keys, tokens, 10).tolist() == everywhere.gather(1, tokens).tolist()
 
 
 @pytest.mark.parametrize("sizes", [(1, 3), (3, 7), (256,)])
@@ -100,13 +109,13 @@ def test_nucleus_is_the_smallest_set_that_reaches_top_p(sizes, monkeypatch):
 
 def test_log_form_chooses_as_the_power_form_does():
     logits = random_logits(300).double()
-    keys = torch.stack((torch.arange(300), torch.zeros(300).long(), torch.zeros(300).long()))
-    noise = gumbel_noise(keys, VOCABULARY, RULES.seed)
+    keys = torch.cat((torch.arange(300)[None], torch.zeros(4, 300).long()))
+    noise = gumbel_noise(keys, VOCABULARY)
     uniform = torch.exp(-torch.exp(-noise))
     temperature = 0.7
     power_form = logits.exp() / (-uniform.log()) ** temperature
     power_form[:, MASK] = 0
-    rules = replace(RULES, temperature=temperature)
+    rules = rules_of(temperature=temperature)
     chosen = choose(logits.float(), asked(300, key=0), rules)
     assert chosen.token_M.tolist() == power_form.argmax(-1).tolist()
 
@@ -114,7 +123,7 @@ def test_log_form_chooses_as_the_power_form_does():
 def test_samples_follow_the_tempered_softmax():
     rows, temperature = 20_000, 0.8
     logits = random_logits(1).expand(rows, -1).clone()
-    chosen = choose(logits.clone(), asked(rows), replace(RULES, temperature=temperature))
+    chosen = choose(logits.clone(), asked(rows), rules_of(temperature=temperature))
     scaled = logits[0].double() / temperature
     scaled[MASK] = -torch.inf
     expected = scaled.softmax(-1).numpy() * rows
@@ -126,17 +135,21 @@ def test_samples_follow_the_tempered_softmax():
 
 def test_temperature_does_not_touch_the_confidence():
     logits = random_logits(30)
-    chosen = choose(logits.clone(), asked(30), replace(RULES, temperature=3.0))
+    chosen = choose(logits.clone(), asked(30), rules_of(temperature=3.0))
     expected = logits.softmax(-1)[torch.arange(30), torch.from_numpy(chosen.token_M)]
     np.testing.assert_allclose(chosen.confidence_M, expected, rtol=1e-6)
 
 
 def test_top_p_draws_only_from_the_nucleus_and_all_of_it():
     logits = torch.tensor([[0.4, 0.3, 0.2, 0.1, 1e-9, 1e-9, 1e-9]]).log()
-    rules = Rules(mask_id=6, temperature=1.0, top_p=0.65)
+    rules = Rules(ids=ModelIds(6), settings=Settings(temperature=1.0, top_p=0.65))
     chosen = choose(logits.expand(2000, -1).clone(), asked(2000), rules)
     assert set(chosen.token_M.tolist()) == {0, 1}
-    chosen = choose(logits.expand(2000, -1).clone(), asked(2000), replace(rules, top_p=0.75))
+    chosen = choose(
+        logits.expand(2000, -1).clone(),
+        asked(2000),
+        replace(rules, settings=Settings(temperature=1.0, top_p=0.75)),
+    )
     assert set(chosen.token_M.tolist()) == {0, 1, 2}
 
 
@@ -145,7 +158,7 @@ def test_logit_guard_never_chooses_a_guarded_id(temperature):
     logits = random_logits(500)
     logits[:, EOS] += 3
     logits[:, EOT] += 3
-    rules = replace(RULES, eos_guard="logits", temperature=temperature)
+    rules = rules_of(eos_guard="logits", temperature=temperature)
     assert not {EOS, EOT} & set(choose(logits, asked(500), rules).token_M.tolist())
 
 
@@ -154,9 +167,9 @@ def test_logit_guard_never_chooses_a_guarded_id(temperature):
 def test_confidence_guard_keeps_the_choice_and_puts_guarded_ids_last(temperature, remasking):
     logits = random_logits(500)
     logits[:, EOS] += 3
-    rules = replace(RULES, temperature=temperature, remasking=remasking)
-    free = choose(logits.clone(), asked(500), rules)
-    guarded = choose(logits.clone(), asked(500), replace(rules, eos_guard="confidence"))
+    settings = {"temperature": temperature, "remasking": remasking}
+    free = choose(logits.clone(), asked(500), rules_of(**settings))
+    guarded = choose(logits.clone(), asked(500), rules_of(**settings, eos_guard="confidence"))
     assert guarded.token_M.tolist() == free.token_M.tolist()
     is_guarded = np.isin(free.token_M, (EOS, EOT))
     assert is_guarded.any()
@@ -173,15 +186,15 @@ def test_ends_are_not_chosen_where_a_text_may_not_end():
 def test_margin_and_entropy_are_those_of_the_softmax():
     logits = random_logits(40)
     p = logits.double().softmax(-1).numpy()
-    entropy = choose(logits.clone(), asked(40), replace(RULES, remasking="entropy"))
+    entropy = choose(logits.clone(), asked(40), rules_of(remasking="entropy"))
     np.testing.assert_allclose(entropy.confidence_M, (p * np.log(p)).sum(-1), rtol=1e-5)
-    margin = choose(logits.clone(), asked(40), replace(RULES, remasking="margin"))
+    margin = choose(logits.clone(), asked(40), rules_of(remasking="margin"))
     best = np.sort(np.delete(p, MASK, axis=1), axis=-1)
     np.testing.assert_allclose(margin.confidence_M, best[:, -1] - best[:, -2], rtol=1e-4)
 
 
 def test_random_confidence_is_uniform_and_keyed():
-    rules = replace(RULES, remasking="random")
+    rules = rules_of(remasking="random")
     drawn = choose(random_logits(4000), asked(4000), rules).confidence_M
     assert 0.48 < drawn.mean() < 0.52
     again = choose(random_logits(4000, seed=1), asked(4000), rules).confidence_M
@@ -191,7 +204,7 @@ def test_random_confidence_is_uniform_and_keyed():
 
 
 def test_chunks_of_rows_change_nothing(monkeypatch):
-    rules = replace(RULES, temperature=1.0, top_p=0.9, commit_by="entropy-bound")
+    rules = rules_of(temperature=1.0, top_p=0.9, entropy_bound=0.1)
     whole = choose(random_logits(64), asked(64), rules)
     monkeypatch.setitem(module.CHUNK_ELEMENTS, "cpu", 3 * VOCABULARY)
     pieces = choose(random_logits(64), asked(64), rules)
@@ -215,16 +228,23 @@ def test_logits_that_are_not_numbers_are_an_error():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"eos_ids": (MASK,)},
         {"block_length": 0},
         {"steps_per_block": 0},
         {"temperature": -0.1},
         {"top_p": 0.0},
         {"cfg": -1.0},
-        {"eos_guard": "logits", "guarded_ids": ()},
-        {"thinking_boost": 1.0},
+        {"threshold": 0.9, "factor": 1.0},
+        {"end_thinking_boost": 1.0},
+        {"stop_ids": (MASK,)},
     ],
 )
 def test_rules_that_contradict_each_other_are_refused(wrong):
     with pytest.raises(UsageError):
-        replace(RULES, **wrong)
+        rules_of(**wrong)
+
+
+def test_rules_that_contradict_the_models_ids_are_refused():
+    with pytest.raises(UsageError):
+        Rules(ids=ModelIds(MASK, eos_ids=(MASK,)))
+    with pytest.raises(UsageError):
+        Rules(ids=ModelIds(MASK), settings=Settings(eos_guard="logits"))

@@ -4,11 +4,13 @@ import json
 import shutil
 
 import pytest
+import torch
 
-from illada_cli.generate.options import Asked, settle
-from illada_cli.generate.sampler import completed
-from illada_core.errors import CheckpointError, DataError, UsageError
-from illada_core.inference.checkpoint import fit_prompt, open_checkpoint
+from illada_core.errors import CheckpointError, UsageError
+from illada_core.inference import checkpoint as module
+from illada_core.inference.checkpoint import open_checkpoint
+from illada_core.inference.settings import Settings
+from illada_core.inference.text_sampler import complete_settings
 from illada_core.text.chat_template import Message
 
 FIRST_BYTE_ID = 6
@@ -60,13 +62,12 @@ def test_every_eos_id_of_either_file_ends_a_text_and_none_is_outside_the_model(f
 
 
 def test_the_block_length_is_the_models_where_none_is_asked_for(folder):
-    settings = {asked: settle(Asked(block_length=asked)) for asked in (None, 5)}
     for written, expected in ((None, 32), (8, 8)):
         if written:
             (folder / "generation_config.json").write_text(json.dumps({"block_length": written}))
         checkpoint = open_checkpoint(str(folder))
-        assert completed(settings[None], checkpoint)["block_length"] == expected
-        assert completed(settings[5], checkpoint)["block_length"] == 5
+        assert complete_settings(Settings(), checkpoint)[0].block_length == expected
+        assert complete_settings(Settings(block_length=5), checkpoint)[0].block_length == 5
 
 
 @pytest.mark.parametrize("wrong", ["0", "true", '"8"', "2.5"])
@@ -123,8 +124,27 @@ def test_without_a_tokenizer_only_ids_are_served(folder):
         checkpoint.encode_text("a")
 
 
-def test_prompts_are_cut_from_the_left_only_on_request():
-    assert fit_prompt([1, 2, 3], 3, None, 4) == [1, 2, 3]
-    assert fit_prompt([1, 2, 3], 2, "left", 4) == [2, 3]
-    with pytest.raises(DataError, match="3 tokens long, and the context of 4"):
-        fit_prompt([1, 2, 3], 2, None, 4)
+def test_settings_that_contradict_a_checkpoint_are_refused_and_what_is_off_is_told(folder):
+    checkpoint = open_checkpoint(folder)
+    for wrong in (320, -1):
+        with pytest.raises(UsageError, match=f"{wrong} is outside the model's 320 ids"):
+            complete_settings(Settings(stop_ids=(wrong,)), checkpoint)
+    with pytest.raises(UsageError, match="mask id 5"):
+        complete_settings(Settings(stop_ids=(5,)), checkpoint)
+    (folder / "tokenizer.json").unlink()
+    settings, notices = complete_settings(Settings(end_thinking_boost=2.0), open_checkpoint(folder))
+    assert settings.end_thinking_boost == 0
+    assert ["its boost is off" in notice for notice in notices] == [True]
+
+
+def test_weights_go_to_any_gpu_in_bfloat16_and_stay_as_stored_on_a_cpu(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        module, "load_model", lambda *given: asked.append(given) or torch.nn.Linear(1, 1)
+    )
+    checkpoint = open_checkpoint(folder)
+    for device, dtype in (("cuda", "auto"), ("cuda:1", "auto"), ("cpu", "auto")):
+        checkpoint.load(device, dtype)
+    checkpoint.load("cuda:1", torch.float16)
+    dtypes = [dtype for _, _, dtype in asked]
+    assert dtypes == ["bfloat16", "bfloat16", "auto", "float16"]

@@ -7,6 +7,8 @@ import pytest
 
 from illada_core.inference.candidates import Candidates
 from illada_core.inference.commits import picks, step_quotas, thinking_boost
+from illada_core.inference.rules import ModelIds, Rules
+from illada_core.inference.settings import Settings
 
 MASK = 99
 
@@ -31,21 +33,21 @@ def test_quotas_spread_the_masks_and_early_steps_take_the_remainder():
         assert min(step_quotas(masks, steps)) >= 1
 
 
-@pytest.mark.parametrize("rule", ["quota", "threshold", "factor", "entropy-bound"])
+@pytest.mark.parametrize("rule", [{}, {"threshold": 0.6}, {"factor": 0.0}, {"entropy_bound": 0.0}])
 def test_ties_go_to_the_leftmost_position_and_every_rule_commits_the_quota(rule):
     tied = candidates([0.5, 0.5, 0.5, 0.5], entropy=[2.0, 2.0, 2.0, 2.0])
-    assert picks(tied, 2, rule, bound=0.6 if rule == "threshold" else 0.0).tolist() == [0, 1]
+    assert picks(tied, 2, Settings(**rule)).tolist() == [0, 1]
 
 
 def test_threshold_commits_all_that_reach_it():
     sure = candidates([0.95, 0.2, 0.9, 0.89])
-    assert picks(sure, 1, "threshold", 0.9).tolist() == [0, 2]
-    assert picks(sure, 1, "threshold", 0.99).tolist() == [0]
+    assert picks(sure, 1, Settings(threshold=0.9)).tolist() == [0, 2]
+    assert picks(sure, 1, Settings(threshold=0.99)).tolist() == [0]
 
 
 def test_threshold_counts_probability_whatever_orders_the_commits():
     by_margin = candidates([0.95, 0.2, 0.9], confidence=[0.1, 0.3, 0.2])
-    assert picks(by_margin, 1, "threshold", 0.9).tolist() == [1, 2, 0]
+    assert picks(by_margin, 1, Settings(threshold=0.9)).tolist() == [1, 2, 0]
 
 
 def test_factor_commits_the_largest_count_that_meets_its_inequality():
@@ -57,7 +59,7 @@ def test_factor_commits_the_largest_count_that_meets_its_inequality():
         expected = max(
             [n for n in range(1, 9) if (n + 1) * (1 - falling[n - 1]) < factor], default=1
         )
-        got = picks(candidates(probability), 1, "factor", factor)
+        got = picks(candidates(probability), 1, Settings(factor=factor))
         assert sorted(got.tolist()) == sorted(np.argsort(-probability, kind="stable")[:expected])
 
 
@@ -70,12 +72,14 @@ def test_entropy_bound_commits_the_longest_prefix_within_it():
         fits = [
             n for n in range(1, 9) if entropy[order[:n]].sum() - entropy[order[:n]].max() <= gamma
         ]
-        got = picks(candidates(np.ones(8), confidence, entropy), 1, "entropy-bound", gamma)
+        got = picks(candidates(np.ones(8), confidence, entropy), 1, Settings(entropy_bound=gamma))
         assert got.tolist() == order[: max(fits)].tolist()
 
 
 def boost(written, end_ids, budget=10, power=1.0):
-    return thinking_boost(np.array(written), MASK, budget, end_ids, boost=100.0, power=power)
+    settings = Settings(end_thinking_boost=100.0, end_thinking_power=power)
+    rules = Rules(ids=ModelIds(MASK), settings=settings, end_thinking_ids=end_ids)
+    return thinking_boost(np.array(written), budget, rules)
 
 
 def test_thinking_boost_grows_with_the_budget_used_and_is_full_at_the_last_position():

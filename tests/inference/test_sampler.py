@@ -9,12 +9,15 @@ import torch
 
 from illada_core.errors import DataError
 from illada_core.inference.canvas import Gap, Task, continuation
-from illada_core.inference.rules import Rules
-from illada_core.inference.sampler import Progress, Sampler, generate
+from illada_core.inference.rules import ModelIds, Rules
+from illada_core.inference.sampler import Commit, Completion, Sampler, generate
+from illada_core.inference.settings import Settings
 
 MASK, EOS, VOCABULARY = 5, 2, 23
-RULES = Rules(mask_id=MASK, eos_ids=(EOS,), block_length=8)
-ENDLESS = replace(RULES, eos_ids=())
+ENDING = ModelIds(MASK, eos_ids=(EOS,))
+BLOCKS = Settings(block_length=8)
+RULES = Rules(ids=ENDING, settings=BLOCKS)
+ENDLESS = Rules(ids=ModelIds(MASK), settings=BLOCKS)
 PROMPTS = [[7, 8, 9], [10, 11], [6, 7, 6, 12, 13, 14, 15, 9, 9], [4], [3, 3, 20, 21, 22]]
 
 
@@ -49,8 +52,30 @@ class Toy:
         return torch.cat([self.segment(ids) for ids in segments])[rows_M].float()
 
 
-def run(toy, rules, tasks, batch_tokens=10_000, **options):
-    return generate(Sampler(toy, rules, batch_tokens=batch_tokens, **options), tasks)
+def having(rules, find_stop=None, end_thinking_ids=(), **settings):
+    """Return rules with other settings."""
+    return Rules(
+        ids=rules.ids,
+        settings=replace(rules.settings, **settings),
+        find_stop=find_stop,
+        end_thinking_ids=end_thinking_ids,
+    )
+
+
+def run(toy, rules, tasks, batch_tokens=10_000):
+    return run_each(toy, [(task, rules) for task in tasks], batch_tokens)
+
+
+def run_each(toy, tasks, batch_tokens=10_000):
+    """Run tasks, each with rules of its own, and return their completions in order."""
+    sampler = Sampler(toy, tasks[0][1].ids, batch_tokens=batch_tokens)
+    waiting, done = list(tasks), []
+    while waiting or sampler.live:
+        while waiting and sampler.has_room:
+            task, rules = waiting.pop(0)
+            sampler.add(task, rules.settings, rules.find_stop, rules.end_thinking_ids)
+        done += [event for event in sampler.step() if isinstance(event, Completion)]
+    return sorted(done, key=lambda completion: completion.index)
 
 
 def slow_variable(toy, prompt, budget, block_length, steps):
@@ -86,7 +111,7 @@ def cut(ids):
 @pytest.mark.parametrize("budget", [1, 7, 8, 50])
 @pytest.mark.parametrize("steps", [None, 1, 3, 100])
 def test_variable_length_equals_the_slow_reference_at_odd_sizes(budget, steps):
-    rules = replace(RULES, block_length=7, steps_per_block=steps)
+    rules = having(RULES, block_length=7, steps_per_block=steps)
     for prompt in PROMPTS:
         done = run(Toy(bias={EOS: 1.0}), rules, [continuation(prompt, budget)])[0]
         expected = cut(slow_variable(Toy(bias={EOS: 1.0}), prompt, budget, 7, steps))
@@ -100,7 +125,7 @@ def test_fixed_canvas_equals_the_slow_reference_at_odd_sizes(size):
         canvas = list(prompt) + [MASK] * size
         for start in range(0, size, 8):
             slow_block(Toy(), canvas, len(prompt) + start, min(8, size - start), 3)
-        rules = replace(ENDLESS, steps_per_block=3)
+        rules = having(ENDLESS, steps_per_block=3)
         done = run(Toy(), rules, [continuation(prompt, size, grows=False)])[0]
         assert list(done.output_ids) == canvas[len(prompt) :]
 
@@ -130,10 +155,10 @@ def test_only_open_rows_are_asked_of_the_head():
     "rules",
     [
         RULES,
-        replace(RULES, temperature=0.9, seed=3),
-        replace(RULES, temperature=0.9, top_p=0.8, remasking="random"),
-        replace(RULES, cfg=0.7, commit_by="threshold", bound=0.3),
-        replace(RULES, remasking="margin", steps_per_block=3),
+        having(RULES, temperature=0.9, seed=3),
+        having(RULES, temperature=0.9, top_p=0.8, remasking="random"),
+        having(RULES, cfg=0.7, threshold=0.3),
+        having(RULES, remasking="margin", steps_per_block=3),
     ],
 )
 @pytest.mark.parametrize("grows", [True, False])
@@ -149,18 +174,18 @@ def test_a_prompt_yields_the_same_tokens_alone_and_in_any_batch(rules, grows):
 
 
 def test_samples_of_a_prompt_differ_repeats_of_it_do_not():
-    rules = replace(ENDLESS, temperature=1.0)
+    rules = having(ENDLESS, temperature=1.0)
     task = continuation(PROMPTS[0], 16)
     first, again, second = run(Toy(), rules, [task, task, replace(task, sample=1)])
     assert first.fills == again.fills != second.fills
-    other_seed = run(Toy(), replace(rules, seed=1), [task])[0]
+    other_seed = run(Toy(), having(rules, seed=1), [task])[0]
     assert other_seed.fills != first.fills
 
 
 def test_calls_stay_within_the_budget_and_finished_prompts_make_room():
     toy = Toy(bias={EOS: 1.5})
-    sampler = Sampler(toy, RULES, batch_tokens=40)
-    generate(sampler, [continuation(prompt, 24) for prompt in PROMPTS * 4])
+    sampler = Sampler(toy, ENDING, batch_tokens=40)
+    generate(sampler, [continuation(prompt, 24) for prompt in PROMPTS * 4], BLOCKS)
     sizes = [(sum(map(len, segments)), len(segments)) for segments, _ in toy.calls]
     assert all(total <= 40 or count == 1 for total, count in sizes)
     assert max(count for _, count in sizes) > 2
@@ -170,7 +195,7 @@ def test_calls_stay_within_the_budget_and_finished_prompts_make_room():
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
 @pytest.mark.parametrize("remasking", ["low-confidence", "random", "margin", "entropy"])
 def test_mask_token_is_never_emitted_and_never_left(temperature, remasking):
-    rules = replace(ENDLESS, temperature=temperature, remasking=remasking)
+    rules = having(ENDLESS, temperature=temperature, remasking=remasking)
     toy = Toy(bias={MASK: 30.0})
     for done in run(toy, rules, [continuation(prompt, 21) for prompt in PROMPTS]):
         assert len(done.output_ids) == 21
@@ -192,7 +217,7 @@ def test_the_last_block_ends_once_nothing_before_its_eos_is_open():
 def test_stop_ids_end_a_text_like_eos_and_say_so():
     free = run(Toy(), ENDLESS, [continuation(PROMPTS[0], 24)])[0].output_ids
     stop = free[10]
-    rules = replace(RULES, eos_ids=(), stop_ids=(stop,))
+    rules = having(ENDLESS, stop_ids=(stop,))
     done = run(Toy(), rules, [continuation(PROMPTS[0], 24)])[0]
     assert done.output_ids == free[: free.index(stop)]
     assert done.finish_reason == "stop"
@@ -205,7 +230,7 @@ def test_stop_strings_are_found_across_blocks_at_the_end_of_a_block():
     def find_stop(ids):
         return next((i for i in range(len(ids)) if ids[i : i + 2] == pair), None)
 
-    done = run(Toy(), ENDLESS, [continuation(PROMPTS[0], 24)], find_stop=find_stop)[0]
+    done = run(Toy(), having(ENDLESS, find_stop), [continuation(PROMPTS[0], 24)])[0]
     assert done.output_ids == free[: find_stop(list(free))]
     assert done.finish_reason == "stop"
     assert done.forwards == 16
@@ -213,18 +238,20 @@ def test_stop_strings_are_found_across_blocks_at_the_end_of_a_block():
 
 def test_guidance_masks_what_stood_before_the_stage():
     toy = Toy()
-    run(toy, replace(ENDLESS, cfg=1.0), [continuation(PROMPTS[0], 16)])
+    run(toy, having(ENDLESS, cfg=1.0), [continuation(PROMPTS[0], 16)])
     for segments, _ in toy.calls:
         conditional, unconditional = segments
         start = len(conditional) - 8
         assert unconditional == [MASK] * start + conditional[start:]
     toy = Toy()
-    run(toy, replace(ENDLESS, cfg=1.0), [continuation(PROMPTS[0], 16, grows=False)])
+    run(toy, having(ENDLESS, cfg=1.0), [continuation(PROMPTS[0], 16, grows=False)])
     assert all(b == [MASK] * 3 + a[3:] for (a, b), _ in toy.calls)
 
 
 def test_thinking_boost_writes_the_end_of_thinking_in_order():
-    rules = replace(ENDLESS, thinking_end_ids=(17, 18), thinking_boost=500.0, thinking_power=0.0)
+    rules = having(
+        ENDLESS, end_thinking_ids=(17, 18), end_thinking_boost=500.0, end_thinking_power=0.0
+    )
     output = run(Toy(), rules, [continuation(PROMPTS[0], 24)])[0].output_ids
     assert output[:2] == (17, 18)
     assert all(pair != (17, 18) for pair in itertools.pairwise(output[2:]))
@@ -238,8 +265,12 @@ def test_thinking_that_ended_behind_the_last_open_position_is_not_ended_again():
         return logits_TV[rows_M]
 
     for grows in (True, False):
-        rules = replace(
-            ENDLESS, block_length=4, thinking_end_ids=(17,), thinking_boost=5.0, thinking_power=0.0
+        rules = having(
+            ENDLESS,
+            end_thinking_ids=(17,),
+            block_length=4,
+            end_thinking_boost=5.0,
+            end_thinking_power=0.0,
         )
         completion = run(ends_last, rules, [continuation([7], 8, grows)])[0]
         assert completion.output_ids == (6, 6, 6, 17, 6, 6, 6, 6)
@@ -249,19 +280,19 @@ def test_equal_confidences_are_committed_from_left_to_right():
     def flat(ids_T, segment_ends, rows_M):
         return torch.zeros(len(rows_M), VOCABULARY)
 
-    sampler = Sampler(flat, ENDLESS)
-    sampler.add(continuation([1], 4))
+    sampler = Sampler(flat, ENDLESS.ids)
+    sampler.add(continuation([1], 4), BLOCKS)
     steps = [sampler.step()[0] for _ in range(4)]
     assert [int(step.position_B[0]) for step in steps] == [1, 2, 3, 4]
 
 
-def test_progress_tells_every_commit_once():
-    sampler = Sampler(Toy(), replace(ENDLESS, steps_per_block=3))
-    sampler.add(continuation(PROMPTS[1], 12))
+def test_steps_tell_every_commit_once():
+    sampler = Sampler(Toy(), ENDLESS.ids)
+    sampler.add(continuation(PROMPTS[1], 12), replace(BLOCKS, steps_per_block=3))
     written, blocks = {}, 0
     while sampler.live:
         for event in sampler.step():
-            if isinstance(event, Progress):
+            if isinstance(event, Commit):
                 blocks += event.block_done
                 for position, token in zip(event.position_B, event.token_B, strict=True):
                     assert int(position) not in written
@@ -303,4 +334,58 @@ def test_empty_gaps_and_prompts_that_hold_masks():
     assert [len(completion.output_ids) for completion in done] == [0, 3]
     assert done[0].forwards == 0
     with pytest.raises(DataError, match="mask id"):
-        Sampler(Toy(), RULES).add(continuation([7, MASK], 4))
+        Sampler(Toy(), ENDING).add(continuation([7, MASK], 4))
+
+
+def test_prompts_with_settings_of_their_own_share_calls_and_get_what_each_gets_alone():
+    toy = Toy(bias={EOS: 1.0})
+    kinds = [
+        {},
+        {"temperature": 0.9, "seed": 3},
+        {"temperature": 0.9, "seed": 4, "max_new_tokens": 7},
+        {"cfg": 0.7, "threshold": 0.3},
+        {"cfg": 0.2, "temperature": 1.3, "top_p": 0.8, "remasking": "random"},
+        {"remasking": "margin", "steps_per_block": 3, "stop_ids": (9,)},
+        {"eos_guard": "logits", "block_length": 5},
+    ]
+    tasks = [
+        (continuation(prompt, 30), having(RULES, **kind)) for kind in kinds for prompt in PROMPTS
+    ]
+    alone = [run_each(toy, [each])[0] for each in tasks]
+    calls = len(toy.calls)
+    together = run_each(toy, tasks)
+    assert [done.fills for done in together] == [done.fills for done in alone]
+    assert [done.finish_reason for done in together] == [done.finish_reason for done in alone]
+    assert len(toy.calls) - calls == max(done.forwards for done in alone)
+    for batch_tokens in (1, 90, 300):
+        assert [done.fills for done in run_each(toy, tasks, batch_tokens)] == [
+            done.fills for done in alone
+        ]
+
+
+def test_a_seed_draws_the_same_for_its_prompt_whatever_the_seeds_beside_it():
+    def drawn(*seeds):
+        task = continuation(PROMPTS[0], 16)
+        tasks = [(task, having(ENDLESS, temperature=1.0, seed=seed)) for seed in seeds]
+        return [done.fills for done in run_each(Toy(), tasks)]
+
+    big = (7 << 32) + 1
+    assert drawn(7, 8, big, 7) == [drawn(seed)[0] for seed in (7, 8, big, 7)]
+    assert len({*drawn(7, 8, big, 1)}) == 4
+
+
+def test_a_cancelled_prompt_is_gone_and_the_others_do_not_notice():
+    expected = run(Toy(), ENDLESS, [continuation(PROMPTS[1], 12)])[0].fills
+    toy = Toy()
+    sampler = Sampler(toy, ENDLESS.ids)
+    first = sampler.add(continuation(PROMPTS[0], 40), BLOCKS)
+    second = sampler.add(continuation(PROMPTS[1], 12), BLOCKS)
+    sampler.step()
+    sampler.cancel(first)
+    events = [event for _ in range(12) for event in sampler.step()]
+    assert not sampler.live
+    assert [event.fills for event in events if isinstance(event, Completion)] == [expected]
+    assert {event.index for event in events} == {second}
+    assert len(toy.calls) == 12
+    with pytest.raises(KeyError):
+        sampler.cancel(first)

@@ -14,12 +14,13 @@ import pytest
 from illada_cli.chat.commands import obey
 from illada_cli.chat.conversation import Conversation
 from illada_cli.chat.input import read_turn
-from illada_cli.chat.session import Session
+from illada_cli.chat.session import Chat
 from illada_cli.chat.view import PlainView, runs
-from illada_cli.generate.options import DEFAULTS
 from illada_cli.ui import Talk
 from illada_core.errors import DataError, UsageError
 from illada_core.inference.checkpoint import open_checkpoint
+from illada_core.inference.requests import Prompting
+from illada_core.inference.settings import Settings
 
 MASK = 5
 ESCAPE = "\x1b"
@@ -48,9 +49,8 @@ def checkpoint(byte_model):
 
 @pytest.fixture
 def session(checkpoint):
-    length = {"max_new_tokens": 24, "block_length": 8, "eos_guard": "logits"}
-    settings = {**DEFAULTS, **length}
-    return Session(*checkpoint, "cpu", settings, Talk(quiet=True))
+    settings = Settings(max_new_tokens=24, block_length=8, eos_guard="logits")
+    return Chat(*checkpoint, "cpu", settings, Prompting(), Talk(quiet=True))
 
 
 def say(session, text, steps=None):
@@ -63,12 +63,12 @@ def say(session, text, steps=None):
 
 def test_every_step_is_shown_and_blocks_settle_one_after_the_other(session, capsys):
     answer, view = say(session, "Hello")
-    assert len(view.canvases) == answer.forwards == 24
+    assert len(view.canvases) == answer.generation.forwards == 24
     assert [done for _, done in view.canvases].count(True) == 3
     for before, after in zip(view.canvases, view.canvases[1:], strict=False):
         kept = [token for token in before[0] if token != MASK]
         assert sum(token != MASK for token in after[0]) == len(kept) + 1
-    assert json.loads(capsys.readouterr().out)["output_ids"] == answer.ids
+    assert json.loads(capsys.readouterr().out)["output_ids"] == list(answer.generation.output_ids)
     assert [turn.role for turn in session.conversation.turns] == ["user", "assistant"]
 
 
@@ -77,9 +77,10 @@ def test_an_interrupted_answer_keeps_what_had_settled_or_takes_the_turn_back(ses
     session.conversation.turns.clear()
     cut, _ = say(session, "Hello", steps=12)
     settled = view.canvases[11][0]
-    assert cut.ids == settled[: settled.index(MASK)]
-    assert cut.ids == whole.ids[: len(cut.ids)]
-    assert cut.finish_reason == "interrupt"
+    cut_ids = list(cut.generation.output_ids)
+    assert cut_ids == settled[: settled.index(MASK)]
+    assert cut_ids == list(whole.generation.output_ids[: len(cut_ids)])
+    assert cut.generation.finish_reason == "interrupt"
     session.conversation.turns.clear()
     say(session, "Hello", steps=0)
     assert session.conversation.turns == []
@@ -90,7 +91,7 @@ def test_a_turn_that_does_not_fit_is_taken_back_or_cut_on_request(session, capsy
         say(session, "x" * 600)
     assert full.value.hint.startswith("/reset")
     assert session.conversation.turns == []
-    session.truncate = "left"
+    session.prompting = Prompting(truncate="left")
     say(session, "x" * 600)
     assert [turn.role for turn in session.conversation.turns] == ["user", "assistant"]
     assert "the conversation is cut on the left" in capsys.readouterr().err
@@ -113,14 +114,14 @@ def test_commands_change_what_they_say(session, tmp_path):
     assert (session.conversation.system, session.conversation.turns) == ("Be brief.", turns)
     obey(session, "/set threshold 0.5")
     obey(session, "/set factor 1")
-    assert (session.settings["threshold"], session.settings["factor"]) == (None, 1.0)
+    assert (session.settings.threshold, session.settings.factor) == (None, 1.0)
     assert obey(session, "/set factor none") == "factor is none"
     obey(session, "/set steps_per_block 3")
     assert obey(session, "/set steps_per_block none") == "steps_per_block is none"
     assert obey(session, "/set block_length none") == "block_length is 32"
     obey(session, "/set stop END")
     obey(session, "/set block-length 16")
-    assert (session.settings["stop"], session.settings["block_length"]) == (["END"], 16)
+    assert (session.settings.stop, session.settings.block_length) == (("END",), 16)
     assert "24 new tokens in 24 forwards" in obey(session, "/stats")
     assert "₂₄" in obey(session, "/trace")
     obey(session, f"/trace {tmp_path / 'trace.jsonl'}")
@@ -152,7 +153,7 @@ def test_commands_change_what_they_say(session, tmp_path):
     ],
 )
 def test_a_wrong_command_changes_nothing(session, line, sentence):
-    before = dict(session.settings)
+    before = session.settings
     with pytest.raises((UsageError, DataError), match=re.escape(sentence)):
         obey(session, line)
     assert session.settings == before
@@ -206,11 +207,12 @@ def test_a_turn_may_have_several_lines(monkeypatch, typed, turn):
 
 
 def test_a_canvas_is_cut_at_its_masks_and_half_characters_wait():
-    def decode(ids):
-        return bytes(ids).decode(errors="replace")
+    class Bytes:
+        def decode(self, ids, keep_special=False):
+            return bytes(ids).decode(errors="replace")
 
     ids = [*b"caf\xc3", MASK, MASK, *b"\xa9 au", MASK, *b"\x1b["]
-    assert list(runs(ids, MASK, decode, "░")) == [
+    assert list(runs(ids, MASK, Bytes(), "░")) == [
         ("caf", "settled"),
         ("░░", "mask"),
         (" au", "loose"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from illada_cli.score.verdicts import open_ledger
+from illada_cli.score.ledger import open_ledger
 from illada_core.errors import UsageError
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"

@@ -1,31 +1,49 @@
-"""What a person asks to be scored: a prompt and its choices, as text or as ids."""
-
-from __future__ import annotations
+"""What is asked to be scored, a prompt and its choices as text or as ids, and how it is encoded."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from zlib import crc32
 
-from illada_cli.generate.requests import check_characters, check_range, checked_ids, read_text
-from illada_cli.jsonl import JsonLines, OnError
-from illada_cli.ui import Talk
-from illada_core.errors import DataError, UsageError
-from illada_core.inference.checkpoint import Checkpoint, fit_prompt
+import numpy as np
 
-if TYPE_CHECKING:
-    from illada_core.evaluation.scoring import Item
-    from illada_core.text.chat_template import Message
+from illada_core.errors import CheckpointError, DataError
+from illada_core.evaluation.scoring import Item, Masking, Rule, confidence, likelihood, one_shot
+from illada_core.inference.checkpoint import Checkpoint
+from illada_core.inference.requests import Prompting, checked_ids
+from illada_core.inference.tasks import check_characters, check_range, fit_prompt
+from illada_core.text.chat_template import Message, parse_messages
+from illada_core.text.pairs import encode_continuations
 
+RuleName = Literal["confidence", "likelihood", "one-shot"]
 Normalize = Literal["sum", "token", "byte"]
 PROMPT_NAMES = ("prompt", "query", "messages")
 ANSWER_NAMES = ("answer", "gold")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoringSettings:
+    """What decides a score beside the weights and the ids.
+
+    `delimiter` stands between prompt and choice. With `visible_eos` an eos is seen after each
+    choice. `samples` and `stop_gap` are about the likelihood rule: the most masks drawn for a
+    choice, and the lead of the best, in standard errors, at which drawing stops (0: never). `cfg`
+    is classifier-free guidance.
+    """
+
+    rule: RuleName = "confidence"
+    normalize: Normalize = "sum"
+    delimiter: str = ""
+    visible_eos: bool = False
+    samples: int = 128
+    stop_gap: float = 4.0
+    cfg: float = 0.0
+    seed: int = 0
+
+
 @dataclass(frozen=True)
-class Request:
+class ChoiceRequest:
     """A prompt with its choices, both as text or both as ids; `answer` is the right one's place.
 
     A conversation is a prompt too: the choices are what the assistant may say next.
@@ -39,101 +57,49 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ChoiceItem:
     """A request as ids.
 
     `text_bytes` are the choices' sizes, None where they are only ids; `cut` counts the prompt
     tokens that had to go.
     """
 
-    request: Request
+    request: ChoiceRequest
     item: Item
     text_bytes: tuple[int, ...] | None
     cut: int
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How requests become items; `tail` stands after each choice."""
-
-    checkpoint: Checkpoint
-    bos: bool | None
-    delimiter: str
-    truncate: str | None
-    tail: tuple[int, ...]
-    normalize: Normalize
-
-
-@dataclass(frozen=True)
-class Items:
-    """Items as they come, None whenever the next is not there yet; `total` if it is known.
-
-    `lines` is the file that they are read from, if they are.
-    """
-
-    arriving: Iterator[Prepared | None]
-    total: int | None
-    lines: JsonLines[Prepared] | None = None
-
-
-def items_source(
-    prompt: str | None, choices: list[str] | None, jsonl: str | None, text: str | None
-) -> str | None:
-    """Return the file of items, or None where the options hold the item or a text is scored.
-
-    Raises UsageError unless exactly one thing is to be scored.
-    """
-    if [prompt, jsonl, text].count(None) < 2 or (choices and (jsonl or text)):
-        raise UsageError("give one of --prompt with --choices, a file of items, and --text")
-    if prompt is not None:
-        if not choices:
-            raise UsageError(
-                "--prompt needs --choices", "give each choice: --choices A --choices B"
-            )
-        return None
-    if text is not None:
-        return None
-    if choices and len(choices) > 1:
-        raise UsageError("--choices A --choices B need a --prompt", "--prompt '' is an empty one")
-    source = jsonl or (choices[0] if choices else None)
-    if source is None:
-        raise UsageError("there is nothing to score", "see illada score --help for examples")
-    if source != "-" and not Path(source).exists():
-        hint = "choices as text need a --prompt" if choices else None
-        raise UsageError(f"there is no file {source}", hint)
-    return source
-
-
-def items_of(
-    source: str | None,
-    prompt: str | None,
-    chat: bool,
-    choices: Sequence[str],
-    how: Preparation,
-    on_error: OnError,
-    talk: Talk,
-) -> Items:
-    """Return the items of a file of JSON Lines, or the one that the options hold.
-
-    A file is read at once, so that what is wrong in it is told before any work.
-    """
-    if source is None:
-        from illada_core.text.chat_template import Message
-
-        text = read_text(prompt, None)
-        asked = (Message("user", text),) if chat else text
-        return Items(iter([prepare(Request(asked, choices), how)]), 1)
-    lines = JsonLines(
-        source, lambda line, fields: prepare(request_of(line, fields), how), on_error, talk
+def rule_for(settings: ScoringSettings, checkpoint: Checkpoint) -> Rule:
+    """Return the rule that scores one item."""
+    masking = Masking(checkpoint.mask_id, tail_ids(settings, checkpoint))
+    if settings.rule == "confidence":
+        return lambda item: confidence(item, masking)
+    if settings.rule == "one-shot":
+        return lambda item: one_shot(item, masking)
+    return lambda item: likelihood(
+        item, masking, settings.samples, settings.seed, settings.stop_gap
     )
-    if source == "-":
-        return Items(lines.arriving(), None, lines)
-    known = list(lines.arriving())
-    return Items(iter(known), len(known), lines)
 
 
-def request_of(line: int, fields: dict[str, Any]) -> Request:
-    """Read a line of JSON Lines. Raises DataError that says what is missing or wrong."""
+def tail_ids(settings: ScoringSettings, checkpoint: Checkpoint) -> tuple[int, ...]:
+    """Return what stands after each choice: an eos, if it is to be seen.
+
+    Raises CheckpointError where there is none.
+    """
+    if not settings.visible_eos:
+        return ()
+    in_files = checkpoint.tokenizer.special.eos if checkpoint.tokenizer else None
+    eos_id = in_files if checkpoint.config.eos_id is None else checkpoint.config.eos_id
+    if eos_id is None:
+        raise CheckpointError(
+            f"{checkpoint.folder} names no eos id, so --visible-eos has nothing to show"
+        )
+    return (eos_id,)
+
+
+def read_choice_request(line: int | None, fields: dict[str, Any]) -> ChoiceRequest:
+    """Read the fields of an item. Raises DataError that says what is missing or wrong."""
     answer = one_of(fields, ANSWER_NAMES)
     if "prompt_ids" in fields or "choices_ids" in fields:
         prompt: Any = checked_ids("prompt_ids", fields.get("prompt_ids"))
@@ -146,13 +112,11 @@ def request_of(line: int, fields: dict[str, Any]) -> Request:
             raise DataError("choices must be strings")
     if not isinstance(choices, list) or not choices:
         raise DataError("choices (or choices_ids) must be a list of at least one choice")
-    return Request(prompt, choices, place_of(answer, choices), line, fields.get("id"))
+    return ChoiceRequest(prompt, choices, place_of(answer, choices), line, fields.get("id"))
 
 
 def prompt_of(fields: dict[str, Any]) -> str | tuple[Message, ...]:
-    """Return the prompt of a line, or its conversation. Raises DataError."""
-    from illada_core.text.chat_template import parse_messages
-
+    """Return the prompt of an item, or its conversation. Raises DataError."""
     prompt = one_of(fields, PROMPT_NAMES)
     if "messages" in fields:
         return tuple(parse_messages(prompt))
@@ -183,40 +147,42 @@ def place_of(answer: Any, choices: Sequence[Any]) -> int | None:
     )
 
 
-def prepare(request: Request, how: Preparation) -> Prepared:
+def prepare_item(
+    request: ChoiceRequest,
+    checkpoint: Checkpoint,
+    settings: ScoringSettings,
+    prompting: Prompting,
+) -> ChoiceItem:
     """Encode a request and see that it fits the context. Raises DataError or CheckpointError."""
-    import numpy as np
-
-    from illada_core.evaluation.scoring import Item
-
-    checkpoint = how.checkpoint
-    prompt_ids, choices_ids = encode(request, how)
-    context = checkpoint.config.max_length
+    prompt_ids, choices_ids = encode(request, checkpoint, settings, prompting)
+    context, tail = checkpoint.config.max_length, len(tail_ids(settings, checkpoint))
     for number, ids in enumerate(choices_ids, 1):
         if not ids:
             raise DataError(f"choice {number} tokenizes to nothing after this prompt")
-        if len(ids) + len(how.tail) > context:
+        if len(ids) + tail > context:
             raise DataError(
                 f"choice {number} is {len(ids):,} tokens long, and the context is {context:,}"
             )
-    room = context - len(how.tail) - max(map(len, choices_ids))
-    kept = fit_prompt(prompt_ids, room, how.truncate, context)
+    room = context - tail - max(map(len, choices_ids))
+    kept = fit_prompt(prompt_ids, room, prompting.truncate, context)
     text_bytes = byte_counts(request, checkpoint)
     array = np.array(kept, dtype=np.int64)
     item = Item(
         prompt=array,
         choices=tuple(np.array(ids, dtype=np.int64) for ids in choices_ids),
-        divisors=divisors(how.normalize, choices_ids, text_bytes),
+        divisors=divisors(settings.normalize, choices_ids, text_bytes),
         noise_key=crc32(array.tobytes()),
     )
-    return Prepared(request, item, text_bytes, len(prompt_ids) - len(kept))
+    return ChoiceItem(request, item, text_bytes, len(prompt_ids) - len(kept))
 
 
-def encode(request: Request, how: Preparation) -> tuple[list[int], list[list[int]]]:
+def encode(
+    request: ChoiceRequest,
+    checkpoint: Checkpoint,
+    settings: ScoringSettings,
+    prompting: Prompting,
+) -> tuple[list[int], list[list[int]]]:
     """Return the ids of prompt and choices. Raises DataError for ids that cannot be scored."""
-    from illada_core.text.pairs import encode_continuations
-
-    checkpoint = how.checkpoint
     if isinstance(request.prompt, list):
         for ids in (request.prompt, *request.choices):
             check_range(ids, checkpoint)
@@ -226,23 +192,23 @@ def encode(request: Request, how: Preparation) -> tuple[list[int], list[list[int
     for number, choice in enumerate(request.choices, 1):
         if not choice:
             raise DataError(f"choice {number} is empty")
-    continuations = [how.delimiter + choice for choice in request.choices]
+    continuations = [settings.delimiter + choice for choice in request.choices]
     check_characters([*prompt_texts(request), *continuations])
-    tokenizer = checkpoint.needed_tokenizer()
+    tokenizer = checkpoint.require_tokenizer()
     if isinstance(request.prompt, tuple):
         return checkpoint.encode_chat(request.prompt), [*map(tokenizer.encode, continuations)]
     prompt_ids, choices_ids = encode_continuations(tokenizer.encode, request.prompt, continuations)
-    return [*checkpoint.encode_text("", how.bos), *prompt_ids], choices_ids
+    return [*checkpoint.encode_text("", prompting.bos), *prompt_ids], choices_ids
 
 
-def prompt_texts(request: Request) -> list[str]:
+def prompt_texts(request: ChoiceRequest) -> list[str]:
     """Return the texts that a prompt is made of; none where it is ids."""
     if isinstance(request.prompt, tuple):
         return [message.content for message in request.prompt]
     return [request.prompt] if isinstance(request.prompt, str) else []
 
 
-def byte_counts(request: Request, checkpoint: Checkpoint) -> tuple[int, ...] | None:
+def byte_counts(request: ChoiceRequest, checkpoint: Checkpoint) -> tuple[int, ...] | None:
     """Return the UTF-8 sizes of the choices as they were given, or as their ids read."""
     if not isinstance(request.prompt, list):
         return tuple(len(choice.encode()) for choice in request.choices)

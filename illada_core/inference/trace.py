@@ -1,20 +1,16 @@
 """Every commit of a generation as JSON Lines: who was written when, where, and how surely."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from illada_core.files import naming_file, partial_path
-
-if TYPE_CHECKING:
-    from illada_core.inference.sampler import Progress
-    from illada_core.text.tokenizer import Tokenizer
+from illada_core.inference.sampler import Commit
+from illada_core.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,18 +20,18 @@ class Trace:
     file: IO[str]
     tokenizer: Tokenizer | None
 
-    def write(self, progress: Progress) -> None:
-        """Write the commits of one step of one prompt; positions count from its canvas's start."""
-        commits = zip(
-            progress.position_B.tolist(),
-            progress.token_B.tolist(),
-            progress.confidence_B.tolist(),
+    def write(self, commit: Commit) -> None:
+        """Write what one step wrote for one prompt; positions count from its canvas's start."""
+        written = zip(
+            commit.position_B.tolist(),
+            commit.token_B.tolist(),
+            commit.confidence_B.tolist(),
             strict=True,
         )
-        for position, token, confidence in commits:
+        for position, token, confidence in written:
             fields = {
-                "prompt": progress.index,
-                "step": progress.step,
+                "prompt": commit.index,
+                "step": commit.step,
                 "position": position,
                 "token": token,
                 "confidence": confidence if isfinite(confidence) else None,

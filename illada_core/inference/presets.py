@@ -1,30 +1,29 @@
 """Generation settings by name or file: the paper's, for each benchmark of its Appendix A."""
 
-from __future__ import annotations
-
 import tomllib
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import illada_core
 from illada_core.errors import UsageError
+from illada_core.inference.settings import COMMIT_RULES, check_setting, refuse_two_rules
 
+PACKAGE = Path(__file__).resolve().parents[1]
 TABLE = "generate"
 
 
 def packaged_presets() -> dict[str, Path]:
     """Return the presets that come with illada, by name: in the wheel, else in the checkout."""
-    package = Path(illada_core.__file__).parent
-    folders = (package / "recipes" / TABLE, package.parent / "recipes" / TABLE)
+    folders = (PACKAGE / "recipes" / TABLE, PACKAGE.parent / "recipes" / TABLE)
     folder = next((path for path in folders if path.is_dir()), folders[0])
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def read_preset(wanted: str) -> tuple[Path, dict[str, Any]]:
-    """Return the file of a preset, packaged or a person's own, and its [generate] table.
+def load_preset(wanted: str) -> dict[str, Any]:
+    """Return the settings of a preset, packaged or a person's own file.
 
-    Raises UsageError.
+    Raises UsageError for an unknown one, and for any setting in it that cannot be.
     """
     path = Path(wanted)
     if not path.is_file():
@@ -34,10 +33,21 @@ def read_preset(wanted: str) -> tuple[Path, dict[str, Any]]:
             meant = f"did you mean {near[0]}? " if near else ""
             raise UsageError(f"there is no preset {wanted}", f"{meant}known: {', '.join(packaged)}")
         path = packaged[wanted]
+    table = read_table(path)
+    try:
+        refuse_two_rules([name for name in COMMIT_RULES if name in table])
+        return {name: check_setting(name, value) for name, value in table.items()}
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.sentence}", error.hint) from None
+
+
+def read_table(path: Path) -> Mapping[str, Any]:
+    """Return the [generate] table of a file. Raises UsageError."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
-    if tables.keys() != {TABLE} or not isinstance(tables[TABLE], dict):
+    table = tables.get(TABLE)
+    if tables.keys() != {TABLE} or not isinstance(table, dict):
         raise UsageError(f"{path} must hold one table, [{TABLE}]")
-    return path, tables[TABLE]
+    return table

@@ -5,75 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-from illada_cli import ui
-from illada_cli.score.requests import Prepared
-from illada_core.errors import CheckpointError, UsageError
-
-if TYPE_CHECKING:
-    from illada_core.evaluation.scoring import Scores
-
-DECIMALS = 6
-Verdict = Mapping[str, Any]
+from illada_cli.ui import counted, printable
+from illada_core.errors import UsageError
+from illada_core.evaluation.items import ChoiceItem
+from illada_core.evaluation.scoring import wilson_interval
+from illada_core.evaluation.verdicts import Verdict
 
 
-def verdict(prepared: Prepared, scores: Scores) -> Verdict:
-    """Return the JSON object of one scored item; scores are over the item's divisors."""
-    from illada_core.evaluation.scoring import pick
-
-    if not all(map(isfinite, scores.sums)):
-        raise CheckpointError(
-            "the model gives probabilities that are not numbers", "try --dtype float32"
-        )
-    request, divisors = prepared.request, prepared.item.divisors
-    fields: dict[str, Any] = {}
-    if request.line is not None:
-        fields["line"] = request.line
-    if request.id is not None:
-        fields["id"] = request.id
-    fields["scores"] = [
-        round(total / divisor, DECIMALS)
-        for total, divisor in zip(scores.sums, divisors, strict=True)
-    ]
-    if scores.standard_errors is not None:
-        fields["standard_errors"] = [
-            None if error is None else round(error / divisor, DECIMALS)
-            for error, divisor in zip(scores.standard_errors, divisors, strict=True)
-        ]
-        fields["samples"] = scores.samples
-    fields["pick"] = pick(scores.sums, divisors)
-    fields["answer"] = request.answer
-    fields["correct"] = None if request.answer is None else fields["pick"] == request.answer
-    fields["forwards"] = scores.forwards
-    fields["tokens"] = [len(ids) for ids in prepared.item.choices]
-    fields["bytes"] = list(prepared.text_bytes) if prepared.text_bytes else None
-    return fields
-
-
-def plain_line(fields: Verdict) -> str:
+def plain_line(verdict: Verdict) -> str:
     """Return an item as tab-separated text: line, pick, right or wrong, and the scores."""
-    judged = {True: "right", False: "wrong", None: "-"}[fields["correct"]]
-    scores = [f"{score:.4f}" for score in fields["scores"]]
-    return "\t".join([str(fields["line"]), str(fields["pick"]), judged, *scores])
+    judged = {True: "right", False: "wrong", None: "-"}[verdict.correct]
+    scores = [f"{score:.4f}" for score in verdict.scores]
+    return "\t".join([str(verdict.request.line), str(verdict.pick), judged, *scores])
 
 
-def plain_table(fields: Verdict, choices: list[str]) -> str:
+def plain_table(verdict: Verdict, choices: list[str]) -> str:
     """Return one item as lines of score and choice, a star at the pick."""
-    errors = fields.get("standard_errors") or [0.0] * len(choices)
+    errors = verdict.standard_errors or [0.0] * len(choices)
     rows = [
         (
-            "*" if place == fields["pick"] else " ",
+            "*" if place == verdict.pick else " ",
             f"{score:.4f}" + (f" ± {error:.4f}" if error else ""),
-            ui.printable(choice).replace("\n", "\\n"),
+            printable(choice).replace("\n", "\\n"),
         )
         for place, (score, error, choice) in enumerate(
-            zip(fields["scores"], errors, choices, strict=True)
+            zip(verdict.scores, errors, choices, strict=True)
         )
     ]
     width = max(len(score) for _, score, _ in rows)
@@ -81,23 +43,22 @@ def plain_table(fields: Verdict, choices: list[str]) -> str:
 
 
 @dataclass
-class Tally:
+class Accuracy:
     """How many items were scored, and how many of those with an answer were right."""
 
     items: int = 0
     answered: int = 0
     right: int = 0
 
-    def add(self, fields: Verdict) -> None:
+    def add(self, correct: bool | None) -> None:
+        """Count an item; None is one without an answer."""
         self.items += 1
-        self.answered += fields["correct"] is not None
-        self.right += bool(fields["correct"])
+        self.answered += correct is not None
+        self.right += bool(correct)
 
     def sentence(self) -> str:
         """Tell the accuracy with its 95 % interval, where there is one."""
-        from illada_core.evaluation.scoring import wilson_interval
-
-        items = f"{self.items:,} item{'s' * (self.items != 1)}"
+        items = counted(self.items, "item")
         if not self.answered:
             return f"{items} scored, none with an answer"
         low, high = (100 * share for share in wilson_interval(self.right, self.answered))
@@ -120,25 +81,25 @@ class Ledger:
     file: IO[str]
     path: Path
     settings: str
-    finished: list[Verdict] = field(default_factory=list)
+    finished: list[dict[str, Any]] = field(default_factory=list)
 
-    def key(self, prepared: Prepared) -> str:
-        ids = [ids.tolist() for ids in (prepared.item.prompt, *prepared.item.choices)]
-        named = [self.settings, ids, prepared.request.answer, prepared.request.id]
+    def key(self, asked: ChoiceItem) -> str:
+        ids = [ids.tolist() for ids in (asked.item.prompt, *asked.item.choices)]
+        named = [self.settings, ids, asked.request.answer, asked.request.id]
         return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
 
-    def recall(self, number: int, prepared: Prepared) -> Verdict:
+    def recall(self, number: int, asked: ChoiceItem) -> dict[str, Any]:
         """Return what is there of an item. Raises UsageError if that was scored otherwise."""
         fields = self.finished[number]
-        if fields["key"] != self.key(prepared):
+        if fields["key"] != self.key(asked):
             raise UsageError(
                 f"{self.path}, line {number + 1}: made from another item or with other settings",
                 "--fresh replaces the file, -o names another",
             )
         return fields
 
-    def write(self, fields: Verdict, prepared: Prepared) -> None:
-        self.file.write(json.dumps({**fields, "key": self.key(prepared)}) + "\n")
+    def write(self, verdict: Verdict, asked: ChoiceItem) -> None:
+        self.file.write(json.dumps({**verdict.fields(), "key": self.key(asked)}) + "\n")
 
 
 @contextmanager
@@ -152,14 +113,14 @@ def open_ledger(path: Path, settings: str, fresh: bool) -> Iterator[Ledger]:
         os.fsync(file.fileno())
 
 
-def read_finished(path: Path) -> tuple[list[Verdict], int]:
+def read_finished(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Return the verdicts of an output file and their bytes; a torn last line does not count."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return [], 0
     whole = content[: content.rfind(b"\n") + 1]
-    finished: list[Verdict] = []
+    finished: list[dict[str, Any]] = []
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             fields = json.loads(line)

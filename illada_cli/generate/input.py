@@ -1,0 +1,82 @@
+"""What is to be written: the options' one request, or those of JSON Lines as they come."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from illada_cli.jsonl import JsonLines, OnError, read_text
+from illada_cli.ui import Talk
+from illada_core.errors import UsageError
+from illada_core.inference.requests import Request, read_request
+from illada_core.text.chat_template import Message
+
+
+@dataclass(frozen=True)
+class Input:
+    """The options that say what is to be written: one of prompt, file, jsonl and infill."""
+
+    prompt: str | None
+    file: str | None
+    jsonl: str | None
+    infill: str | None
+    chat: bool
+    system: str | None
+    on_error: OnError
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests as they come, None whenever the next is not there yet; `lines` is their file."""
+
+    arriving: Iterator[Request | None]
+    lines: JsonLines[Request] | None = None
+
+    @property
+    def are_known(self) -> bool:
+        """Whether all have come already: what is wrong with one can be told before any work."""
+        return self.lines is None or self.lines.source != "-"
+
+
+def read_input(given: Input, talk: Talk) -> Requests:
+    """Return what the options ask for; a file is read at once. Raises UsageError."""
+    check(given)
+    if given.jsonl:
+        lines = JsonLines(given.jsonl, read_request, given.on_error, talk)
+        arriving = lines.arriving()
+        return Requests(arriving if lines.source == "-" else iter(list(arriving)), lines)
+    return Requests(iter([single_request(given)]))
+
+
+def check(given: Input) -> None:
+    """Raise UsageError unless the options name one input; say where a terminal is read."""
+    named = {
+        "PROMPT": given.prompt,
+        "--file": given.file,
+        "--jsonl": given.jsonl,
+        "--infill": given.infill,
+    }
+    present = [name for name, value in named.items() if value is not None]
+    if len(present) > 1:
+        raise UsageError(f"{' and '.join(present)} are two inputs", "give one of them")
+    if (given.chat or given.system is not None) and (given.jsonl or given.infill):
+        raise UsageError(
+            "--chat is for one prompt", "in JSON Lines a conversation is given as messages"
+        )
+    from_stdin = "-" in (given.prompt, given.file, given.jsonl) or not present
+    if from_stdin and sys.stdin.isatty():
+        print("reading from the terminal; end with Ctrl-D", file=sys.stderr)
+
+
+def single_request(given: Input) -> Request:
+    """Return the request that the options hold. Raises UsageError for an empty prompt."""
+    if given.infill is not None:
+        return Request("infill", given.infill)
+    text = read_text(given.prompt, given.file)
+    if not text:
+        raise UsageError("the prompt is empty")
+    if not given.chat and given.system is None:
+        return Request("prompt", text)
+    turns = [Message("system", given.system)] if given.system is not None else []
+    return Request("messages", [*turns, Message("user", text)])
