@@ -16,13 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from illada_core.text.conversations import template_fingerprint
-from illada_core.data.sources.corpus import corpus_chunks
-from illada_core.text.tokenizer_files import TOKENIZER_FILE
-from illada_core.data.store.dataset import CHAT, CUT_EXAMPLES, LEFT_OUT, MANIFEST, InputFile, Manifest, fingerprint_of, read_manifest_file, write_manifest
 from illada_core.data.build.encoding import EMPTY, Encode, Items, encode_chunks, encode_texts
 from illada_core.data.build.examples import RESPONSE_TOO_LONG, TOO_LONG, UNFIT, encode_examples
-from illada_core.files import sha256_of
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.journal import (
     FRESH_HINT,
@@ -32,13 +27,27 @@ from illada_core.data.build.journal import (
     clear_earlier_run,
     read_journal,
 )
-from illada_core.data.sources.reading import Chunk, Fault, already_read
 from illada_core.data.build.series import SHARD_DOCUMENTS, ShardSeries
-from illada_core.data.store.shards import ShardEntry
+from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import Source
-from illada_core.text.tokenizer import Tokenizer
-from illada_core.text.tokenizer_files import write_tokenizer_files
+from illada_core.data.sources.reading import Chunk, Fault, already_read
+from illada_core.data.store.dataset import (
+    CHAT,
+    CUT_EXAMPLES,
+    LEFT_OUT,
+    MANIFEST,
+    InputFile,
+    Manifest,
+    fingerprint_of,
+    read_manifest_file,
+    write_manifest,
+)
+from illada_core.data.store.shards import ShardEntry
 from illada_core.errors import DataError, UsageError
+from illada_core.files import sha256_of
+from illada_core.text.conversations import template_fingerprint
+from illada_core.text.tokenizer import Tokenizer
+from illada_core.text.tokenizer_files import TOKENIZER_FILE, write_tokenizer_files
 
 SHARD_TOKENS = 1 << 27
 # Documents left out without a word but the count.

@@ -15,11 +15,11 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from illada_core.text.cutting import is_giant, pieces
 from illada_core.arrays import Counts, Ids
 from illada_core.data.sources.reading import Chunk, Digest, Fault, Texts
-from illada_core.text.tokenizer import Tokenizer
 from illada_core.data.store.turns import Turns
+from illada_core.text.cutting import is_giant, pieces
+from illada_core.text.tokenizer import Tokenizer
 
 READ_AHEAD = 4
 WAITING_PER_WORKER = 3

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from illada_core.text.chat_template import Message, Piece, parse_messages
-from illada_core.text.conversations import example_pieces
 from illada_core.data.build.encoding import Encoded, Examples, encode_documents
 from illada_core.data.build.fitting import ChatFormat, Example, ended, made_to_fit, padded
 from illada_core.data.sources.reading import Fault, Texts, utf8_size
-from illada_core.text.tokenizer import Tokenizer
 from illada_core.data.store.turns import MOST_TURNS
 from illada_core.errors import DataError
+from illada_core.text.chat_template import Message, Piece, parse_messages
+from illada_core.text.conversations import example_pieces
+from illada_core.text.tokenizer import Tokenizer
 
 # Left out because it was asked for: no faults of their lines.
 TOO_LONG, RESPONSE_TOO_LONG = "longer than a row", "response too long for a row"

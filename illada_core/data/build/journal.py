@@ -15,12 +15,11 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from illada_core.data.sources.corpus import Position
-from illada_core.text.tokenizer_files import COMPANIONS
-from illada_core.text.tokenizer_files import TOKENIZER_FILE
 from illada_core.data.store.dataset import MANIFEST, clear_dataset
-from illada_core.files import PARTIAL, lock, naming_file, sync_folder, write_file
 from illada_core.data.store.shards import ShardEntry, finished_shard, shard_name
 from illada_core.errors import DataError, UsageError
+from illada_core.files import PARTIAL, lock, naming_file, sync_folder, write_file
+from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE
 
 JOURNAL = f"tokenize.jsonl{PARTIAL}"
 # The tokenizer of a dataset stays when --fresh removes the rest.

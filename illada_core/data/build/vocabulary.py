@@ -12,13 +12,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from illada_core.data.sources.corpus import corpus_chunks
-from illada_core.text.cutting import pieces
-from illada_core.files import write_file
-from illada_core.data.sources.listing import Source
-from illada_core.text.tokenizer_files import CONFIG_FILE, ids_of_vocabulary
 from illada_core.data.build.documents import Event, OnError, Progress, skipped
+from illada_core.data.sources.corpus import corpus_chunks
+from illada_core.data.sources.listing import Source
 from illada_core.errors import DataError, UsageError
+from illada_core.files import write_file
+from illada_core.text.cutting import pieces
+from illada_core.text.tokenizer_files import CONFIG_FILE, ids_of_vocabulary
 
 # The released ids: a token's place is its id (3 and 4 are of our choice: nothing states them).
 CONTROL_TOKENS = ("<[BOS]>", "<[PAD]>", "<[EOS]>", "<[UNK]>", "<[SEP]>", "<[MASK]>")

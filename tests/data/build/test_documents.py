@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import zstandard
 
-from illada_core.data.store.dataset import open_dataset
+from illada_core.data.build.documents import Job, Progress, Report, Skipped, tokenize_corpus
 from illada_core.data.build.journal import JOURNAL, clear_earlier_run
 from illada_core.data.sources.listing import list_sources
-from illada_core.text.tokenizer import load_tokenizer
-from illada_core.data.build.documents import Job, Progress, Report, Skipped, tokenize_corpus
+from illada_core.data.store.dataset import open_dataset
 from illada_core.data.store.verify import verify
 from illada_core.errors import DataError, UsageError
+from illada_core.text.tokenizer import load_tokenizer
 from tests.conftest import command_environment
 from tests.phrases import PHRASES
 

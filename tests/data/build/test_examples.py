@@ -6,8 +6,7 @@ from functools import partial
 
 import pytest
 
-from illada_core.text.chat_template import Message, Piece, encode
-from illada_core.text.conversations import prompt_pieces
+from illada_core.data.build.documents import Report, Skipped, tokenize_corpus
 from illada_core.data.build.examples import (
     Unusable,
     read_messages,
@@ -15,9 +14,10 @@ from illada_core.data.build.examples import (
     without_blank_end,
 )
 from illada_core.data.build.fitting import ChatFormat
-from illada_core.text.tokenizer import load_tokenizer
-from illada_core.data.build.documents import Report, Skipped, tokenize_corpus
 from illada_core.errors import DataError
+from illada_core.text.chat_template import Message, Piece, encode
+from illada_core.text.conversations import prompt_pieces
+from illada_core.text.tokenizer import load_tokenizer
 from tests.text.chat import (
     EOS,
     EOS_LINE,

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from illada_core.text.chat_template import Message
 from illada_core.data.build.fitting import ChatFormat, Example, made_to_fit, padded
-from illada_core.text.tokenizer import load_tokenizer
 from illada_core.data.store.verify import verify
+from illada_core.text.chat_template import Message
+from illada_core.text.tokenizer import load_tokenizer
 from tests.text.chat import EOS, HEADERS, documents_of, job_of, run, write_examples
 
 
