@@ -95,11 +95,11 @@ def open_checkpoint(wanted: str, mask_id: int | None = None) -> Checkpoint:
     `wanted` is a run folder (its newest complete checkpoint), a model folder, or a hub id.
     Raises CheckpointError, or UsageError for a mask id that cannot be one.
     """
+    from illada_core.files import read_json
     from illada_core.model.config import choose_mask_id
     from illada_core.model.configfile import read_config
     from illada_core.model.finding import find_model
     from illada_core.text.tokenizer import load_tokenizer
-    from illada_core.text.tokenizer_files import read_json
 
     folder = find_model(wanted)
     config = read_config(folder)
@@ -129,7 +129,7 @@ def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> t
 
     Raises CheckpointError for one that the model does not have.
     """
-    from illada_core.text.tokenizer_files import read_json
+    from illada_core.files import read_json
 
     ids: list[int] = []
     for path in (folder / "config.json", folder / "generation_config.json"):
@@ -151,7 +151,7 @@ def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> t
 
 def block_length(folder: Path) -> int:
     """Return the block length that generation_config.json asks for, else the released models'."""
-    from illada_core.text.tokenizer_files import read_json
+    from illada_core.files import read_json
 
     asked = read_json(folder / "generation_config.json").get("block_length", BLOCK_LENGTH)
     if type(asked) is not int or asked < 1:

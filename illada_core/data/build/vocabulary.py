@@ -16,7 +16,7 @@ from illada_core.data.build.documents import Event, OnError, Progress, skipped
 from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import Source
 from illada_core.errors import DataError, UsageError
-from illada_core.files import write_file
+from illada_core.files import json_bytes, write_json
 from illada_core.text.cutting import pieces
 from illada_core.text.tokenizer_files import CONFIG_FILE, ids_of_vocabulary
 
@@ -94,8 +94,8 @@ def train_vocabulary(texts: Iterable[str], size: int) -> dict[str, Any]:
 
 def write_vocabulary(content: dict[str, Any], path: Path) -> None:
     """Write tokenizer.json, and beside it what Hugging Face's libraries want to know."""
-    write_file(path.with_name(CONFIG_FILE), json_bytes(CONFIG))
-    write_file(path, json_bytes(content))
+    write_json(path.with_name(CONFIG_FILE), CONFIG)
+    write_json(path, content)
 
 
 def replaced_by(path: Path) -> list[Path]:
@@ -103,11 +103,6 @@ def replaced_by(path: Path) -> list[Path]:
     config = path.with_name(CONFIG_FILE)
     is_foreign = config.exists() and config.read_bytes() != json_bytes(CONFIG)
     return [path] * path.exists() + [config] * is_foreign
-
-
-def json_bytes(value: dict[str, Any]) -> bytes:
-    """Write JSON for people."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def texts_to_train_on(

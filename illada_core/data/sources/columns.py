@@ -22,6 +22,7 @@ from illada_core.data.sources.reading import (
     utf8_size,
 )
 from illada_core.errors import DataError, UsageError
+from illada_core.files import sha256_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -151,9 +152,7 @@ def missing_column(number: int, key: str, names: list[str]) -> Fault:
 
 def file_digest(number: int, source: Source) -> Digest:
     """Hash a whole file."""
-    with open(source.path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Digest(number, source.bytes, sha256)
+    return Digest(number, source.bytes, sha256_of(source.path))
 
 
 def hub_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:

@@ -22,7 +22,7 @@ from illada_core.data.store.frames import FRAME_TOKENS, Stored, token_bytes_of, 
 from illada_core.data.store.shards import DAMAGED_HINT, ShardEntry, ShardIndex, ShardReader
 from illada_core.data.store.turns import Turns, turns_between
 from illada_core.errors import DataError
-from illada_core.files import PARTIAL, write_file
+from illada_core.files import PARTIAL, read_json, write_file
 from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 
 MANIFEST = "manifest.json"
@@ -269,20 +269,20 @@ def read_manifest_file(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise DataError(f"no dataset at {folder}: there is no {MANIFEST}", missing_hint(folder))
     try:
-        fields = json.loads(path.read_bytes())
-        if fields["format"] != FORMAT:
-            raise DataError(f"{path} is not the manifest of a dataset")
-        if fields["version"] != FORMAT_VERSION:
-            raise DataError(
-                f"{folder} has format version {fields['version']}, "
-                f"and this illada reads {FORMAT_VERSION}",
-                "make the dataset again, or use the version of illada that made it",
-            )
-        described = {name: value for name, value in fields.items() if name != "fingerprint"}
-        if fields["fingerprint"] != fingerprint_of(described):
-            raise DataError(f"{path} was changed: its fingerprint is wrong", DAMAGED_HINT)
-    except (ValueError, KeyError, TypeError) as error:
+        fields = read_json(path)
+    except DataError as error:
         raise DataError(f"{path} is not the manifest of a dataset", DAMAGED_HINT) from error
+    if fields.get("format") != FORMAT:
+        raise DataError(f"{path} is not the manifest of a dataset")
+    if fields.get("version") != FORMAT_VERSION:
+        raise DataError(
+            f"{folder} has format version {fields.get('version')}, "
+            f"and this illada reads {FORMAT_VERSION}",
+            "make the dataset again, or use the version of illada that made it",
+        )
+    described = {name: value for name, value in fields.items() if name != "fingerprint"}
+    if fields.get("fingerprint") != fingerprint_of(described):
+        raise DataError(f"{path} was changed: its fingerprint is wrong", DAMAGED_HINT)
     return fields
 
 
@@ -298,8 +298,8 @@ def is_token_dataset(folder: Path) -> bool:
     if any(folder.glob("shard-*.zst*")):
         return True
     try:
-        return bool(json.loads((folder / MANIFEST).read_bytes())["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(folder / MANIFEST).get("format") == FORMAT)
+    except (OSError, DataError):
         return False
 
 

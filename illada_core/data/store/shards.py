@@ -44,7 +44,7 @@ from illada_core.data.store.frames import (
     unpack_seek_table,
 )
 from illada_core.errors import DataError, UsageError
-from illada_core.files import naming_file, partial_path, sha256_of, sync_folder
+from illada_core.files import naming_file, partial_path, publish, sha256_of
 
 COMPRESSED_AHEAD = 4  # calls whose frames may still be in the hands of `over`
 DAMAGED_HINT = "restore the file from a copy, or make the dataset again with --fresh"
@@ -176,12 +176,7 @@ class TokenShardWriter:
         index = pack_index(header, arrays)
         self._write(index)
         self._write(pack_seek_table([*self._frame_sizes, (len(index), 0)]))
-        with naming_file(self.path):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            partial_path(self.path).replace(self.path)
-            sync_folder(self.path.parent)
+        publish(self._file, self.path)
         return ShardEntry(
             name=self.path.name,
             tokens=self.tokens,
