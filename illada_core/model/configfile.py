@@ -146,7 +146,8 @@ def config_facts(config: ModelConfig, layout: str, dtype: str) -> dict[str, Any]
     """Return the contents of config.json as a released checkpoint of `layout` writes them.
 
     Added to the released keys: `mask_token_id`, so that the folder describes itself, and in the
-    iLLaDA layout `rope_full_precision` where it departs from the family.
+    iLLaDA layout `rope_full_precision` where it departs from the family. Left out: `auto_map`,
+    which names files of code that an export does not hold.
     """
     facts = illada_facts(config) if layout == "illada" else llada_facts(config)
     ids = {f"{name}_token_id": vars(config)[f"{name}_id"] for name in ("bos", "eos", "mask", "pad")}
@@ -157,11 +158,6 @@ def config_facts(config: ModelConfig, layout: str, dtype: str) -> dict[str, Any]
 def illada_facts(config: ModelConfig) -> dict[str, Any]:
     facts = {
         "architectures": ["ILLaDAForCausalLM"],
-        "auto_map": {
-            "AutoConfig": "configuration_illada.ILLaDAConfig",
-            "AutoModel": "modeling_illada.ILLaDAForCausalLM",
-            "AutoModelForCausalLM": "modeling_illada.ILLaDAForCausalLM",
-        },
         "model_type": "illada",
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -195,11 +191,6 @@ def llada_facts(config: ModelConfig) -> dict[str, Any]:
         raise UsageError("the llada layout cannot say a head size other than width / heads")
     return {
         "architectures": ["LLaDAModelLM"],
-        "auto_map": {
-            "AutoConfig": "configuration_llada.LLaDAConfig",
-            "AutoModel": "modeling_llada.LLaDAModelLM",
-            "AutoModelForCausalLM": "modeling_llada.LLaDAModelLM",
-        },
         "model_type": "llada",
         "activation_type": "silu",
         "alibi": False,
