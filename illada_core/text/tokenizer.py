@@ -26,6 +26,8 @@ from illada_core.text.tokenizer_files import (
     decoding_json,
     encoding_json,
     read_tokenizer_files,
+    with_eos,
+    with_mask,
 )
 
 Engine = Literal["auto", "fastokens", "tokenizers"]
@@ -161,12 +163,17 @@ class Tokenizer:
         return tokenizers_tokenizer(decoding_json(self.files.json))
 
 
-def load_tokenizer(path: Path, engine: Engine = "auto") -> Tokenizer:
+def load_tokenizer(
+    path: Path, engine: Engine = "auto", eos: str | None = None, mask: str | None = None
+) -> Tokenizer:
     """Load a tokenizer.json, or the one in a folder; DataError if it cannot be used.
 
-    "auto" is `fastokens` where it is installed and takes the file, else `tokenizers`.
+    "auto" is `fastokens` where it is installed and takes the file, else `tokenizers`. `eos` and
+    `mask` name control tokens its files do not name; UsageError if there is no token `eos`.
     """
-    return Tokenizer(read_tokenizer_files(path), engine)
+    files = read_tokenizer_files(path)
+    files = with_eos(files, eos) if eos else files
+    return Tokenizer(with_mask(files, mask) if mask else files, engine)
 
 
 def fastokens_encoder(content: str) -> Encoder:

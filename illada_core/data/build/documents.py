@@ -60,7 +60,7 @@ OnError = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
-class Progress:
+class Headway:
     """What has been done since the last event."""
 
     source_bytes: int
@@ -101,7 +101,7 @@ class Report:
     cut: int = 0
 
 
-Event = Progress | Notice | Skipped | Report
+BuildEvent = Headway | Notice | Skipped | Report
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def tokenize_corpus(
     workers: int,
     on_error: OnError = "stop",
     should_stop: Callable[[], bool] = lambda: False,
-) -> Generator[Event, None, None]:
+) -> Generator[BuildEvent, None, None]:
     """Write a token dataset to `folder`, or finish the one that an earlier run left there.
 
     Yields what happens, and a Report at the end; without one it was stopped by `should_stop`, and
@@ -182,7 +182,7 @@ def tokenize_corpus(
         ShardSeries(folder, vocab_size, job.shard_tokens, journal, pool.map) as series,
     ):
         resumed_shards = len(journal.shards)
-        yield resumed_progress(job, journal)
+        yield resumed_headway(job, journal)
         chunks = corpus_chunks(job.sources, job.text_key, journal.position)
         chunks = followed_by(check_engine(job.tokenizer, chunks), chunks)
         if job.tokenizer.fallback:
@@ -193,9 +193,9 @@ def tokenize_corpus(
                     return
                 for fault in encoded.faults:
                     if fault.reason not in QUIET:
-                        yield skipped(fault, job.sources, on_error)
+                        yield leave_out(fault, job.sources, on_error)
                 series.add(encoded)
-                yield Progress(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
+                yield Headway(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
         stages = series.finish((len(job.sources), 0))
         yield write_dataset(job, folder, series.shards, stages, resumed_shards)
         journal.remove()
@@ -220,9 +220,9 @@ def make_room(job: Job, folder: Path, fresh: bool) -> None:
         raise UsageError(f"{folder} holds another {TOKENIZER_FILE}", FRESH_HINT)
 
 
-def resumed_progress(job: Job, journal: Journal) -> Progress:
+def resumed_headway(job: Job, journal: Journal) -> Headway:
     """Say how much earlier runs have done."""
-    return Progress(
+    return Headway(
         sum(source.bytes for source in job.sources[: journal.position[0]]),
         sum(shard.documents for shard in journal.shards),
         sum(shard.tokens for shard in journal.shards),
@@ -249,7 +249,7 @@ def followed_by(read: list[Chunk], chunks: Items[Chunk]) -> Items[Chunk]:
         yield from chunks
 
 
-def skipped(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipped:
+def leave_out(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipped:
     """Tell of a document that cannot be used; DataError if that ends the work."""
     name = sources[fault.file].name
     where = f"{name}:{fault.line}" if fault.line else name

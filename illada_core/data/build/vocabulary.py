@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from illada_core.data.build.documents import Event, OnError, Progress, skipped
+from illada_core.data.build.documents import BuildEvent, Headway, OnError, leave_out
 from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import Source
 from illada_core.errors import DataError, UsageError
@@ -98,7 +98,7 @@ def write_vocabulary(content: dict[str, Any], path: Path) -> None:
     write_json(path, content)
 
 
-def replaced_by(path: Path) -> list[Path]:
+def files_in_the_way(path: Path) -> list[Path]:
     """Return the files that `write_vocabulary` would replace by others."""
     config = path.with_name(CONFIG_FILE)
     is_foreign = config.exists() and config.read_bytes() != json_bytes(CONFIG)
@@ -106,7 +106,7 @@ def replaced_by(path: Path) -> list[Path]:
 
 
 def texts_to_train_on(
-    sources: Sequence[Source], text_key: str, on_error: OnError, tell: Callable[[Event], None]
+    sources: Sequence[Source], text_key: str, on_error: OnError, tell: Callable[[BuildEvent], None]
 ) -> Iterator[str]:
     """Yield the texts of a corpus, or a share of them if it is large; `tell` hears what happens.
 
@@ -117,7 +117,7 @@ def texts_to_train_on(
     for chunk in corpus_chunks(sources, text_key):
         texts = chunk.read()
         for fault in texts.faults:
-            tell(skipped(fault, sources, on_error))
+            tell(leave_out(fault, sources, on_error))
         places = zip(texts.files, texts.records, strict=True)
         for text, (file, record) in zip(texts.texts, places, strict=True):
             for number, piece in enumerate(pieces([text])):
@@ -125,7 +125,7 @@ def texts_to_train_on(
                 if draw < share and piece and taken < TRAINING_BYTES:
                     taken += len(piece)
                     yield piece
-        tell(Progress(chunk.source_bytes, len(texts.texts), 0))
+        tell(Headway(chunk.source_bytes, len(texts.texts), 0))
         if taken >= TRAINING_BYTES:
             return
 

@@ -84,6 +84,22 @@ class ShardIndex:
     span_turns: Counts
 
 
+@dataclass(frozen=True, eq=False)
+class RowChunk:
+    """Some rows of a shard: their tokens in stored form, and three partitions of these tokens.
+
+    `files`, `records` and `offsets` say where each piece of a document came from.
+    """
+
+    stored: Stored
+    row_lengths: Counts
+    segment_lengths: Counts
+    document_lengths: Counts
+    files: Counts
+    records: Counts
+    offsets: Counts
+
+
 def shard_name(number: int, vocab_size: int) -> str:
     """Return a shard's file name; without its `.zst` it names the flat array inside."""
     return f"shard-{number:06d}.u{8 * token_bytes_of(vocab_size)}.zst"
@@ -129,30 +145,19 @@ class TokenShardWriter:
         self._open_tokens = len(ids) - int(ends[-1]) if len(ends) else self._open_tokens + len(ids)
         self._append_tokens(stored)
 
-    def add_rows(
-        self,
-        stored: Stored,
-        row_lengths: Counts,
-        segment_lengths: Counts,
-        document_lengths: Counts,
-        files: Counts,
-        records: Counts,
-        offsets: Counts,
-    ) -> None:
-        """Append whole rows of tokens in stored form, with three partitions of these tokens.
-
-        `files`, `records` and `offsets` say where each piece of a document came from.
-        """
-        assert len(document_lengths) == len(files) == len(records) == len(offsets)
-        for lengths in (row_lengths, segment_lengths, document_lengths):
-            assert int(lengths.sum()) * self.token_bytes == len(stored)
-        self._append("row_lengths", row_lengths)
-        self._append("segment_lengths", segment_lengths)
-        self._append("document_lengths", document_lengths)
-        self._append("document_files", files)
-        self._append("document_records", records)
-        self._append("document_offsets", offsets)
-        self._append_tokens(stored)
+    def add_rows(self, rows: RowChunk) -> None:
+        """Append whole rows of tokens."""
+        assert len(rows.document_lengths) == len(rows.files) == len(rows.records)
+        assert len(rows.document_lengths) == len(rows.offsets)
+        for lengths in (rows.row_lengths, rows.segment_lengths, rows.document_lengths):
+            assert int(lengths.sum()) * self.token_bytes == len(rows.stored)
+        self._append("row_lengths", rows.row_lengths)
+        self._append("segment_lengths", rows.segment_lengths)
+        self._append("document_lengths", rows.document_lengths)
+        self._append("document_files", rows.files)
+        self._append("document_records", rows.records)
+        self._append("document_offsets", rows.offsets)
+        self._append_tokens(rows.stored)
 
     def add_spans(self, lengths: Counts, turns: NDArray[Any]) -> None:
         """Append the turns of tokens just added, as spans; a shard has them for all or for none."""

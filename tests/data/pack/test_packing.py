@@ -8,7 +8,8 @@ import pytest
 
 from illada_core.data.pack.order import PIECE, Sizes, held_out
 from illada_core.data.pack.packing import best_fit_decreasing, fit_rows, stream_rows, tokens_between
-from illada_core.data.pack.rows import PackSettings, clear_packed, pack, plan_facts, plan_parts
+from illada_core.data.pack.plan import PackSettings, plan_facts, plan_parts
+from illada_core.data.pack.write import clear_packed, pack
 from illada_core.data.store.dataset import open_dataset, open_packed, open_parts
 from illada_core.data.store.verify import describe, verify
 from illada_core.errors import DataError, UsageError
