@@ -23,9 +23,10 @@ FLOORS = {
 OWNERS = {
     "typer": ("illada_cli/",),
     "rich": ("illada_cli/",),
-    "datasets": ("illada_core/data/sources/columns.py",),
+    "datasets": ("illada_core/data/sources/hub.py",),
     "pyarrow": ("illada_core/data/sources/columns.py",),
     "tokenizers": ("illada_core/text/tokenizer.py", "illada_core/data/build/vocabulary.py"),
+    "huggingface_hub": ("illada_core/model/finding.py",),
     "fastokens": ("illada_core/text/tokenizer.py",),
     "zstandard": ("illada_core/data/store/frames.py", "illada_core/data/sources/reading.py"),
     "flash_attn": ("illada_core/model/attention.py",),

@@ -14,7 +14,7 @@ from illada_cli.tokenize.dataset import make_dataset
 from illada_cli.tokenize.options import TokenizeOptions
 from illada_cli.tokenize.pipe import print_ids, print_texts
 from illada_cli.tokenize.vocabulary import train, vocabulary_file
-from illada_core.data.build.documents import Job, finished_shards
+from illada_core.data.build.documents import Job, count_finished_shards
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.errors import UsageError
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
@@ -30,12 +30,12 @@ def run(asked: TokenizeOptions) -> None:
         file = find_tokenizer(asked.inputs, asked.tokenizer)
         print_texts(asked, load_tokenizer(file, "tokenizers"))
     elif asked.train_vocab is not None:
-        train_vocabulary(asked, asked.train_vocab)
+        make_vocabulary(asked, asked.train_vocab)
     else:
-        tokenize(asked)
+        encode(asked)
 
 
-def train_vocabulary(asked: TokenizeOptions, size: int) -> None:
+def make_vocabulary(asked: TokenizeOptions, size: int) -> None:
     """Train a vocabulary of the inputs, or say which inputs these are."""
     path = vocabulary_file(asked.output, asked.fresh)
     sources = list_sources(asked.inputs, asked.format, asked.glob, no_input(path))
@@ -45,7 +45,7 @@ def train_vocabulary(asked: TokenizeOptions, size: int) -> None:
         train(sources, size, path, asked)
 
 
-def tokenize(asked: TokenizeOptions) -> None:
+def encode(asked: TokenizeOptions) -> None:
     """Turn the inputs into a dataset or print their ids, or say what would be done."""
     file = find_tokenizer(asked.inputs, asked.tokenizer)
     sources = list_sources(asked.inputs, asked.format, asked.glob, no_input(file, asked.output))
@@ -88,5 +88,5 @@ def facts_of_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def facts_of_output(job: Job, output: Path, fresh: bool) -> dict[str, Any]:
     """Return what a dry run says of the output; UsageError if the real run would refuse it."""
-    shards = 0 if fresh else finished_shards(job, output)
+    shards = 0 if fresh else count_finished_shards(job, output)
     return {"output": str(output), "eos": job.eos_id, "finished_shards": shards}

@@ -42,7 +42,7 @@ ROWS_COMPARED = 4096
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """One tensor of a file, as its header describes it."""
 
     path: Path
@@ -81,7 +81,7 @@ def load_model(
     """
     folder = find_model(path)
     config = read_config(folder)
-    stored = stored_weights(folder, config)
+    stored = find_weights(folder, config)
     kept = named_dtype(dtype, auto=STORED_DTYPES[stored["embedding.weight"].dtype])
     compute = named_dtype(compute_dtype, auto=str(kept).removeprefix("torch."))
     device = torch.device(device)
@@ -146,13 +146,13 @@ def open_tensors(path: Path) -> Iterator[Any]:
         raise CheckpointError(f"{path} cannot be read ({error})") from None
 
 
-def stored_weights(folder: Path, config: ModelConfig) -> dict[str, Stored]:
+def find_weights(folder: Path, config: ModelConfig) -> dict[str, StoredTensor]:
     """Find every parameter in the files of a folder, by headers alone, and account for each key.
 
     A tied head that is stored twice must equal the embedding. Raises CheckpointError that names
     missing, unknown, duplicate and misshapen keys.
     """
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredTensor] = {}
     duplicate = []
     for path in weight_files(folder):
         with open_tensors(path) as tensors:
@@ -160,7 +160,7 @@ def stored_weights(folder: Path, config: ModelConfig) -> dict[str, Stored]:
                 part = tensors.get_slice(key)
                 if key in found:
                     duplicate.append(key)
-                found[key] = Stored(path, key, part.get_dtype(), tuple(part.get_shape()))
+                found[key] = StoredTensor(path, key, part.get_dtype(), tuple(part.get_shape()))
     names = stored_names(config, config.family)
     shapes = dict(zip(names.values(), parameter_shapes(config).values(), strict=True))
     copy = doubled_head(config, config.family)
@@ -195,7 +195,7 @@ def stored_weights(folder: Path, config: ModelConfig) -> dict[str, Stored]:
     return {ours: found[key] for ours, key in names.items()}
 
 
-def same_tensor(one: Stored, other: Stored) -> bool:
+def same_tensor(one: StoredTensor, other: StoredTensor) -> bool:
     """Compare the bits of two stored matrices, a few rows at a time."""
     with open_tensors(one.path) as first, open_tensors(other.path) as second:
         rows = [first.get_slice(one.key), second.get_slice(other.key)]
@@ -206,7 +206,7 @@ def same_tensor(one: Stored, other: Stored) -> bool:
 
 
 def read_weights(
-    stored: Mapping[str, Stored], device: torch.device, dtype: torch.dtype
+    stored: Mapping[str, StoredTensor], device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Copy each tensor from its mapped file to `device` in `dtype`, file by file."""
     weights: dict[str, Tensor] = {}

@@ -16,6 +16,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Literal
 
 import numpy as np
+import tokenizers
 
 from illada_core.arrays import Counts, Ids
 from illada_core.errors import DataError, UsageError
@@ -180,7 +181,7 @@ def fastokens_encoder(content: str) -> Encoder:
     """Load a tokenizer.json into `fastokens`; ImportError if it is not installed."""
     # One thread a call: how many calls run at once is the business of whoever makes them.
     os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
-    import fastokens
+    import fastokens  # an optional extra
 
     tokenizer = fastokens.Tokenizer.from_json_str(content)
 
@@ -218,8 +219,6 @@ def ids_of(encoding: Any) -> Ids:
 
 def tokenizers_tokenizer(content: str) -> Any:
     """Build a tokenizer of `tokenizers`; 1.0 takes nothing but a file."""
-    import tokenizers
-
     with NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
         file.write(content)
         file.flush()

@@ -30,7 +30,7 @@ from illada_core.data.build.journal import (
 from illada_core.data.build.series import SHARD_DOCUMENTS, ShardSeries
 from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import Source
-from illada_core.data.sources.reading import Chunk, Fault, already_read
+from illada_core.data.sources.reading import Chunk, Fault, chunk_of
 from illada_core.data.store.dataset import (
     CHAT,
     CUT_EXAMPLES,
@@ -182,9 +182,9 @@ def tokenize_corpus(
         ShardSeries(folder, vocab_size, job.shard_tokens, journal, pool.map) as series,
     ):
         resumed_shards = len(journal.shards)
-        yield resumed_headway(job, journal)
+        yield earlier_headway(job, journal)
         chunks = corpus_chunks(job.sources, job.text_key, journal.position)
-        chunks = followed_by(check_engine(job.tokenizer, chunks), chunks)
+        chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
         if job.tokenizer.fallback:
             yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")
         with closing(encode_chunks(chunks, job.encode, workers)) as parts:
@@ -220,7 +220,7 @@ def make_room(job: Job, folder: Path, fresh: bool) -> None:
         raise UsageError(f"{folder} holds another {TOKENIZER_FILE}", FRESH_HINT)
 
 
-def resumed_headway(job: Job, journal: Journal) -> Headway:
+def earlier_headway(job: Job, journal: Journal) -> Headway:
     """Say how much earlier runs have done."""
     return Headway(
         sum(source.bytes for source in job.sources[: journal.position[0]]),
@@ -234,7 +234,7 @@ def check_engine(tokenizer: Tokenizer, chunks: Items[Chunk]) -> list[Chunk]:
     read = []
     for chunk in chunks:
         texts = chunk.read()
-        read.append(already_read(texts, chunk.source_bytes))
+        read.append(chunk_of(texts, chunk.source_bytes))
         if texts.texts:
             if tokenizer.disagrees(texts.texts):
                 tokenizer.fall_back(f"{tokenizer.engine} gives other ids on these documents")
@@ -242,7 +242,7 @@ def check_engine(tokenizer: Tokenizer, chunks: Items[Chunk]) -> list[Chunk]:
     return read
 
 
-def followed_by(read: list[Chunk], chunks: Items[Chunk]) -> Items[Chunk]:
+def put_back(read: list[Chunk], chunks: Items[Chunk]) -> Items[Chunk]:
     """Yield chunks that were read already, then the others."""
     with closing(chunks):
         yield from read
@@ -300,7 +300,7 @@ def write_dataset(
     )
 
 
-def finished_shards(job: Job, folder: Path) -> int:
+def count_finished_shards(job: Job, folder: Path) -> int:
     """Return how many shards earlier runs finished; UsageError if another job did."""
     if (folder / MANIFEST).exists():
         return complete_report(job, folder).shards

@@ -12,12 +12,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+
 from illada_core.data.build.documents import BuildEvent, Headway, OnError, leave_out
 from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import Source
 from illada_core.errors import DataError, UsageError
 from illada_core.files import json_bytes, write_json
-from illada_core.text.cutting import pieces
+from illada_core.text.cutting import cut_text
 from illada_core.text.tokenizer_files import CONFIG_FILE, ids_of_vocabulary
 
 # The released ids: a token's place is its id (3 and 4 are of our choice: nothing states them).
@@ -55,8 +57,6 @@ def train_vocabulary(texts: Iterable[str], size: int) -> dict[str, Any]:
     hold no more pairs that occur twice. DataError without text, UsageError if `size` is too small
     or the installed tokenizers cannot train.
     """
-    import tokenizers
-
     if size <= SMALLEST_SIZE:
         raise UsageError(
             f"a vocabulary of {size} is too small",
@@ -67,14 +67,13 @@ def train_vocabulary(texts: Iterable[str], size: int) -> dict[str, Any]:
             f"tokenizers {tokenizers.__version__} cannot train vocabularies",
             "pip install 'tokenizers<1'",
         )
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    tokenizer = tokenizers.Tokenizer(models.BPE())
+    pre_tokenizers = tokenizers.pre_tokenizers
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     split = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
         special_tokens=list(CONTROL_TOKENS),
@@ -120,7 +119,7 @@ def texts_to_train_on(
             tell(leave_out(fault, sources, on_error))
         places = zip(texts.files, texts.records, strict=True)
         for text, (file, record) in zip(texts.texts, places, strict=True):
-            for number, piece in enumerate(pieces([text])):
+            for number, piece in enumerate(cut_text([text])):
                 draw = zlib.crc32(f"{file} {record} {number}".encode()) / 2**32
                 if draw < share and piece and taken < TRAINING_BYTES:
                     taken += len(piece)

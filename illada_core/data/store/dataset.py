@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from illada_core.arrays import Counts, Ids
-from illada_core.data.store.frames import FRAME_TOKENS, Stored, token_bytes_of, widen
+from illada_core.data.store.frames import FRAME_TOKENS, token_bytes_of, widen
 from illada_core.data.store.shards import DAMAGED_HINT, ShardEntry, ShardIndex, ShardReader
 from illada_core.data.store.turns import Turns, turns_between
 from illada_core.errors import DataError
@@ -137,14 +137,6 @@ class TokenDataset:
         """Yield where the documents of each shard end, counted from the dataset's first token."""
         for start, index in zip(self.token_starts, self.indexes(), strict=False):
             yield index.document_ends + start
-
-    def stored(self, shard: int, start: int, stop: int) -> Stored:
-        """Return tokens start to stop of one shard as they are stored, without any cache."""
-        reader = self.shard(shard)
-        frames = range(start // FRAME_TOKENS, -(-stop // FRAME_TOKENS))
-        skipped = frames.start * FRAME_TOKENS * self.token_bytes
-        data = np.concatenate([reader.stored(frame) for frame in frames])
-        return data[start * self.token_bytes - skipped : stop * self.token_bytes - skipped]
 
     def _read_within(self, shard: int, start: int, stop: int) -> Ids:
         frames = range(start // FRAME_TOKENS, -(-stop // FRAME_TOKENS))

@@ -9,9 +9,9 @@ import pytest
 from illada_core.data.build.documents import Report, Skipped, tokenize_corpus
 from illada_core.data.build.examples import (
     Unusable,
+    drop_blank_end,
     read_messages,
     turns_of_pieces,
-    without_blank_end,
 )
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.errors import DataError
@@ -95,7 +95,7 @@ def test_frame_between_a_response_and_its_end_belongs_to_it_but_never_bos():
         *(Piece("q", turn=0), Piece("A:"), Piece("a", turn=1), Piece("\n"), Piece("<end>", 9)),
         *(Piece("\n"), Piece("q", turn=2), Piece("A:"), Piece("a", turn=3), Piece("."), Piece(" ")),
     ]
-    assert turns_of_pieces(without_blank_end(ended), messages, 0) == [0, 0, 1, 1, 1, 0, 0, 0, 2, 2]
+    assert turns_of_pieces(drop_blank_end(ended), messages, 0) == [0, 0, 1, 1, 1, 0, 0, 0, 2, 2]
     opened = [
         *(
             Piece("q", turn=0),
