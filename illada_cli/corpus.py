@@ -15,16 +15,9 @@ from typing import Any
 
 from illada_cli import ui
 from illada_cli.signals import stop_on_signals
-from illada_core.data.build.documents import (
-    BuildEvent,
-    Headway,
-    Job,
-    Notice,
-    OnError,
-    Report,
-    Skipped,
-    tokenize_corpus,
-)
+from illada_core.data.build.documents import tokenize_corpus
+from illada_core.data.build.events import BuildEvent, Headway, Notice, OnError, Report, Skipped
+from illada_core.data.build.job import Job
 from illada_core.data.sources.listing import Source
 from illada_core.errors import UsageError
 from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE

@@ -16,8 +16,10 @@ from illada_cli.corpus import (
     write_tokens,
 )
 from illada_cli.pack.options import PackOptions
-from illada_core.data.build.documents import KEY_HINT, SKIP_HINT, Job, make_room
+from illada_core.data.build.documents import make_room
+from illada_core.data.build.events import KEY_HINT, SKIP_HINT
 from illada_core.data.build.fitting import ChatFormat
+from illada_core.data.build.job import Job
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.errors import DataError, UsageError
 from illada_core.text.tokenizer import load_tokenizer

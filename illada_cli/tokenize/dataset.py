@@ -10,7 +10,9 @@ from pathlib import Path
 from illada_cli import ui
 from illada_cli.corpus import count, name_skipped, worker_count, write_tokens
 from illada_cli.tokenize.options import TokenizeOptions
-from illada_core.data.build.documents import Job, Report, make_room
+from illada_core.data.build.documents import make_room
+from illada_core.data.build.events import Report
+from illada_core.data.build.job import Job
 
 
 def make_dataset(job: Job, folder: Path, asked: TokenizeOptions) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from illada_cli import ui
 from illada_cli.corpus import worker_count
 from illada_cli.tokenize.options import TokenizeOptions
-from illada_core.data.build.documents import leave_out
 from illada_core.data.build.encoding import Encoded, encode_chunks, encode_texts
+from illada_core.data.build.events import leave_out
 from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.data.store.dataset import MANIFEST, open_dataset

@@ -14,7 +14,8 @@ from illada_cli.tokenize.dataset import make_dataset
 from illada_cli.tokenize.options import TokenizeOptions
 from illada_cli.tokenize.pipe import print_ids, print_texts
 from illada_cli.tokenize.vocabulary import train, vocabulary_file
-from illada_core.data.build.documents import Job, count_finished_shards
+from illada_core.data.build.documents import count_finished_shards
+from illada_core.data.build.job import Job
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.errors import UsageError
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer

@@ -14,7 +14,7 @@ from typing import Any
 
 import tokenizers
 
-from illada_core.data.build.documents import BuildEvent, Headway, OnError, leave_out
+from illada_core.data.build.events import BuildEvent, Headway, OnError, leave_out
 from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import Source
 from illada_core.errors import DataError, UsageError

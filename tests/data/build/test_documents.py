@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import zstandard
 
-from illada_core.data.build.documents import Headway, Job, Report, Skipped, tokenize_corpus
+from illada_core.data.build.documents import tokenize_corpus
+from illada_core.data.build.events import Headway, Report, Skipped
+from illada_core.data.build.job import Job
 from illada_core.data.build.journal import JOURNAL, clear_earlier_run
 from illada_core.data.sources.listing import list_sources
 from illada_core.data.store.dataset import open_dataset

@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 
-from illada_core.data.build.documents import Report, Skipped, tokenize_corpus
+from illada_core.data.build.documents import tokenize_corpus
+from illada_core.data.build.events import Report, Skipped
 from illada_core.data.build.examples import (
     Unusable,
     drop_blank_end,
