@@ -33,6 +33,7 @@ wheel: venv
 	$(PYTHON) -m venv build/wheel-venv
 	build/wheel-venv/bin/python -m pip install $(PIP_FLAGS) build/wheel/*.whl
 	cd build && wheel-venv/bin/illada --version && wheel-venv/bin/illada --help >/dev/null
+	cd build && echo some text | wheel-venv/bin/illada tokenize - --train-vocab 263 -o - -q >/dev/null
 	rm -rf build/wheel-venv
 
 completions: venv

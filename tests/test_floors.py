@@ -1,6 +1,7 @@
 """Imports go down only, rooms on one floor do not know each other, packages have one owner."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def imported_modules(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_folder_of_code_is_checked_and_shipped():
+    """Tools pass over folders with names like `build`, unless their settings say otherwise."""
+    folders = {path.parent for path in SOURCES}
+    assert all((folder / "__init__.py").exists() for folder in folders)
+    settings = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]
+    ignored = {
+        *settings["ruff"]["exclude"],
+        *settings["pytest"]["ini_options"]["norecursedirs"],
+        *(line.rstrip("/") for line in (REPO / ".gitignore").read_text().splitlines()),
+    }
+    assert not {folder.name for folder in folders} & ignored
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPO)))
