@@ -31,14 +31,8 @@ CHECKPOINT_FORMAT = 1
 ENVIRONMENT, METRICS, SAMPLES = "environment.json", "metrics.jsonl", "samples.jsonl"
 CURVES, TENSORBOARD, LOCK, DECAY = "curves.png", "tensorboard", ".lock", "decay"
 FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
-FILES = (
-    METRICS,
-    SAMPLES,
-    CURVES,
-    DECAY,
-    RECIPE,
-    ENVIRONMENT,
-)  # the last one makes a folder that of a run
+# The last one makes a folder that of a run, and so goes last.
+FILES = (METRICS, SAMPLES, CURVES, DECAY, RECIPE, ENVIRONMENT)
 STATE = "state.json"
 
 
