@@ -1,15 +1,16 @@
 # Everything works from a fresh clone: each target makes .venv first if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP_FLAGS := --quiet --constraint constraints.txt
 
 .PHONY: venv demo test lint unit wheel completions clean
 
 venv: .venv/installed
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[plot,dev]'
-	-$(BIN)/python -m pip install --quiet --editable '.[fast]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[plot,dev]'
+	-$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[fast]'
 	touch $@
 
 demo: venv
@@ -30,8 +31,9 @@ wheel: venv
 	rm -rf build/wheel build/wheel-venv
 	$(BIN)/python -m build --quiet --wheel --outdir build/wheel
 	$(PYTHON) -m venv build/wheel-venv
-	build/wheel-venv/bin/python -m pip install --quiet build/wheel/*.whl
+	build/wheel-venv/bin/python -m pip install $(PIP_FLAGS) build/wheel/*.whl
 	cd build && wheel-venv/bin/illada --version && wheel-venv/bin/illada --help >/dev/null
+	cd build && echo some text | wheel-venv/bin/illada tokenize - --train-vocab 263 -o - -q >/dev/null
 	rm -rf build/wheel-venv
 
 completions: venv

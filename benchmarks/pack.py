@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from illada_core.data.pack.rows import PackSettings, clear_packed, pack
+from illada_core.data.pack.plan import PackSettings
+from illada_core.data.pack.write import clear_packed, pack
 from illada_core.data.store.dataset import (
     InputFile,
     Manifest,

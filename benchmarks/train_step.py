@@ -30,7 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 from illada_core.data.batches import Batch, read_batch, read_steps
 from illada_core.data.store.dataset import Manifest, TokenDataset, open_dataset, write_manifest
 from illada_core.data.store.frames import narrow, token_bytes_of
-from illada_core.data.store.shards import TokenShardWriter, shard_name
+from illada_core.data.store.shards import RowChunk, TokenShardWriter, shard_name
 from illada_core.diffusion.objective import Objective, corrupt
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig
@@ -129,7 +129,7 @@ def write_rows(folder: Path, rows: int, row_tokens: int, vocab_size: int) -> Tok
     lengths, none = np.full(rows, row_tokens), np.zeros(rows, np.int64)
     with TokenShardWriter(folder / shard_name(0, vocab_size), vocab_size, "benchmark") as shard:
         stored = narrow(ids, token_bytes_of(vocab_size))
-        shard.add_rows(stored, lengths, lengths, lengths, none, none, none)
+        shard.add_rows(RowChunk(stored, lengths, lengths, lengths, none, none, none))
         entry = shard.close()
     record = TokenizerRecord("none", vocab_size, SpecialIds(bos=0, pad=1, eos=2, mask=MASK_ID))
     write_manifest(folder, Manifest("rows", record, (), {}, (entry,)))

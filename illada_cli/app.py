@@ -25,7 +25,7 @@ from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError
 
 HELP = "Train, run, score and chat with masked-diffusion language models."
 EPILOG = "Run illada VERB --help for examples and options."
-# The verbs in the order of the work: each is one file in commands/.
+# The verbs in the order of the work: each has a folder of its own.
 VERBS: dict[str, Callable[..., Any]] = {
     "tokenize": tokenize,
     "pack": pack,

@@ -1,18 +1,25 @@
-"""Files that are complete or absent, also after a crash: write aside, sync, rename."""
+"""Files and folders that are complete or absent, also after a crash; locks, hashes, JSON.
+
+All that is written goes aside first, under a name with `.partial` in it, is synced and then
+renamed. No other module renames, syncs or locks. A file of JSON is read by `read_json` alone.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from illada_core.errors import DataError
+from illada_core.errors import DataError, IlladaError
 
-PARTIAL = ".partial"
+PARTIAL = ".partial"  # ends the name of an unfinished file
+PARTIAL_FOLDER = ".partial-"  # begins the name of a folder that is half-written or half-deleted
 
 
 def partial_path(path: Path) -> Path:
@@ -29,53 +36,147 @@ def naming_file(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a small file at once and durably, replacing what had its name."""
-    aside = partial_path(path)
-    try:
-        with naming_file(path):
-            with open(aside, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-    except OSError:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-@contextmanager
-def locking_folder(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; DataError if one is at work in it. Leaves no file behind."""
-    path = folder / f"lock{PARTIAL}"
-    with open(path, "a") as file:
-        lock(file, folder)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def lock(file: IO[str], folder: Path) -> None:
-    """Lock a file of a folder; DataError if another run has. Only files: NFS locks no folders."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DataError(f"another run is writing {folder}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: a rename is one only after this."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: a rename is so only then."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def sha256_of(path: Path) -> str:
+def flush(file: IO[Any]) -> None:
+    """Wait until all that was written to an open file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def publish(file: IO[Any], path: Path) -> None:
+    """Close a file that was written to `partial_path(path)` and give it its name, durably."""
+    with naming_file(path):
+        flush(file)
+        file.close()
+        partial_path(path).replace(path)
+        sync(path.parent)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file at once and durably, replacing what had its name."""
+    try:
+        with naming_file(path), open(partial_path(path), "wb") as file:
+            file.write(data)
+            publish(file, path)
+    except OSError:
+        with suppress(OSError):
+            partial_path(path).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to fill, which at the end gets its name, replacing what had it; else it goes.
+
+    An OSError on the way names `path`: the temporary name says nothing to a user.
+    """
+    aside = path.with_name(PARTIAL_FOLDER + path.name)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        with naming_file(path):
+            yield aside
+            for part in (*aside.rglob("*"), aside):
+                sync(part)
+            replaced = set_aside(path) if path.exists() else None
+            aside.rename(path)
+            sync(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    if replaced:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder, if it is there, so that no half of it is ever left under its name."""
+    if path.is_dir():
+        shutil.rmtree(set_aside(path))
+
+
+def set_aside(path: Path) -> Path:
+    """Take its name from a folder that is to be deleted; return the one it has now."""
+    doomed = path.with_name(f"{PARTIAL_FOLDER}old-{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    return path.rename(doomed)
+
+
+def lock(file: IO[Any], refusal: IlladaError) -> None:
+    """Lock an open file until it is closed; raise `refusal` if another process holds it.
+
+    Never a folder: NFS locks none.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise refusal from None
+
+
+@contextmanager
+def locking(path: Path, refusal: IlladaError) -> Iterator[None]:
+    """Hold the lock of a file, which is made if need be; it dies with the process."""
+    with open(path, "a") as file:
+        lock(file, refusal)
+        yield
+
+
+@contextmanager
+def locking_folder(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; DataError if one is at work in it. Leaves no file behind."""
+    path = folder / f"lock{PARTIAL}"
+    with locking(path, another_run(folder)):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def another_run(folder: Path) -> DataError:
+    """Return the error that two runs would write the same folder."""
+    return DataError(f"another run is writing {folder}")
+
+
+def sha256_of(path: str | Path) -> str:
     """Return the sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path, error: type[IlladaError] = DataError) -> dict[str, Any]:
+    """Return the JSON object of a file, an empty one if there is no such file.
+
+    Raises `error`, which names the file, for anything else.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return parse_json(data, path, error)
+
+
+def parse_json(data: bytes, path: Path, error: type[IlladaError] = DataError) -> dict[str, Any]:
+    """Return the JSON object that the bytes of a file hold, as `read_json` does."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as cause:
+        raise error(f"{path} is not valid JSON ({cause})") from None
+    if not isinstance(value, dict):
+        raise error(f"{path} holds no JSON object")
+    return value
+
+
+def json_bytes(value: Any) -> bytes:
+    """Write JSON for people."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a small file of JSON for people, as `write_file` does."""
+    write_file(path, json_bytes(value))

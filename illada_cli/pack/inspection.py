@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from illada_cli import ui
+from illada_cli.corpus import show_facts
+from illada_core.data.store.dataset import open_parts
+from illada_core.data.store.frames import Mapper
+from illada_core.data.store.verify import describe, tokenizer_problem, verify
 from illada_core.errors import DataError
-
-if TYPE_CHECKING:
-    from illada_core.data.store.frames import Mapper
 
 
 def show_statistics(folder: Path, as_json: bool) -> None:
     """Print what a dataset, or each part of a packed one, holds."""
-    from illada_core.data.store.dataset import open_parts
-    from illada_core.data.store.verify import describe
-
     for part, dataset in open_parts(folder).items():
-        facts = describe(dataset)
-        if as_json:
-            print(json.dumps({"dataset": str(dataset.folder), "part": part, **facts}))
-        else:
-            print(ui.printable(f"{dataset.folder}"))
-            print(ui.printable(facts_table(facts)))
+        place = str(dataset.folder)
+        show_facts(describe(dataset), as_json, place, {"dataset": place, "part": part})
 
 
 def check_dataset(folder: Path, over: Mapper, as_json: bool, talk: ui.Talk) -> None:
     """Check every byte of a dataset; print problems, or that there are none. DataError if any."""
-    from illada_core.data.store.dataset import open_parts
-    from illada_core.data.store.verify import tokenizer_problem, verify
-
     parts = open_parts(folder)
     total = sum(dataset.tokens for dataset in parts.values())
     problems: list[str] = []
@@ -61,22 +51,3 @@ def show_verdict(folder: Path, part: str, tokens: int, problems: list[str], as_j
     else:
         for line in problems or [f"{folder}: {tokens:,} tokens, every byte is sound"]:
             print(ui.printable(line), flush=True)
-
-
-def facts_table(facts: dict[str, Any]) -> str:
-    """Lay out statistics as lines of a name and a value."""
-    return ui.table(
-        [(f"  {name.replace('_', ' ')}", fact_text(name, value)) for name, value in facts.items()],
-        right_align_from=2,
-    )
-
-
-def fact_text(name: str, value: Any) -> str:
-    """Write one value for a person: thousands apart, shares in per cent, tables in a line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {fact_text(key, inner)}" for key, inner in value.items()) or "none"
-    if name.endswith("share"):
-        return f"{value:.4%}"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "none" if value is None else str(value)

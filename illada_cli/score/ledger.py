@@ -16,6 +16,7 @@ from illada_core.errors import UsageError
 from illada_core.evaluation.items import ChoiceItem
 from illada_core.evaluation.scoring import wilson_interval
 from illada_core.evaluation.verdicts import Verdict
+from illada_core.files import flush
 
 
 def plain_line(verdict: Verdict) -> str:
@@ -109,8 +110,7 @@ def open_ledger(path: Path, settings: str, fresh: bool) -> Iterator[Ledger]:
     with open(path, "a", encoding="utf-8") as file:
         os.truncate(file.fileno(), size)
         yield Ledger(file, path, settings, finished)
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
 
 
 def read_finished(path: Path) -> tuple[list[dict[str, Any]], int]:

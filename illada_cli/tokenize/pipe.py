@@ -7,55 +7,45 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from illada_cli import ui
+from illada_cli.corpus import worker_count
+from illada_cli.tokenize.options import TokenizeOptions
+from illada_core.data.build.encoding import Encoded, encode_chunks, encode_texts
+from illada_core.data.build.events import leave_out
+from illada_core.data.sources.corpus import corpus_chunks
+from illada_core.data.sources.listing import STDIN, Source, list_sources
+from illada_core.data.store.dataset import MANIFEST, open_dataset
 from illada_core.errors import DataError
-
-if TYPE_CHECKING:
-    from illada_core.data.build.documents import OnError
-    from illada_core.data.build.encoding import Encoded
-    from illada_core.data.sources.listing import Source, Wanted
-    from illada_core.text.tokenizer import Tokenizer
+from illada_core.text.tokenizer import Tokenizer
 
 
-def print_ids(
-    sources: Sequence[Source],
-    tokenizer: Tokenizer,
-    text_key: str,
-    on_error: OnError,
-    workers: int,
-    as_json: bool,
-    talk: ui.Talk,
-) -> None:
+def print_ids(sources: Sequence[Source], tokenizer: Tokenizer, asked: TokenizeOptions) -> None:
     """Print the ids of each document as a line of JSON, without an end token."""
-    import numpy as np
-
-    from illada_core.data.build.documents import skipped
-    from illada_core.data.build.encoding import encode_chunks, encode_texts
-    from illada_core.data.sources.corpus import corpus_chunks
-
-    chunks = corpus_chunks(sources, text_key)
+    chunks = corpus_chunks(sources, asked.text_key)
     encoded: Iterator[Encoded]
     if any(source.is_stream for source in sources):  # the ids of a line follow it at once
         encoded = (encode_texts(chunk.read(), 0, tokenizer, None) for chunk in chunks)
     else:
         encode = partial(encode_texts, tokenizer=tokenizer, eos_id=None)
-        encoded = encode_chunks(chunks, encode, workers)
+        encoded = encode_chunks(chunks, encode, worker_count(asked.workers))
     begun = np.empty(0, np.uint32)
     for part in encoded:
         ids, start = np.concatenate([begun, part.ids]), 0
         places = list(zip(part.files.tolist(), part.records.tolist(), strict=True))
         first_fault = min(((fault.file, fault.record) for fault in part.faults), default=None)
         for place, end in zip(places, (part.ends + len(begun)).tolist(), strict=True):
-            if first_fault and place > first_fault and on_error == "stop":
+            if first_fault and place > first_fault and asked.on_error == "stop":
                 break
-            print_document(ids[start:end].tolist(), sources[place[0]].name, place[1], as_json)
+            print_document(ids[start:end].tolist(), sources[place[0]].name, place[1], asked.as_json)
             start = end
         begun = ids[start:]
         sys.stdout.flush()
         for fault in part.faults:
-            talk.say(f"left out: {skipped(fault, sources, on_error).text}")
+            asked.talk.say(f"left out: {leave_out(fault, sources, asked.on_error).text}")
 
 
 def print_document(numbers: list[int], name: str, record: int, as_json: bool) -> None:
@@ -64,14 +54,12 @@ def print_document(numbers: list[int], name: str, record: int, as_json: bool) ->
     sys.stdout.write(json.dumps(described) + "\n")
 
 
-def print_texts(inputs: Sequence[str], tokenizer: Tokenizer, wanted: Wanted, text_key: str) -> None:
+def print_texts(asked: TokenizeOptions, tokenizer: Tokenizer) -> None:
     """Print the text of lines of ids, or of the documents of a dataset.
 
-    `wanted` says how: back to back, a document a line, or in JSON objects.
+    The format says how: back to back, a document a line, or in JSON objects.
     """
-    from illada_core.data.sources.listing import STDIN
-    from illada_core.data.store.dataset import MANIFEST
-
+    inputs, wanted = asked.inputs, "jsonl" if asked.as_json else asked.format
     is_dataset = len(inputs) == 1 and (Path(inputs[0]) / MANIFEST).exists()
     documents = ids_of_dataset(Path(inputs[0])) if is_dataset else ids_of_lines(inputs)
     is_terminal = sys.stdout.isatty()
@@ -79,7 +67,7 @@ def print_texts(inputs: Sequence[str], tokenizer: Tokenizer, wanted: Wanted, tex
     for numbers in documents:
         text = tokenizer.decode(numbers, keep_special=True)
         if wanted == "jsonl":
-            text = json.dumps({text_key: text}, ensure_ascii=False)
+            text = json.dumps({asked.text_key: text}, ensure_ascii=False)
         shown = ui.printable(text) if is_terminal else text
         sys.stdout.buffer.write(shown.encode() + (b"" if wanted in ("auto", "text") else b"\n"))
         if is_followed:
@@ -89,15 +77,11 @@ def print_texts(inputs: Sequence[str], tokenizer: Tokenizer, wanted: Wanted, tex
 
 def ids_of_lines(inputs: Sequence[str]) -> Iterator[list[int]]:
     """Yield the ids in each line of JSON: an array, or an object with an array under "ids"."""
-    from illada_core.data.build.documents import skipped
-    from illada_core.data.sources.corpus import corpus_chunks
-    from illada_core.data.sources.listing import list_sources
-
     sources = list_sources(inputs, "lines")
     for chunk in corpus_chunks(sources, ""):
         texts = chunk.read()
         for fault in texts.faults:
-            skipped(fault, sources, "stop")
+            leave_out(fault, sources, "stop")
         for text, file, record in zip(texts.texts, texts.files, texts.records, strict=True):
             if text.strip():
                 yield parse_ids(text, f"{sources[file].name}:{record + 1}")
@@ -119,8 +103,6 @@ def parse_ids(line: str, where: str) -> list[int]:
 
 def ids_of_dataset(folder: Path) -> Iterator[list[int]]:
     """Yield the ids of each document of a dataset, without the token that ends it."""
-    from illada_core.data.store.dataset import open_dataset
-
     dataset = open_dataset(folder)
     if dataset.manifest.kind != "documents":
         raise DataError(f"{folder} holds packed rows", "decode the dataset of documents instead")

@@ -9,46 +9,35 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from illada_cli import ui
+from illada_cli.corpus import event_viewer, total_bytes
 from illada_cli.signals import Stop, stop_on_signals
-from illada_cli.tokenize.dataset import show, total_bytes
+from illada_cli.tokenize.options import STDOUT, TokenizeOptions
+from illada_core.data.build import vocabulary
+from illada_core.data.sources.listing import Source
 from illada_core.errors import SIGNAL_EXIT_BASE, UsageError
-
-if TYPE_CHECKING:
-    from illada_core.data.build.documents import OnError
-    from illada_core.data.sources.listing import Source
+from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
 WAIT_S = 0.1
 
 
 def vocabulary_file(output: Path | None, fresh: bool) -> Path | None:
     """Return where a vocabulary goes, None for stdout; UsageError if something is there."""
-    from illada_core.data.build.vocabulary import replaced_by
-    from illada_core.text.tokenizer_files import TOKENIZER_FILE
-
     if output is None:
         raise UsageError("a vocabulary needs a file", f"name it with -o {TOKENIZER_FILE}")
-    if str(output) == "-":
+    if output == STDOUT:
         return None
     path = output / TOKENIZER_FILE if output.is_dir() else output
-    if not fresh and (there := replaced_by(path)):
+    if not fresh and (there := vocabulary.files_in_the_way(path)):
         raise UsageError(f"{there[0]} exists", "use --fresh to replace it")
     return path
 
 
-def train(
-    sources: Sequence[Source],
-    size: int,
-    path: Path | None,
-    text_key: str,
-    on_error: OnError,
-    talk: ui.Talk,
-) -> None:
+def train(sources: Sequence[Source], size: int, path: Path | None, asked: TokenizeOptions) -> None:
     """Train a vocabulary and write it to a file, or to stdout without one."""
-    from illada_core.data.build import vocabulary
-
+    talk = asked.talk
     total = total_bytes(sources)
     share = vocabulary.share_to_train_on(sources)
     if share < 1:
@@ -59,8 +48,9 @@ def train(
     ):
 
         def texts() -> Iterator[str]:
-            tell = show(advance, talk)
-            yield from vocabulary.texts_to_train_on(sources, text_key, on_error, tell)
+            yield from vocabulary.texts_to_train_on(
+                sources, asked.text_key, asked.on_error, event_viewer(advance, talk)
+            )
             talk.say("read all, merging pairs")
 
         content = wait_for(lambda: vocabulary.train_vocabulary(texts(), size), stop)

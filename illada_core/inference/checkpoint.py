@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from illada_core.errors import CheckpointError, UsageError
+from illada_core.files import read_json
 from illada_core.inference.rules import BLOCK_LENGTH, ModelIds
 from illada_core.model.config import ModelConfig, choose_mask_id
 from illada_core.model.configfile import read_config
@@ -16,7 +17,7 @@ from illada_core.model.weights import load_model
 from illada_core.text.chat_template import Message, encode
 from illada_core.text.conversations import prompt_pieces
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
-from illada_core.text.tokenizer_files import TOKENIZER_FILE, read_json
+from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 # Strings that end a turn in released templates, beside eos; their ids come from the tokenizer.

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import IO
 
-from illada_core.files import naming_file, partial_path
+from illada_core.files import naming_file, partial_path, publish
 from illada_core.inference.sampler import Commit
 from illada_core.text.tokenizer import Tokenizer
 
@@ -51,6 +51,6 @@ def open_trace(path: Path | None, tokenizer: Tokenizer | None) -> Iterator[Trace
     try:
         with naming_file(path), open(aside, "w", encoding="utf-8") as file:
             yield Trace(file, tokenizer)
-        aside.replace(path)
+            publish(file, path)
     finally:
         aside.unlink(missing_ok=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from illada_core.errors import CheckpointError, UsageError
+from illada_core.files import read_json
 from illada_core.model.config import LLADA_8B, ModelConfig
+from illada_core.model.finding import CONFIG
 
 # What a file may say only in this way, because nothing else is implemented. An absent key is fine.
 ILLADA_FIXED: dict[str, tuple[Any, ...]] = {
@@ -50,8 +52,13 @@ def read_config(folder: Path) -> ModelConfig:
     Raises CheckpointError for a missing or broken file, another architecture, or a feature the
     transformer does not have.
     """
-    path = Path(folder) / "config.json"
-    facts = read_json(path)
+    path = Path(folder) / CONFIG
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} is missing, so {path.parent} is no model folder",
+            hint=f"a model folder holds {CONFIG} and model.safetensors",
+        )
+    facts = read_json(path, CheckpointError)
     family = facts.get("model_type")
     if family not in ("illada", "llada"):
         raise CheckpointError(
@@ -74,22 +81,6 @@ def read_config(folder: Path) -> ModelConfig:
         raise CheckpointError(f"{path} gives the model no attention heads") from None
     except UsageError as error:
         raise CheckpointError(f"{path}: {error.sentence}") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or say what is wrong with the file."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} is missing, so {path.parent} is no model folder",
-            hint="a model folder holds config.json and model.safetensors",
-        ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(facts, dict):
-        raise CheckpointError(f"{path} holds no JSON object")
-    return facts
 
 
 def special_ids(facts: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +146,8 @@ def config_facts(config: ModelConfig, layout: str, dtype: str) -> dict[str, Any]
     """Return the contents of config.json as a released checkpoint of `layout` writes them.
 
     Added to the released keys: `mask_token_id`, so that the folder describes itself, and in the
-    iLLaDA layout `rope_full_precision` where it departs from the family.
+    iLLaDA layout `rope_full_precision` where it departs from the family. Left out: `auto_map`,
+    which names files of code that an export does not hold.
     """
     facts = illada_facts(config) if layout == "illada" else llada_facts(config)
     ids = {f"{name}_token_id": vars(config)[f"{name}_id"] for name in ("bos", "eos", "mask", "pad")}
@@ -166,11 +158,6 @@ def config_facts(config: ModelConfig, layout: str, dtype: str) -> dict[str, Any]
 def illada_facts(config: ModelConfig) -> dict[str, Any]:
     facts = {
         "architectures": ["ILLaDAForCausalLM"],
-        "auto_map": {
-            "AutoConfig": "configuration_illada.ILLaDAConfig",
-            "AutoModel": "modeling_illada.ILLaDAForCausalLM",
-            "AutoModelForCausalLM": "modeling_illada.ILLaDAForCausalLM",
-        },
         "model_type": "illada",
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -204,11 +191,6 @@ def llada_facts(config: ModelConfig) -> dict[str, Any]:
         raise UsageError("the llada layout cannot say a head size other than width / heads")
     return {
         "architectures": ["LLaDAModelLM"],
-        "auto_map": {
-            "AutoConfig": "configuration_llada.LLaDAConfig",
-            "AutoModel": "modeling_llada.LLaDAModelLM",
-            "AutoModelForCausalLM": "modeling_llada.LLaDAModelLM",
-        },
         "model_type": "llada",
         "activation_type": "silu",
         "alibi": False,

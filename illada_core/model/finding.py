@@ -69,6 +69,7 @@ def newest_model(run: Path) -> Path | None:
 
 def download(hub_id: str) -> Path:
     """Fetch a released model from the hub, or find it in the hub's cache."""
+    # Only a hub id needs it, and it takes its time to load.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

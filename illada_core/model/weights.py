@@ -2,10 +2,10 @@
 
 Nothing is guessed: every key of every file is accounted for before a weight is read, and pickle
 files, which can run code, are refused. Tensors go one by one from the mapped file to their device
-and dtype, so the host never holds more than the weights and one file.
+and dtype, so the host never holds more than the weights and one file. What else an exported folder
+holds (config.json, the tokenizer, generation_config.json) is put beside them here.
 """
 
-import json
 import os
 import re
 import shutil
@@ -21,10 +21,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from illada_core.errors import CheckpointError, UsageError
+from illada_core.files import new_folder, read_json, write_json
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig, parameter_shapes
-from illada_core.model.configfile import config_facts, read_config, read_json
-from illada_core.model.finding import find_model
+from illada_core.model.configfile import config_facts, read_config
+from illada_core.model.finding import CONFIG, find_model
 from illada_core.model.layouts import doubled_head, stored_names
 from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE, copy_tokenizer
@@ -41,13 +42,28 @@ ROWS_COMPARED = 4096
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """One tensor of a file, as its header describes it."""
 
     path: Path
     key: str
     dtype: str
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Export:
+    """How a model is written, and what goes beside its weights.
+
+    `layout` is the released family's, `dtype` that of the file ("auto": as it is), `tokenizer` a
+    tokenizer.json or the folder that holds one, `generation` what generation_config.json says.
+    """
+
+    layout: str = "illada"
+    tokenizer: Path | None = None
+    dtype: str = "auto"
+    shard_bytes: int = SHARD_BYTES
+    generation: Mapping[str, Any] | None = None
 
 
 def load_model(
@@ -65,7 +81,7 @@ def load_model(
     """
     folder = find_model(path)
     config = read_config(folder)
-    stored = stored_weights(folder, config)
+    stored = find_weights(folder, config)
     kept = named_dtype(dtype, auto=STORED_DTYPES[stored["embedding.weight"].dtype])
     compute = named_dtype(compute_dtype, auto=str(kept).removeprefix("torch."))
     device = torch.device(device)
@@ -88,25 +104,27 @@ def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files that make up a model: one, or the shards of its index."""
     found = {path.name for path in folder.glob("model*.safetensors")}
     if (folder / INDEX_FILE).exists():
-        placed = read_json(folder / INDEX_FILE).get("weight_map")
-        if not isinstance(placed, dict):
+        file_of = read_json(folder / INDEX_FILE, CheckpointError).get("weight_map")
+        if not isinstance(file_of, dict):
             raise CheckpointError(f"{folder / INDEX_FILE} holds no weight_map")
-        if absent := {str(name) for name in placed.values()} - found:
-            raise CheckpointError(f"{folder} lacks {listed(absent)}, named by its index")
-        if strays := found - set(placed.values()):
-            raise CheckpointError(f"{folder} holds {listed(strays)}, which its index does not name")
+        if absent := {str(name) for name in file_of.values()} - found:
+            raise CheckpointError(f"{folder} lacks {name_some(absent)}, named by its index")
+        if strays := found - set(file_of.values()):
+            raise CheckpointError(
+                f"{folder} holds {name_some(strays)}, which its index does not name"
+            )
     if not found:
         pickles = {path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES}
         if pickles:
             raise CheckpointError(
-                f"{folder} holds its weights as pickle ({listed(pickles)}), which is not read",
+                f"{folder} holds its weights as pickle ({name_some(pickles)}), which is not read",
                 hint="a pickle file can run code: convert it to safetensors first",
             )
         raise CheckpointError(f"{folder} holds no {SINGLE_FILE} and no shards of one")
     return [folder / name for name in sorted(found)]
 
 
-def listed(names: Iterable[str]) -> str:
+def name_some(names: Iterable[str]) -> str:
     """Name the first few in order, and count the rest."""
     ordered = sorted(names)
     rest = len(ordered) - NAMES_SHOWN
@@ -114,7 +132,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def open_tensors(path: Path) -> Iterator[Any]:
     """Map a safetensors file, and say it in a sentence if it is damaged."""
     try:
         with safe_open(path, framework="pt") as tensors:
@@ -128,21 +146,21 @@ def opened(path: Path) -> Iterator[Any]:
         raise CheckpointError(f"{path} cannot be read ({error})") from None
 
 
-def stored_weights(folder: Path, config: ModelConfig) -> dict[str, Stored]:
+def find_weights(folder: Path, config: ModelConfig) -> dict[str, StoredTensor]:
     """Find every parameter in the files of a folder, by headers alone, and account for each key.
 
     A tied head that is stored twice must equal the embedding. Raises CheckpointError that names
     missing, unknown, duplicate and misshapen keys.
     """
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredTensor] = {}
     duplicate = []
     for path in weight_files(folder):
-        with opened(path) as tensors:
+        with open_tensors(path) as tensors:
             for key in tensors.keys():  # noqa: SIM118 (not a mapping)
                 part = tensors.get_slice(key)
                 if key in found:
                     duplicate.append(key)
-                found[key] = Stored(path, key, part.get_dtype(), tuple(part.get_shape()))
+                found[key] = StoredTensor(path, key, part.get_dtype(), tuple(part.get_shape()))
     names = stored_names(config, config.family)
     shapes = dict(zip(names.values(), parameter_shapes(config).values(), strict=True))
     copy = doubled_head(config, config.family)
@@ -158,10 +176,12 @@ def stored_weights(folder: Path, config: ModelConfig) -> dict[str, Stored]:
             if key in found and (found[key].shape != shape or found[key].dtype not in STORED_DTYPES)
         ],
     }
-    told = [f"{len(keys)} {fault} ({listed(keys)})" for fault, keys in faults.items() if keys]
-    if told:
+    if any(faults.values()):
+        counts = [
+            f"{len(keys)} {name} ({name_some(keys)})" for name, keys in faults.items() if keys
+        ]
         raise CheckpointError(
-            f"the weights in {folder} do not fit its config.json: {'; '.join(told)}"
+            f"the weights in {folder} do not fit its config.json: {'; '.join(counts)}"
         )
     if (
         copy is not None
@@ -175,9 +195,9 @@ def stored_weights(folder: Path, config: ModelConfig) -> dict[str, Stored]:
     return {ours: found[key] for ours, key in names.items()}
 
 
-def same_tensor(one: Stored, other: Stored) -> bool:
+def same_tensor(one: StoredTensor, other: StoredTensor) -> bool:
     """Compare the bits of two stored matrices, a few rows at a time."""
-    with opened(one.path) as first, opened(other.path) as second:
+    with open_tensors(one.path) as first, open_tensors(other.path) as second:
         rows = [first.get_slice(one.key), second.get_slice(other.key)]
         return all(
             torch.equal(*(part[first : first + ROWS_COMPARED].view(torch.uint8) for part in rows))
@@ -186,12 +206,12 @@ def same_tensor(one: Stored, other: Stored) -> bool:
 
 
 def read_weights(
-    stored: Mapping[str, Stored], device: torch.device, dtype: torch.dtype
+    stored: Mapping[str, StoredTensor], device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Copy each tensor from its mapped file to `device` in `dtype`, file by file."""
     weights: dict[str, Tensor] = {}
     for path in sorted({tensor.path for tensor in stored.values()}):
-        with opened(path) as tensors:
+        with open_tensors(path) as tensors:
             for ours, tensor in stored.items():
                 if tensor.path == path:
                     weights[ours] = torch.empty(tensor.shape, dtype=dtype, device=device)
@@ -214,56 +234,30 @@ def save_model(
     is written to generation_config.json. An earlier export in `folder` is replaced; anything else
     there is a UsageError.
     """
-    save_weights(
-        model.state_dict(),
-        model.config,
-        folder,
-        layout,
-        tokenizer_folder,
-        dtype,
-        shard_bytes,
-        generation,
-    )
+    tokenizer = None if tokenizer_folder is None else Path(tokenizer_folder)
+    export = Export(layout, tokenizer, dtype, shard_bytes, generation)
+    save_weights(model.state_dict(), model.config, folder, export)
 
 
 def save_weights(
-    weights: Mapping[str, Tensor],
-    config: ModelConfig,
-    folder: str | Path,
-    layout: str = "illada",
-    tokenizer_folder: str | Path | None = None,
-    dtype: str = "auto",
-    shard_bytes: int = SHARD_BYTES,
-    generation: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Tensor], config: ModelConfig, folder: str | Path, export: Export
 ) -> None:
     """Write a state dict of ours like `save_model`; the tensors may live on any device."""
     folder = Path(folder).absolute()
     refuse_foreign_files(folder)
-    kept = named_dtype(dtype, auto=str(weights["embedding.weight"].dtype).removeprefix("torch."))
-    keys = {key: weights[ours] for ours, key in stored_names(config, layout).items()}
-    if copy := doubled_head(config, layout):
+    as_is = str(weights["embedding.weight"].dtype).removeprefix("torch.")
+    dtype = named_dtype(export.dtype, auto=as_is)
+    keys = {key: weights[ours] for ours, key in stored_names(config, export.layout).items()}
+    if copy := doubled_head(config, export.layout):
         keys[copy] = weights["embedding.weight"]
-    facts = config_facts(config, layout, str(kept).removeprefix("torch."))
-    partial, replaced = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        write_json(partial / "config.json", facts)
-        if generation is not None:
-            write_json(partial / GENERATION_FILE, generation)
-        write_shards(partial, keys, kept, shard_bytes)
-        if tokenizer_folder is not None:
-            copy_tokenizer(Path(tokenizer_folder), partial)
-        for path in (*partial.iterdir(), partial):
-            flush_to_disk(path)
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-        flush_to_disk(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
+    facts = config_facts(config, export.layout, str(dtype).removeprefix("torch."))
+    with new_folder(folder) as aside:
+        write_json(aside / CONFIG, facts)
+        if export.generation is not None:
+            write_json(aside / GENERATION_FILE, export.generation)
+        write_shards(aside, keys, dtype, export.shard_bytes)
+        if export.tokenizer is not None:
+            copy_tokenizer(export.tokenizer, aside)
 
 
 def write_shards(
@@ -279,7 +273,7 @@ def write_shards(
             filled = 0
         shards[-1].append(key)
         filled += size
-    placed: dict[str, str] = {}
+    file_of: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = SINGLE_FILE
         if len(shards) > 1:
@@ -287,11 +281,11 @@ def write_shards(
         # A clone each: safetensors refuses tensors that share memory, as a tied head's do.
         tensors = {key: keys[key].detach().to("cpu", dtype, copy=True) for key in shard}
         write_tensors(tensors, folder / name)
-        shutil.copymode(folder / "config.json", folder / name)  # safetensors writes private files
-        placed |= dict.fromkeys(shard, name)
+        shutil.copymode(folder / CONFIG, folder / name)  # safetensors writes private files
+        file_of |= dict.fromkeys(shard, name)
     if len(shards) > 1:
         total = sum(tensor.numel() * dtype.itemsize for tensor in keys.values())
-        write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": placed})
+        write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": file_of})
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -311,24 +305,11 @@ def refuse_foreign_files(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder to write a model to")
-    ours = {"config.json", GENERATION_FILE, INDEX_FILE, TOKENIZER_FILE, *COMPANIONS}
+    ours = {CONFIG, GENERATION_FILE, INDEX_FILE, TOKENIZER_FILE, *COMPANIONS}
     present = {path.name for path in folder.iterdir()}
     weights = {path.name for path in folder.glob("model*.safetensors")}
     if strays := present - weights - ours:
         raise UsageError(
-            f"{folder} holds {listed(strays)}, which an export would delete",
+            f"{folder} holds {name_some(strays)}, which an export would delete",
             hint="choose a new folder",
         )
-
-
-def write_json(path: Path, facts: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-
-def flush_to_disk(path: Path) -> None:
-    """Wait until a file or a folder's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

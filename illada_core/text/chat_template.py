@@ -206,7 +206,7 @@ def run(
         for number, message in enumerate(messages)
     ]
     try:
-        rendered = compiled(source, has_clock).render(messages=marked, **variables)
+        rendered = compile_template(source, has_clock).render(messages=marked, **variables)
     except TemplateError:
         raise
     except Exception as error:
@@ -241,7 +241,7 @@ def frame_pieces(
 
 
 @lru_cache(maxsize=16)
-def compiled(source: str, has_clock: bool) -> Template:
+def compile_template(source: str, has_clock: bool) -> Template:
     """Compile a template: a dataset renders one for each of its examples."""
     return environment(has_clock).from_string(source)
 

@@ -21,7 +21,7 @@ def is_giant(text: str) -> bool:
     return len(text) > PIECE_CHARACTERS + 1
 
 
-def pieces(blocks: Iterable[str]) -> Iterator[str]:
+def cut_text(blocks: Iterable[str]) -> Iterator[str]:
     """Cut one document, given in blocks of any size, into pieces of at most PIECE_CHARACTERS."""
     text, start = "", 0
     for block in blocks:

@@ -16,6 +16,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Literal
 
 import numpy as np
+import tokenizers
 
 from illada_core.arrays import Counts, Ids
 from illada_core.errors import DataError, UsageError
@@ -26,6 +27,8 @@ from illada_core.text.tokenizer_files import (
     decoding_json,
     encoding_json,
     read_tokenizer_files,
+    with_eos,
+    with_mask,
 )
 
 Engine = Literal["auto", "fastokens", "tokenizers"]
@@ -161,19 +164,24 @@ class Tokenizer:
         return tokenizers_tokenizer(decoding_json(self.files.json))
 
 
-def load_tokenizer(path: Path, engine: Engine = "auto") -> Tokenizer:
+def load_tokenizer(
+    path: Path, engine: Engine = "auto", eos: str | None = None, mask: str | None = None
+) -> Tokenizer:
     """Load a tokenizer.json, or the one in a folder; DataError if it cannot be used.
 
-    "auto" is `fastokens` where it is installed and takes the file, else `tokenizers`.
+    "auto" is `fastokens` where it is installed and takes the file, else `tokenizers`. `eos` and
+    `mask` name control tokens its files do not name; UsageError if there is no token `eos`.
     """
-    return Tokenizer(read_tokenizer_files(path), engine)
+    files = read_tokenizer_files(path)
+    files = with_eos(files, eos) if eos else files
+    return Tokenizer(with_mask(files, mask) if mask else files, engine)
 
 
 def fastokens_encoder(content: str) -> Encoder:
     """Load a tokenizer.json into `fastokens`; ImportError if it is not installed."""
     # One thread a call: how many calls run at once is the business of whoever makes them.
     os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
-    import fastokens
+    import fastokens  # an optional extra
 
     tokenizer = fastokens.Tokenizer.from_json_str(content)
 
@@ -211,8 +219,6 @@ def ids_of(encoding: Any) -> Ids:
 
 def tokenizers_tokenizer(content: str) -> Any:
     """Build a tokenizer of `tokenizers`; 1.0 takes nothing but a file."""
-    import tokenizers
-
     with NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
         file.write(content)
         file.flush()

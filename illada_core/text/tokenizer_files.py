@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from illada_core.errors import DataError, UsageError
-from illada_core.files import write_file
+from illada_core.files import parse_json, read_json, write_file
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -116,9 +116,9 @@ def read_tokenizer_files(path: Path) -> TokenizerFiles:
         )
     data = path.read_bytes()
     try:
-        content = json.loads(data)
+        content = parse_json(data, path)
         vocabulary, added = ids_of_vocabulary(content), ids_of_added_tokens(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a tokenizer.json of the Hugging Face kind") from error
     if not vocabulary:
         raise DataError(f"{path} holds an empty vocabulary")
@@ -283,14 +283,3 @@ def read_chat_template(folder: Path) -> str | None:
         by_name = {item["name"]: item["template"] for item in template}
         template = by_name.get("default")
     return template
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, empty if there is no such file; DataError if it is damaged."""
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from error
-    return content if isinstance(content, dict) else {}

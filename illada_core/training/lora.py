@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from illada_core.errors import CheckpointError
+from illada_core.files import sha256_of
 from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.training.recipe.keys import LoraKeys
-from illada_core.training.run_folder import file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,5 +124,5 @@ def merged_weights(model: Transformer) -> dict[str, Tensor]:
 def base_fingerprint(folder: Path) -> str:
     """Return the sha256 over the names and hashes of a base's weights and its config.json."""
     files = [folder / "config.json", *sorted(folder.glob("model*.safetensors"))]
-    named = [f"{path.name} {file_sha256(path)}" for path in files]
+    named = [f"{path.name} {sha256_of(path)}" for path in files]
     return hashlib.sha256("\n".join(named).encode()).hexdigest()

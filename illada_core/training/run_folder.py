@@ -3,52 +3,44 @@
     recipe.toml  environment.json  metrics.jsonl  samples.jsonl  curves.png
     checkpoints/step-…/  model/
 
-A checkpoint is filled under a temporary name, hashed, synced and renamed. The newest one is found
-by listing, never by a pointer that could lie. Nothing is deleted under a final name either.
+The newest checkpoint is found by listing, never by a pointer that could lie. It holds the hashes
+of its files: files.py makes it complete or absent, and what was changed since is found here.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from illada_core.errors import CheckpointError, IlladaError, UsageError
-from illada_core.files import PARTIAL, sync_folder
+from illada_core.files import (
+    PARTIAL,
+    PARTIAL_FOLDER,
+    locking,
+    new_folder,
+    read_json,
+    remove_folder,
+    sha256_of,
+)
 from illada_core.model.finding import CHECKPOINTS, MODEL, RECIPE, list_checkpoints
 
 CHECKPOINT_FORMAT = 1
 ENVIRONMENT, METRICS, SAMPLES = "environment.json", "metrics.jsonl", "samples.jsonl"
 CURVES, TENSORBOARD, LOCK, DECAY = "curves.png", "tensorboard", ".lock", "decay"
 FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
-FILES = (
-    METRICS,
-    SAMPLES,
-    CURVES,
-    DECAY,
-    RECIPE,
-    ENVIRONMENT,
-)  # the last one makes a folder that of a run
+# The last one makes a folder that of a run, and so goes last.
+FILES = (METRICS, SAMPLES, CURVES, DECAY, RECIPE, ENVIRONMENT)
 STATE = "state.json"
-TEMPORARY = ".partial-"
-HASH_CHUNK_BYTES = 1 << 22
 
 
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run: Path) -> AbstractContextManager[None]:
     """Hold a run folder for this process, making it if needed; the lock dies with the process."""
     run.mkdir(parents=True, exist_ok=True)
-    with open(run / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise IlladaError(
-                f"another process is training in {run}", "wait for it, or choose another -o"
-            ) from None
-        yield
+    busy = f"another process is training in {run}"
+    return locking(run / LOCK, IlladaError(busy, "wait for it, or choose another -o"))
 
 
 def refuse_foreign(run: Path) -> None:
@@ -69,43 +61,12 @@ def start_over(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
 
 
-def remove_folder(path: Path) -> None:
-    """Delete a folder under another name, so that no half of it is left under its own."""
-    if path.is_dir():
-        doomed = path.with_name(f"{TEMPORARY}old-{path.name}")
-        shutil.rmtree(doomed, ignore_errors=True)
-        path.rename(doomed)
-        shutil.rmtree(doomed)
-
-
 def remove_leftovers(run: Path) -> None:
     """Delete what a killed process left half-written or half-deleted."""
-    for path in [*run.glob(f"{TEMPORARY}*"), *(run / CHECKPOINTS).glob(f"{TEMPORARY}*")]:
+    for path in (*run.glob(f"{PARTIAL_FOLDER}*"), *run.glob(f"{CHECKPOINTS}/{PARTIAL_FOLDER}*")):
         shutil.rmtree(path)
     for path in run.glob(f"*{PARTIAL}"):
         path.unlink()
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; synced and renamed to `path` at the end, else deleted.
-
-    An OSError on the way names `path`: the temporary name says nothing to a user.
-    """
-    temporary = path.with_name(TEMPORARY + path.name)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for part in (*temporary.rglob("*"), temporary):
-            sync_folder(part)
-        remove_folder(path)
-        temporary.rename(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -129,7 +90,7 @@ def write_checkpoint(
             "files": {
                 str(file.relative_to(temporary)): {
                     "bytes": file.stat().st_size,
-                    "sha256": file_sha256(file),
+                    "sha256": sha256_of(file),
                 }
                 for file in files_below(temporary)
             },
@@ -143,9 +104,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint's state after checking every byte. Raises CheckpointError."""
     hint = f"delete {path} to go on from the checkpoint before it"
     try:
-        content = json.loads((path / STATE).read_bytes())
+        content = read_json(path / STATE, CheckpointError)
         signature = content.pop("sha256")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, CheckpointError, KeyError):
         raise CheckpointError(f"{path / STATE} is missing or damaged", hint) from None
     if content.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
@@ -162,21 +123,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{file} has {file.stat().st_size} bytes instead of {expected['bytes']}", hint
             )
-        if file_sha256(file) != expected["sha256"]:
+        if sha256_of(file) != expected["sha256"]:
             raise CheckpointError(f"{file} was changed after it was written", hint)
     return content["state"]
 
 
 def content_sha256(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def prune_checkpoints(run: Path, keep_last: int, keep_every_steps: int) -> None:

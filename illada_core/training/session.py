@@ -18,7 +18,7 @@ from illada_core.model.attention import choose_backend
 from illada_core.model.finding import MODEL, RECIPE, find_model, newest_checkpoint
 from illada_core.model.initial import new_model
 from illada_core.model.transformer import Transformer
-from illada_core.model.weights import DTYPES, load_model, save_weights
+from illada_core.model.weights import DTYPES, Export, load_model, save_weights
 from illada_core.training import run_folder
 from illada_core.training.checkpoint import (
     Progress,
@@ -102,10 +102,11 @@ class Session:
                 merged_weights(self.model) if adapts else self.model.state_dict(),
                 self.model.config,
                 folder,
-                "illada",
-                self.task.tokenizer_file,
-                dtype,
-                generation=self.task.defaults.facts(),
+                Export(
+                    tokenizer=self.task.tokenizer_file,
+                    dtype=dtype,
+                    generation=self.task.defaults.facts(),
+                ),
             )
             self.write("finished", self.progress.step)
         wait_for_all(self.ranks)

@@ -17,7 +17,7 @@ from illada_core.data.batches import (
 )
 from illada_core.data.store.dataset import Manifest, open_dataset, write_manifest
 from illada_core.data.store.frames import narrow
-from illada_core.data.store.shards import TokenShardWriter, shard_name
+from illada_core.data.store.shards import RowChunk, TokenShardWriter, shard_name
 from illada_core.data.store.turns import spans_of
 from illada_core.errors import DataError
 from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
@@ -33,7 +33,7 @@ def dataset(tmp_path):
     ids = np.repeat(np.arange(ROWS, dtype=np.uint32), lengths)
     none = np.zeros(ROWS, np.int64)
     with TokenShardWriter(tmp_path / shard_name(0, VOCABULARY), VOCABULARY, "job") as shard:
-        shard.add_rows(narrow(ids, 2), lengths, segments, lengths, none, none, none)
+        shard.add_rows(RowChunk(narrow(ids, 2), lengths, segments, lengths, none, none, none))
         entry = shard.close()
     special = SpecialIds(bos=0, pad=1, eos=2, mask=5)
     record = TokenizerRecord("hash", VOCABULARY, special)
@@ -53,7 +53,7 @@ def chat_dataset(tmp_path):
             tmp_path / shard_name(shard, VOCABULARY), VOCABULARY, "job"
         ) as writer:
             ids = np.repeat(np.arange(len(rows), dtype=np.uint32), rows)
-            writer.add_rows(narrow(ids, 2), rows, rows, rows, none, none, none)
+            writer.add_rows(RowChunk(narrow(ids, 2), rows, rows, rows, none, none, none))
             writer.add_spans(*spans_of(turns, np.cumsum(rows)))
             entries.append(writer.close())
     record = TokenizerRecord("hash", VOCABULARY, SpecialIds(bos=0, pad=1, eos=2, mask=5))

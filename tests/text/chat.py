@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 
-from illada_core.data.build.documents import Job, Report, tokenize_corpus
+from illada_core.data.build.documents import tokenize_corpus
+from illada_core.data.build.events import Report
 from illada_core.data.build.fitting import ChatFormat
+from illada_core.data.build.job import Job
 from illada_core.data.sources.listing import list_sources
 from illada_core.data.store.dataset import open_dataset
 from illada_core.text.chat_template import Message

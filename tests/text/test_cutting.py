@@ -7,7 +7,7 @@ import pytest
 
 from illada_core.data.build.encoding import encode_documents
 from illada_core.text import cutting
-from illada_core.text.cutting import last_clean_cut, pieces
+from illada_core.text.cutting import cut_text, last_clean_cut
 from illada_core.text.tokenizer import load_tokenizer
 
 WORDS = [
@@ -42,7 +42,7 @@ def small_pieces(monkeypatch):
 def test_pieces_do_not_depend_on_the_blocks(small_pieces, block):
     text = random_text(0, 3000)
     blocks = (text[start : start + block] for start in range(0, len(text), block))
-    assert list(pieces(blocks)) == (whole := list(pieces([text])))
+    assert list(cut_text(blocks)) == (whole := list(cut_text([text])))
     assert "".join(whole) == text
     assert max(map(len, whole)) <= 202
 
@@ -61,4 +61,4 @@ def test_a_giant_document_has_the_ids_it_would_have_uncut(tokenizer_file, small_
 def test_a_text_without_any_clean_place_is_cut_all_the_same(small_pieces):
     text = "x" * 1000
     assert last_clean_cut(text, 100) == 300
-    assert "".join(pieces([text])) == text
+    assert "".join(cut_text([text])) == text

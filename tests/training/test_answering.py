@@ -8,7 +8,7 @@ import pytest
 
 from illada_core.data.store.dataset import Manifest, open_dataset, write_manifest
 from illada_core.data.store.frames import narrow
-from illada_core.data.store.shards import TokenShardWriter, shard_name
+from illada_core.data.store.shards import RowChunk, TokenShardWriter, shard_name
 from illada_core.data.store.turns import spans_of
 from illada_core.errors import UsageError
 from illada_core.model.finding import list_checkpoints, newest_checkpoint
@@ -95,7 +95,9 @@ def test_a_prompt_is_that_of_the_first_example_that_begins_in_its_row(tmp_path):
     with TokenShardWriter(tmp_path / shard_name(0, 100), 100, "job") as writer:
         row_lengths = np.array([sum(len(turns) for _, turns in row) for row in rows])
         offsets = np.array([offset for offset, _ in pieces])
-        writer.add_rows(narrow(ids, 2), row_lengths, row_lengths, lengths, none, none, offsets)
+        writer.add_rows(
+            RowChunk(narrow(ids, 2), row_lengths, row_lengths, lengths, none, none, offsets)
+        )
         writer.add_spans(*spans_of(turns, np.cumsum(lengths)))
         entry = writer.close()
     record = TokenizerRecord("hash", 100, SPECIAL)

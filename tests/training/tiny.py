@@ -13,7 +13,7 @@ from illada_core.data.store.dataset import (
     write_manifest_file,
 )
 from illada_core.data.store.frames import narrow, token_bytes_of
-from illada_core.data.store.shards import TokenShardWriter, shard_name
+from illada_core.data.store.shards import RowChunk, TokenShardWriter, shard_name
 from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 from illada_core.training.recipe.files import apply_change, recipe_from
 
@@ -77,7 +77,7 @@ def write_rows(folder, rows, vocabulary=VOCABULARY, mask=MASK, tokenizer=None):
     none = np.zeros(rows, np.int64)
     with TokenShardWriter(folder / shard_name(0, vocabulary), vocabulary, "job") as shard:
         stored = narrow(ids, token_bytes_of(vocabulary))
-        shard.add_rows(stored, lengths, lengths, lengths, none, none, none)
+        shard.add_rows(RowChunk(stored, lengths, lengths, lengths, none, none, none))
         entry = shard.close()
     special = SpecialIds(bos=0, pad=1, eos=2, mask=mask)
     sha256 = tokenizer or hashlib.sha256(tokenizer_json().encode()).hexdigest()
@@ -100,7 +100,7 @@ def write_conversations(folder, rows):
     with TokenShardWriter(folder / shard_name(0, VOCABULARY), VOCABULARY, "job") as shard:
         stored = narrow(ids.ravel(), token_bytes_of(VOCABULARY))
         row_lengths = np.full(rows, ROW_TOKENS, np.int64)
-        shard.add_rows(stored, row_lengths, lengths, lengths, none, numbers, none)
+        shard.add_rows(RowChunk(stored, row_lengths, lengths, lengths, none, numbers, none))
         shard.add_spans(np.full(2 * conversations, 8), turns)
         entry = shard.close()
     record = TokenizerRecord(

@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
-from illada_core.text.conversations import template_fingerprint
-from illada_core.data.sources.corpus import corpus_chunks
-from illada_core.text.tokenizer_files import TOKENIZER_FILE
-from illada_core.data.store.dataset import CHAT, CUT_EXAMPLES, LEFT_OUT, MANIFEST, InputFile, Manifest, fingerprint_of, read_manifest_file, write_manifest
-from illada_core.data.build.encoding import EMPTY, Encode, Items, encode_chunks, encode_texts
-from illada_core.data.build.examples import RESPONSE_TOO_LONG, TOO_LONG, UNFIT, encode_examples
-from illada_core.files import sha256_of
-from illada_core.data.build.fitting import ChatFormat
+from illada_core.data.build.encoding import EMPTY, Items, encode_chunks
+from illada_core.data.build.events import BuildEvent, Headway, Notice, OnError, Report, leave_out
+from illada_core.data.build.examples import RESPONSE_TOO_LONG, TOO_LONG
+from illada_core.data.build.job import Job
 from illada_core.data.build.journal import (
     FRESH_HINT,
     JOURNAL,
@@ -32,120 +26,27 @@ from illada_core.data.build.journal import (
     clear_earlier_run,
     read_journal,
 )
-from illada_core.data.sources.reading import Chunk, Fault, already_read
-from illada_core.data.build.series import SHARD_DOCUMENTS, ShardSeries
-from illada_core.data.store.shards import ShardEntry
+from illada_core.data.build.series import ShardSeries
+from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import Source
-from illada_core.text.tokenizer import Tokenizer
-from illada_core.text.tokenizer_files import write_tokenizer_files
+from illada_core.data.sources.reading import Chunk, chunk_of
+from illada_core.data.store.dataset import (
+    CUT_EXAMPLES,
+    LEFT_OUT,
+    MANIFEST,
+    InputFile,
+    Manifest,
+    read_manifest_file,
+    write_manifest,
+)
+from illada_core.data.store.shards import ShardEntry
 from illada_core.errors import DataError, UsageError
+from illada_core.files import sha256_of
+from illada_core.text.tokenizer import Tokenizer
+from illada_core.text.tokenizer_files import TOKENIZER_FILE, write_tokenizer_files
 
-SHARD_TOKENS = 1 << 27
 # Documents left out without a word but the count.
 QUIET = (EMPTY, TOO_LONG, RESPONSE_TOO_LONG)
-SKIP_HINT = "--on-error skip leaves such documents out and counts them"
-NO_KEY = ("no key", "no column")
-KEY_HINT = f"name another with --text-key, or {SKIP_HINT}"
-TEMPLATE_HINT = f"mend the template beside the tokenizer if all lines fail; {SKIP_HINT}"
-OnError = Literal["stop", "skip"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What has been done since the last event."""
-
-    source_bytes: int
-    documents: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something a person should know, once."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A document left out, as `file:line: reason (detail)`."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a dataset holds in the end; `skipped` counts documents left out, by reason.
-
-    `cut` counts examples made shorter. If it `was_complete` before, nobody knows its `text_bytes`,
-    and what was skipped only of a chat dataset.
-    """
-
-    fingerprint: str
-    documents: int
-    tokens: int
-    text_bytes: int
-    shards: int
-    skipped: dict[str, int]
-    resumed_shards: int
-    was_complete: bool
-    cut: int = 0
-
-
-Event = Progress | Notice | Skipped | Report
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that decides the bytes of a dataset; `chat` if its documents are chat examples."""
-
-    sources: Sequence[Source]
-    tokenizer: Tokenizer
-    text_key: str
-    shard_tokens: int = SHARD_TOKENS
-    chat: ChatFormat | None = None
-
-    @property
-    def eos_id(self) -> int:
-        """The id that ends each document; UsageError if the tokenizer names none."""
-        eos_id = self.tokenizer.special.eos
-        if eos_id is None:
-            raise UsageError(
-                f"{self.tokenizer.files.path} does not say which token ends a document",
-                "name one of its tokens with --eos",
-            )
-        return eos_id
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the manifest says of how the dataset was made."""
-        chat: dict[str, Any] = {"text_key": self.text_key}
-        if self.chat:
-            template = template_fingerprint(self.tokenizer)
-            chat = {CHAT: True, "template": template, **asdict(self.chat)}
-        return {
-            "eos": self.eos_id,
-            **chat,
-            "layouts": sorted({source.layout for source in self.sources}),
-            "shard_tokens": self.shard_tokens,
-            "shard_documents": SHARD_DOCUMENTS,
-        }
-
-    @property
-    def encode(self) -> Encode:
-        """What encodes a chunk of documents."""
-        if self.chat is None:
-            return partial(encode_texts, tokenizer=self.tokenizer, eos_id=self.eos_id)
-        return partial(
-            encode_examples, tokenizer=self.tokenizer, eos_id=self.eos_id, chat=self.chat
-        )
-
-    @property
-    def fingerprint(self) -> str:
-        """The name of the job: another one may not go on with its shards."""
-        inputs = [[source.name, source.layout, source.bytes] for source in self.sources]
-        record = asdict(self.tokenizer.record)
-        return fingerprint_of({"tokenizer": record, "settings": self.settings, "inputs": inputs})
 
 
 def tokenize_corpus(
@@ -154,7 +55,7 @@ def tokenize_corpus(
     workers: int,
     on_error: OnError = "stop",
     should_stop: Callable[[], bool] = lambda: False,
-) -> Generator[Event, None, None]:
+) -> Generator[BuildEvent, None, None]:
     """Write a token dataset to `folder`, or finish the one that an earlier run left there.
 
     Yields what happens, and a Report at the end; without one it was stopped by `should_stop`, and
@@ -173,9 +74,9 @@ def tokenize_corpus(
         ShardSeries(folder, vocab_size, job.shard_tokens, journal, pool.map) as series,
     ):
         resumed_shards = len(journal.shards)
-        yield resumed_progress(job, journal)
+        yield earlier_headway(job, journal)
         chunks = corpus_chunks(job.sources, job.text_key, journal.position)
-        chunks = followed_by(check_engine(job.tokenizer, chunks), chunks)
+        chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
         if job.tokenizer.fallback:
             yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")
         with closing(encode_chunks(chunks, job.encode, workers)) as parts:
@@ -184,9 +85,9 @@ def tokenize_corpus(
                     return
                 for fault in encoded.faults:
                     if fault.reason not in QUIET:
-                        yield skipped(fault, job.sources, on_error)
+                        yield leave_out(fault, job.sources, on_error)
                 series.add(encoded)
-                yield Progress(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
+                yield Headway(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
         stages = series.finish((len(job.sources), 0))
         yield write_dataset(job, folder, series.shards, stages, resumed_shards)
         journal.remove()
@@ -211,9 +112,9 @@ def make_room(job: Job, folder: Path, fresh: bool) -> None:
         raise UsageError(f"{folder} holds another {TOKENIZER_FILE}", FRESH_HINT)
 
 
-def resumed_progress(job: Job, journal: Journal) -> Progress:
+def earlier_headway(job: Job, journal: Journal) -> Headway:
     """Say how much earlier runs have done."""
-    return Progress(
+    return Headway(
         sum(source.bytes for source in job.sources[: journal.position[0]]),
         sum(shard.documents for shard in journal.shards),
         sum(shard.tokens for shard in journal.shards),
@@ -225,7 +126,7 @@ def check_engine(tokenizer: Tokenizer, chunks: Items[Chunk]) -> list[Chunk]:
     read = []
     for chunk in chunks:
         texts = chunk.read()
-        read.append(already_read(texts, chunk.source_bytes))
+        read.append(chunk_of(texts, chunk.source_bytes))
         if texts.texts:
             if tokenizer.disagrees(texts.texts):
                 tokenizer.fall_back(f"{tokenizer.engine} gives other ids on these documents")
@@ -233,28 +134,11 @@ def check_engine(tokenizer: Tokenizer, chunks: Items[Chunk]) -> list[Chunk]:
     return read
 
 
-def followed_by(read: list[Chunk], chunks: Items[Chunk]) -> Items[Chunk]:
+def put_back(read: list[Chunk], chunks: Items[Chunk]) -> Items[Chunk]:
     """Yield chunks that were read already, then the others."""
     with closing(chunks):
         yield from read
         yield from chunks
-
-
-def skipped(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipped:
-    """Tell of a document that cannot be used; DataError if that ends the work."""
-    name = sources[fault.file].name
-    where = f"{name}:{fault.line}" if fault.line else name
-    text = f"{where}: {fault.reason}" + (f" ({fault.detail})" if fault.detail else "")
-    if on_error == "stop":
-        raise DataError(text, hint_for(fault.reason))
-    return Skipped(text)
-
-
-def hint_for(reason: str) -> str:
-    """Say what helps against a document that cannot be used."""
-    if reason.startswith(NO_KEY):
-        return KEY_HINT
-    return TEMPLATE_HINT if reason == UNFIT else SKIP_HINT
 
 
 def write_dataset(
@@ -291,7 +175,7 @@ def write_dataset(
     )
 
 
-def finished_shards(job: Job, folder: Path) -> int:
+def count_finished_shards(job: Job, folder: Path) -> int:
     """Return how many shards earlier runs finished; UsageError if another job did."""
     if (folder / MANIFEST).exists():
         return complete_report(job, folder).shards

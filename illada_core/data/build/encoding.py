@@ -15,11 +15,11 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from illada_core.text.cutting import is_giant, pieces
 from illada_core.arrays import Counts, Ids
 from illada_core.data.sources.reading import Chunk, Digest, Fault, Texts
-from illada_core.text.tokenizer import Tokenizer
 from illada_core.data.store.turns import Turns
+from illada_core.text.cutting import cut_text, is_giant
+from illada_core.text.tokenizer import Tokenizer
 
 READ_AHEAD = 4
 WAITING_PER_WORKER = 3
@@ -67,8 +67,8 @@ def encode_chunks(chunks: Items[Chunk], encode: Encode, workers: int) -> Items[E
 
     As many threads read what the chunks promise, so that no encoder waits for a file or for JSON.
     """
-    read = in_order(keep_promise, ahead(chunks), workers, lambda chunk: chunk.held_bytes)
-    return in_order(lambda item: encode(*item), read, workers, lambda item: sum(item[0].sizes))
+    read = map_in_order(keep_promise, read_ahead(chunks), workers, lambda chunk: chunk.held_bytes)
+    return map_in_order(lambda item: encode(*item), read, workers, lambda item: sum(item[0].sizes))
 
 
 def keep_promise(chunk: Chunk) -> tuple[Texts, int]:
@@ -97,7 +97,7 @@ def encode_texts(
             files, records, ends, sizes = (
                 column[sizes > 0] for column in (files, records, ends, sizes)
             )
-        ids, ends = with_eos(ids, ends, eos_id)
+        ids, ends = insert_eos(ids, ends, eos_id)
     return Encoded(ids, ends, files, records, sizes, open_size, faults, texts.digests, source_bytes)
 
 
@@ -108,18 +108,18 @@ def encode_documents(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[Ids, C
     parts: list[str] = []
     last = []
     for text in texts:
-        parts.extend(pieces([text]))
+        parts.extend(cut_text([text]))
         last.append(len(parts) - 1)
     ids, ends = tokenizer.encode_flat(parts)
     return ids, ends[last]
 
 
-def with_eos(ids: Ids, ends: Counts, eos_id: int) -> tuple[Ids, Counts]:
+def insert_eos(ids: Ids, ends: Counts, eos_id: int) -> tuple[Ids, Counts]:
     """Put `eos_id` at each end; return the longer ids, and where the documents now end."""
     return np.insert(ids, ends, eos_id), ends + np.arange(1, len(ends) + 1)
 
 
-def in_order(
+def map_in_order(
     work: Callable[[Item], Result],
     items: Items[Item],
     workers: int,
@@ -150,7 +150,7 @@ def in_order(
         items.close()
 
 
-def ahead(items: Items[Item]) -> Items[Item]:
+def read_ahead(items: Items[Item]) -> Items[Item]:
     """Draw items in a thread of their own, a few before they are asked for."""
     end = object()
     waiting: deque[Future[Item | object]] = deque()

@@ -2,7 +2,7 @@
 
 A document is one example in the tokenizer's chat template, ended by one eos. Each piece is encoded
 by itself, so no token straddles two roles and no text becomes a control token. Errors are faults
-of their line; what the dataset is made with is tokenizing.py.
+of their line; what the dataset is made with is documents.py.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from illada_core.text.chat_template import Message, Piece, parse_messages
-from illada_core.text.conversations import example_pieces
 from illada_core.data.build.encoding import Encoded, Examples, encode_documents
-from illada_core.data.build.fitting import ChatFormat, Example, ended, made_to_fit, padded
+from illada_core.data.build.fitting import ChatFormat, Example, end_with_eos, make_fit, pad
 from illada_core.data.sources.reading import Fault, Texts, utf8_size
-from illada_core.text.tokenizer import Tokenizer
 from illada_core.data.store.turns import MOST_TURNS
 from illada_core.errors import DataError
+from illada_core.text.chat_template import Message, Piece, parse_messages
+from illada_core.text.conversations import example_pieces
+from illada_core.text.tokenizer import Tokenizer
 
 # Left out because it was asked for: no faults of their lines.
 TOO_LONG, RESPONSE_TOO_LONG = "longer than a row", "response too long for a row"
@@ -63,15 +63,15 @@ def encode_examples(
         except Unusable as error:
             faults.append(error.fault(file, record))
     kept, examples, cut = [], [], []
-    for draft, example in zip(drafts, encoded_drafts(drafts, tokenizer), strict=True):
-        whole = ended(example, eos_id, max(draft.turns))
+    for draft, example in zip(drafts, encode_drafts(drafts, tokenizer), strict=True):
+        whole = end_with_eos(example, eos_id, max(draft.turns))
         try:
-            fitting = within_row(whole, eos_id, chat)
+            fitting = fit_to_row(whole, eos_id, chat)
         except Unusable as error:
             faults.append(error.fault(draft.file, draft.record))
             continue
         kept.append(draft)
-        examples.append(padded(fitting, eos_id, chat))
+        examples.append(pad(fitting, eos_id, chat))
         cut.append(fitting is not whole)
     return Encoded(
         ids=np.concatenate([np.empty(0, np.uint32), *(example.ids for example in examples)]),
@@ -101,7 +101,7 @@ def read_draft(line: str, file: int, record: int, tokenizer: Tokenizer) -> Draft
         pieces = example_pieces(tokenizer, messages)
     except DataError as error:
         raise Unusable(UNFIT, error.sentence) from None
-    pieces = without_blank_end(pieces)
+    pieces = drop_blank_end(pieces)
     turns = turns_of_pieces(pieces, messages, tokenizer.special.bos)
     return Draft(file, record, size, pieces, turns)
 
@@ -115,7 +115,7 @@ def read_messages(line: str) -> list[Message]:
     except (ValueError, RecursionError) as error:
         raise Unusable("broken JSON", str(error)) from None
     try:
-        messages = parse_messages(listed(value))
+        messages = parse_messages(messages_in(value))
     except DataError as error:
         raise Unusable("no example", error.sentence) from None
     check_roles(messages)
@@ -125,7 +125,7 @@ def read_messages(line: str) -> list[Message]:
     return messages
 
 
-def listed(value: Any) -> Any:
+def messages_in(value: Any) -> Any:
     """Return the messages that an object names, or makes of a prompt and a response."""
     if not isinstance(value, dict):
         raise Unusable("no example", "not a JSON object")
@@ -161,7 +161,7 @@ def is_blank(message: Message) -> bool:
     return not message.content or message.content.isspace()
 
 
-def without_blank_end(pieces: list[Piece]) -> list[Piece]:
+def drop_blank_end(pieces: list[Piece]) -> list[Piece]:
     """Drop the white space in which a template waits for the next turn: none will come."""
     last = len(pieces)
     while last and pieces[last - 1].turn is None and pieces[last - 1].text.isspace():
@@ -201,7 +201,7 @@ def turns_of_pieces(
     return turns
 
 
-def encoded_drafts(drafts: Sequence[Draft], tokenizer: Tokenizer) -> list[Example]:
+def encode_drafts(drafts: Sequence[Draft], tokenizer: Tokenizer) -> list[Example]:
     """Encode the text of all drafts at once, each piece by itself."""
     texts = [piece.text for draft in drafts for piece in draft.pieces if piece.control_id is None]
     ids, ends = encode_documents(texts, tokenizer)
@@ -220,14 +220,14 @@ def encoded_drafts(drafts: Sequence[Draft], tokenizer: Tokenizer) -> list[Exampl
     return examples
 
 
-def within_row(example: Example, eos_id: int, chat: ChatFormat) -> Example:
+def fit_to_row(example: Example, eos_id: int, chat: ChatFormat) -> Example:
     """Return an example, cut if need be and asked for. Raises Unusable if it stays too long."""
     tokens = f"{len(example.ids):,} tokens"
     if chat.longest is None or len(example.ids) <= chat.longest:
         return example
     if chat.on_long == "drop":
         raise Unusable(TOO_LONG, tokens)
-    fitting = made_to_fit(example, chat.longest, eos_id)
+    fitting = make_fit(example, chat.longest, eos_id)
     if fitting is None:
         raise Unusable(RESPONSE_TOO_LONG, tokens)
     return fitting

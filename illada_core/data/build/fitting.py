@@ -17,7 +17,7 @@ class ChatFormat:
     """How examples become documents.
 
     Those over `longest` tokens (None: any number will do) are left out ("drop"), or made to fit
-    ("cut") as in `made_to_fit`. `eos_padding` repeats eos until the length is a multiple of it, as
+    ("cut") as in `make_fit`. `eos_padding` repeats eos until the length is a multiple of it, as
     LLaDA pads responses; 0 does not.
     """
 
@@ -41,7 +41,7 @@ class Example:
         """Return an example of some of the tokens."""
         return Example(self.ids[kept], self.turns[kept], self.asked[kept])
 
-    def extended(self, count: int, eos_id: int, turn: int) -> Example:
+    def append_eos(self, count: int, eos_id: int, turn: int) -> Example:
         """Return an example with more eos, which belong to a response."""
         return Example(
             np.append(self.ids, np.full(count, eos_id, np.uint32)),
@@ -50,19 +50,19 @@ class Example:
         )
 
 
-def ended(example: Example, eos_id: int, turn: int) -> Example:
+def end_with_eos(example: Example, eos_id: int, turn: int) -> Example:
     """Return an example that ends with eos; one that has to be added belongs to the given turn."""
-    return example if int(example.ids[-1]) == eos_id else example.extended(1, eos_id, turn)
+    return example if int(example.ids[-1]) == eos_id else example.append_eos(1, eos_id, turn)
 
 
-def made_to_fit(example: Example, longest: int, eos_id: int) -> Example | None:
+def make_fit(example: Example, longest: int, eos_id: int) -> Example | None:
     """Cut an example to at most `longest` tokens so that it still ends with a whole response.
 
     It keeps as many exchanges from the beginning as fit. Where the first does not fit, the
     beginning of what was asked goes, and the frame stays. None if nothing of it would be left.
     """
     first, *others = (
-        ended(example.part(slice(stop)), eos_id, turn)
+        end_with_eos(example.part(slice(stop)), eos_id, turn)
         for turn, stop in enumerate(response_stops(example.turns).tolist(), 1)
     )
     for kept in (*reversed(others), first):
@@ -84,11 +84,11 @@ def response_stops(turns: Turns) -> Counts:
     return last[1:]
 
 
-def padded(example: Example, eos_id: int, chat: ChatFormat) -> Example:
+def pad(example: Example, eos_id: int, chat: ChatFormat) -> Example:
     """Repeat the eos of an example up to the next multiple of the padding, at most to a row."""
     if not chat.eos_padding:
         return example
     count = -len(example.ids) % chat.eos_padding
     if chat.longest is not None:
         count = min(count, chat.longest - len(example.ids))
-    return example.extended(count, eos_id, int(example.turns[-1]))
+    return example.append_eos(count, eos_id, int(example.turns[-1]))

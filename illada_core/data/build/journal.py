@@ -7,7 +7,6 @@ file ends in .partial like all that is unfinished, and goes when the manifest co
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,20 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from illada_core.data.sources.corpus import Position
-from illada_core.text.tokenizer_files import COMPANIONS
-from illada_core.text.tokenizer_files import TOKENIZER_FILE
 from illada_core.data.store.dataset import MANIFEST, clear_dataset
-from illada_core.files import PARTIAL, lock, naming_file, sync_folder, write_file
 from illada_core.data.store.shards import ShardEntry, finished_shard, shard_name
 from illada_core.errors import DataError, UsageError
+from illada_core.files import (
+    PARTIAL,
+    another_run,
+    flush,
+    lock,
+    locking,
+    naming_file,
+    sync,
+    write_file,
+)
+from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE
 
 JOURNAL = f"tokenize.jsonl{PARTIAL}"
 # The tokenizer of a dataset stays when --fresh removes the rest.
@@ -60,10 +67,10 @@ class Journal:
         if is_new and {path.name for path in folder.iterdir()} - MAY_BE_THERE:
             raise UsageError(f"{folder} is not empty, and no dataset", FRESH_HINT)
         self._file: IO[str] = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-        lock(self._file, self.folder)
+        lock(self._file, another_run(folder))
         if is_new:
             self._append({"job": job})
-            sync_folder(folder)
+            sync(folder)
         else:
             self._recover(vocab_size, goes_on)
 
@@ -110,21 +117,19 @@ class Journal:
         self._file.close()
         write_file(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-        lock(self._file, self.folder)
+        lock(self._file, another_run(self.folder))
 
     def _append(self, fields: dict[str, Any]) -> None:
         with naming_file(self.path):
             self._file.write(json.dumps(fields) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            flush(self._file)
 
 
 def clear_earlier_run(folder: Path) -> None:
     """Remove a dataset, or what was begun of one; DataError if a run is at work in it."""
     journal = folder / JOURNAL
     if journal.exists():
-        with open(journal, "a") as file:
-            lock(file, folder)
+        with locking(journal, another_run(folder)):
             clear_dataset(folder)
     elif (folder / MANIFEST).exists():
         clear_dataset(folder)

@@ -9,11 +9,11 @@ from typing import Self
 
 import numpy as np
 
-from illada_core.data.sources.corpus import Position
 from illada_core.data.build.encoding import Encoded
-from illada_core.data.store.frames import Mapper
 from illada_core.data.build.journal import Journal, Stage
+from illada_core.data.sources.corpus import Position
 from illada_core.data.sources.reading import Digest, Fault
+from illada_core.data.store.frames import Mapper
 from illada_core.data.store.shards import ShardEntry, TokenShardWriter, shard_name
 from illada_core.data.store.turns import spans_of
 

@@ -12,13 +12,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+
+from illada_core.data.build.events import BuildEvent, Headway, OnError, leave_out
 from illada_core.data.sources.corpus import corpus_chunks
-from illada_core.text.cutting import pieces
-from illada_core.files import write_file
 from illada_core.data.sources.listing import Source
-from illada_core.text.tokenizer_files import CONFIG_FILE, ids_of_vocabulary
-from illada_core.data.build.documents import Event, OnError, Progress, skipped
 from illada_core.errors import DataError, UsageError
+from illada_core.files import json_bytes, write_json
+from illada_core.text.cutting import cut_text
+from illada_core.text.tokenizer_files import CONFIG_FILE, ids_of_vocabulary
 
 # The released ids: a token's place is its id (3 and 4 are of our choice: nothing states them).
 CONTROL_TOKENS = ("<[BOS]>", "<[PAD]>", "<[EOS]>", "<[UNK]>", "<[SEP]>", "<[MASK]>")
@@ -55,8 +57,6 @@ def train_vocabulary(texts: Iterable[str], size: int) -> dict[str, Any]:
     hold no more pairs that occur twice. DataError without text, UsageError if `size` is too small
     or the installed tokenizers cannot train.
     """
-    import tokenizers
-
     if size <= SMALLEST_SIZE:
         raise UsageError(
             f"a vocabulary of {size} is too small",
@@ -67,14 +67,13 @@ def train_vocabulary(texts: Iterable[str], size: int) -> dict[str, Any]:
             f"tokenizers {tokenizers.__version__} cannot train vocabularies",
             "pip install 'tokenizers<1'",
         )
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    tokenizer = tokenizers.Tokenizer(models.BPE())
+    pre_tokenizers = tokenizers.pre_tokenizers
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     split = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
         special_tokens=list(CONTROL_TOKENS),
@@ -94,24 +93,19 @@ def train_vocabulary(texts: Iterable[str], size: int) -> dict[str, Any]:
 
 def write_vocabulary(content: dict[str, Any], path: Path) -> None:
     """Write tokenizer.json, and beside it what Hugging Face's libraries want to know."""
-    write_file(path.with_name(CONFIG_FILE), json_bytes(CONFIG))
-    write_file(path, json_bytes(content))
+    write_json(path.with_name(CONFIG_FILE), CONFIG)
+    write_json(path, content)
 
 
-def replaced_by(path: Path) -> list[Path]:
+def files_in_the_way(path: Path) -> list[Path]:
     """Return the files that `write_vocabulary` would replace by others."""
     config = path.with_name(CONFIG_FILE)
     is_foreign = config.exists() and config.read_bytes() != json_bytes(CONFIG)
     return [path] * path.exists() + [config] * is_foreign
 
 
-def json_bytes(value: dict[str, Any]) -> bytes:
-    """Write JSON for people."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
-
-
 def texts_to_train_on(
-    sources: Sequence[Source], text_key: str, on_error: OnError, tell: Callable[[Event], None]
+    sources: Sequence[Source], text_key: str, on_error: OnError, tell: Callable[[BuildEvent], None]
 ) -> Iterator[str]:
     """Yield the texts of a corpus, or a share of them if it is large; `tell` hears what happens.
 
@@ -122,15 +116,15 @@ def texts_to_train_on(
     for chunk in corpus_chunks(sources, text_key):
         texts = chunk.read()
         for fault in texts.faults:
-            tell(skipped(fault, sources, on_error))
+            tell(leave_out(fault, sources, on_error))
         places = zip(texts.files, texts.records, strict=True)
         for text, (file, record) in zip(texts.texts, places, strict=True):
-            for number, piece in enumerate(pieces([text])):
+            for number, piece in enumerate(cut_text([text])):
                 draw = zlib.crc32(f"{file} {record} {number}".encode()) / 2**32
                 if draw < share and piece and taken < TRAINING_BYTES:
                     taken += len(piece)
                     yield piece
-        tell(Progress(chunk.source_bytes, len(texts.texts), 0))
+        tell(Headway(chunk.source_bytes, len(texts.texts), 0))
         if taken >= TRAINING_BYTES:
             return
 

@@ -73,7 +73,7 @@ class Windows:
         return int(self.token_starts[-1])
 
 
-def held_out(hashes: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
+def is_held_out(hashes: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
     """Tell which documents a holdout of this share takes, by their content alone.
 
     Equal documents stay together, and a larger share contains every smaller one.
@@ -84,7 +84,7 @@ def held_out(hashes: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
 def shard_pieces(index: ShardIndex, shard: int, part: Part) -> Pieces:
     """List the pieces of one shard that belong to a part, in the order of the file."""
     lengths = np.diff(index.document_ends, prepend=0)
-    keep = held_out(index.document_hashes, part.holdout) == (part.name == VALIDATION)
+    keep = is_held_out(index.document_hashes, part.holdout) == (part.name == VALIDATION)
     documents = np.flatnonzero(keep)
     counts = -(-lengths[documents] // part.longest)
     # One line a piece: its document, and how many pieces of that document come before it.

@@ -1,13 +1,15 @@
-"""Tables whose rows are documents: Parquet and Arrow files, and hub datasets read as a stream."""
+"""Tables whose rows are documents: Parquet and Arrow files. The one owner of pyarrow."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from illada_core.data.sources.listing import HUB_PREFIX, Source
+import pyarrow
+import pyarrow.parquet
+
+from illada_core.data.sources.listing import Source
 from illada_core.data.sources.reading import (
     CHUNK_BYTES,
     RECORD_BYTES,
@@ -15,32 +17,24 @@ from illada_core.data.sources.reading import (
     Digest,
     Fault,
     Texts,
-    already_read,
     bad_byte,
-    ended,
-    failed,
+    end_chunk,
+    fault_chunk,
     utf8_size,
 )
-from illada_core.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    import pyarrow
+from illada_core.files import sha256_of
 
 CHUNK_ROWS = 4096
-DEFAULT_SPLIT = "train"
 
 
 def parquet_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:
     """Yield the chunks of a Parquet file, from row `first` on."""
-    import pyarrow
-    import pyarrow.parquet
-
     digest = file_digest(number, source)
     row = 0
     try:
         with pyarrow.parquet.ParquetFile(source.path, memory_map=True) as file:
             if key not in file.schema_arrow.names:
-                yield failed(missing_column(number, key, file.schema_arrow.names), digest)
+                yield fault_chunk(missing_column(number, key, file.schema_arrow.names), digest)
                 return
             for group in range(file.num_row_groups):
                 meta = file.metadata.row_group(group)
@@ -52,22 +46,20 @@ def parquet_chunks(number: int, source: Source, first: int, key: str) -> Iterato
                     yield column_chunk(batch.column(0), number, row, first)
                     row += len(batch)
     except pyarrow.ArrowException as error:
-        yield failed(Fault(number, row, "damaged", first_line(error)), digest, source.bytes)
+        yield fault_chunk(Fault(number, row, "damaged", first_line(error)), digest, source.bytes)
         return
-    yield ended(digest, source.bytes)
+    yield end_chunk(digest, source.bytes)
 
 
 def arrow_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:
     """Yield the chunks of an Arrow file, of the streaming or the random-access kind."""
-    import pyarrow
-
     digest = file_digest(number, source)
     row = 0
     try:
         with pyarrow.memory_map(source.path) as file:
             for batch in record_batches(file):
                 if key not in batch.schema.names:
-                    yield failed(missing_column(number, key, batch.schema.names), digest)
+                    yield fault_chunk(missing_column(number, key, batch.schema.names), digest)
                     return
                 column = batch.column(key)
                 rows = chunk_rows(len(column), column.nbytes)
@@ -75,15 +67,13 @@ def arrow_chunks(number: int, source: Source, first: int, key: str) -> Iterator[
                     yield column_chunk(column.slice(start, rows), number, row + start, first)
                 row += len(column)
     except pyarrow.ArrowException as error:
-        yield failed(Fault(number, row, "damaged", first_line(error)), digest, source.bytes)
+        yield fault_chunk(Fault(number, row, "damaged", first_line(error)), digest, source.bytes)
         return
-    yield ended(digest, source.bytes)
+    yield end_chunk(digest, source.bytes)
 
 
 def record_batches(file: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBatch]:
     """Yield the batches of an Arrow file of either kind."""
-    import pyarrow
-
     try:
         stream = pyarrow.ipc.open_stream(file)
     except pyarrow.ArrowInvalid:
@@ -151,66 +141,7 @@ def missing_column(number: int, key: str, names: list[str]) -> Fault:
 
 def file_digest(number: int, source: Source) -> Digest:
     """Hash a whole file."""
-    with open(source.path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Digest(number, source.bytes, sha256)
-
-
-def hub_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:
-    """Yield the chunks of a hub dataset, streamed; its digest is that of its texts."""
-    name, config, split = hub_address(source.path)
-    rows = hub_rows(source.path, name, config, split)
-    result, size, row = Texts(), 0, 0
-    total, sha256 = 0, hashlib.sha256()
-    for row, value in enumerate(rows):
-        if key not in value:
-            raise DataError(
-                f'{source.path} has no column "{key}"',
-                f"name one of these with --text-key: {', '.join(value)}",
-            )
-        text = value[key]
-        if isinstance(text, str):
-            data = text.encode("utf-8", "surrogatepass")
-            sha256.update(len(data).to_bytes(8, "little") + data)
-            size, total = size + len(data), total + len(data)
-        if row >= first:
-            add_value(result, text, number, row)
-        if size >= CHUNK_BYTES or len(result.texts) >= CHUNK_ROWS:
-            yield already_read(result)
-            result, size = Texts(), 0
-    yield already_read(result)
-    yield ended(Digest(number, total, sha256.hexdigest()))
-
-
-def hub_address(path: str) -> tuple[str, str | None, str]:
-    """Take `hf:NAME[/CONFIG]#SPLIT` apart; NAME is `owner/dataset`, or a local folder.
-
-    UsageError if that is not what it is.
-    """
-    address, _, split = path.removeprefix(HUB_PREFIX).partition("#")
-    if address.startswith(("/", "./", "../")):
-        return address, None, split or DEFAULT_SPLIT
-    parts = address.split("/")
-    if not all(parts) or len(parts) > 3:
-        raise UsageError(
-            f"{path} names no hub dataset", "write hf:OWNER/DATASET[/CONFIG]#SPLIT".lower()
-        )
-    config = parts[2] if len(parts) == 3 else None
-    return "/".join(parts[:2]), config, split or DEFAULT_SPLIT
-
-
-def hub_rows(path: str, name: str, config: str | None, split: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a dataset as they arrive; DataError if it cannot be had."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        yield from datasets.load_dataset(name, config, split=split, streaming=True)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"cannot read {path}: {first_line(error)}",
-            "without network, download the dataset elsewhere and name its files",
-        ) from error
+    return Digest(number, source.bytes, sha256_of(source.path))
 
 
 def first_line(error: Exception) -> str:

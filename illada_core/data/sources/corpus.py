@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 
-from illada_core.data.sources.columns import arrow_chunks, hub_chunks, parquet_chunks
 from illada_core.data.sources.lines import (
     line_chunks,
     read_example_line,
@@ -20,7 +19,7 @@ from illada_core.data.sources.reading import (
     Chunk,
     Digest,
     Fault,
-    failed,
+    fault_chunk,
     why,
 )
 
@@ -69,13 +68,18 @@ def source_chunks(number: int, source: Source, first: int, key: str) -> Iterator
                 yield from line_chunks(number, source, first, read_example_line)
             case "parquet" | "arrow" if source.is_stream:
                 fault = Fault(number, 0, "cannot be read", "a table has no place in a pipe")
-                yield failed(fault, Digest(number, 0, ""))
-            case "parquet":
-                yield from parquet_chunks(number, source, first, key)
-            case "arrow":
-                yield from arrow_chunks(number, source, first, key)
+                yield fault_chunk(fault, Digest(number, 0, ""))
+            case "parquet" | "arrow":
+                # Most corpora hold no tables, and pyarrow takes its time to load.
+                from illada_core.data.sources.columns import arrow_chunks, parquet_chunks
+
+                read = parquet_chunks if source.layout == "parquet" else arrow_chunks
+                yield from read(number, source, first, key)
             case "hub":
+                # As above; `datasets` takes a second.
+                from illada_core.data.sources.hub import hub_chunks
+
                 yield from hub_chunks(number, source, first, key)
     except OSError as error:
         fault = Fault(number, first, "cannot be read", why(error))
-        yield failed(fault, Digest(number, source.bytes, ""), source.bytes)
+        yield fault_chunk(fault, Digest(number, source.bytes, ""), source.bytes)

@@ -16,9 +16,9 @@ from illada_core.data.sources.reading import (
     Meter,
     Texts,
     bad_byte,
-    ended,
-    failed,
-    inflated,
+    end_chunk,
+    fault_chunk,
+    inflate_blocks,
     open_bytes,
     utf8_size,
 )
@@ -35,11 +35,11 @@ def line_chunks(number: int, source: Source, first: int, read_line: LineReader) 
         meter = Meter(file)
         after = 0
         try:
-            for line, after, data in whole_lines(inflated(meter, source.compression)):
+            for line, after, data in whole_lines(inflate_blocks(meter, source.compression)):
                 if data is None:
                     limit = f"over {RECORD_BYTES >> 20} MiB"
                     fault = Fault(number, line, "too long", limit, line + 1)
-                    yield failed(fault, source_bytes=meter.advance())
+                    yield fault_chunk(fault, source_bytes=meter.advance())
                 elif after > first:
                     read = partial(read_lines, data, number, line, first, read_line)
                     yield Chunk(read, len(data), meter.advance())
@@ -47,9 +47,9 @@ def line_chunks(number: int, source: Source, first: int, read_line: LineReader) 
             while meter.read(CHUNK_BYTES):
                 pass
             fault = Fault(number, after, "damaged", str(error), after + 1)
-            yield failed(fault, meter.digest(number), meter.advance())
+            yield fault_chunk(fault, meter.digest(number), meter.advance())
         else:
-            yield ended(meter.digest(number), meter.advance())
+            yield end_chunk(meter.digest(number), meter.advance())
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[tuple[int, int, bytes | None]]:

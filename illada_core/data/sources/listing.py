@@ -83,14 +83,14 @@ def list_argument(
         raise DataError(f"no such file or folder: {argument}")
     elif os.path.isdir(argument):
         folder = os.path.normpath(argument)
-        prefix = "" if alone else modest(folder) + "/"
+        prefix = "" if alone else modest_name(folder) + "/"
         start = len(folder.rstrip("/")) + 1
         for relative in sorted(path[start:] for path in walk(folder, exclude)):
             if is_chosen(relative, globs):
                 path = os.path.join(folder, relative)
                 yield file_source(prefix + relative, path, wanted)
     else:
-        yield file_source(modest(argument), argument, wanted)
+        yield file_source(modest_name(argument), argument, wanted)
 
 
 def file_source(name: str, path: str, wanted: Wanted) -> Source:
@@ -168,7 +168,7 @@ def fits(relative: str, pattern: str) -> bool:
     return fnmatch(relative.rsplit("/", 1)[-1], pattern)
 
 
-def modest(argument: str) -> str:
+def modest_name(argument: str) -> str:
     """Return a name for an argument that says nothing of where on this machine it lies."""
     path = os.path.normpath(argument)
     if os.path.isabs(path) or path.startswith("."):

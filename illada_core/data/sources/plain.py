@@ -19,14 +19,14 @@ from illada_core.data.sources.reading import (
     Meter,
     Texts,
     bad_byte,
-    ended,
-    failed,
-    inflated,
+    end_chunk,
+    fault_chunk,
+    inflate_blocks,
     open_bytes,
     open_twice_readable,
     why,
 )
-from illada_core.text.cutting import pieces
+from illada_core.text.cutting import cut_text
 
 
 def read_small_files(files: Sequence[tuple[int, Source]]) -> Texts:
@@ -80,7 +80,7 @@ def large_text(number: int, source: Source) -> Iterator[Chunk]:
         fault = None
         check = TextCheck(number)
         try:
-            for block in inflated(meter, source.compression):
+            for block in inflate_blocks(meter, source.compression):
                 size += len(block)
                 if size <= WHOLE_BYTES:
                     blocks.append(block)
@@ -94,7 +94,7 @@ def large_text(number: int, source: Source) -> Iterator[Chunk]:
             pass
         digest = meter.digest(number)
         if fault:
-            yield failed(fault, digest, meter.bytes)
+            yield fault_chunk(fault, digest, meter.bytes)
         elif size <= WHOLE_BYTES:
             data = b"".join(blocks)
             yield Chunk(partial(whole_text, data, number, digest), size, meter.bytes)
@@ -109,7 +109,7 @@ def text_digest(number: int, source: Source) -> Iterator[Chunk]:
         meter = Meter(file)
         while meter.read(CHUNK_BYTES):
             pass
-        yield ended(meter.digest(number), meter.bytes)
+        yield end_chunk(meter.digest(number), meter.bytes)
 
 
 class TextCheck:
@@ -149,9 +149,9 @@ def whole_text(data: bytes, number: int, digest: Digest) -> Texts:
 def giant_text(number: int, source: Source, meter: Meter, digest: Digest) -> Iterator[Chunk]:
     """Yield a checked text piece by piece, as one document."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    text = (decoder.decode(block) for block in inflated(meter, source.compression))
+    text = (decoder.decode(block) for block in inflate_blocks(meter, source.compression))
     before: str | None = None
-    for piece in pieces(text):
+    for piece in cut_text(text):
         if before is not None:
             yield Chunk(partial(giant_piece, before, number, None), len(before), meter.advance())
         before = piece

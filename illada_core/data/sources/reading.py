@@ -134,19 +134,19 @@ def open_twice_readable(source: Source) -> BinaryIO:
     return cast(BinaryIO, copy)
 
 
-def inflated(meter: Meter, compression: str) -> Iterator[bytes]:
+def inflate_blocks(meter: Meter, compression: str) -> Iterator[bytes]:
     """Yield what a file holds in blocks of about CHUNK_BYTES; BrokenInput at the first damage."""
     match compression:
         case ".gz":
-            yield from inflated_gzip(meter)
+            yield from inflate_gzip(meter)
         case ".zst":
-            yield from inflated_zstd(meter)
+            yield from inflate_zstd(meter)
         case _:
             while block := meter.read(CHUNK_BYTES):
                 yield block
 
 
-def inflated_gzip(meter: Meter) -> Iterator[bytes]:
+def inflate_gzip(meter: Meter) -> Iterator[bytes]:
     """Yield the inflated blocks of all members of a gzip file."""
     try:
         with gzip.GzipFile(fileobj=meter) as file:  # type: ignore[call-overload]
@@ -158,7 +158,7 @@ def inflated_gzip(meter: Meter) -> Iterator[bytes]:
         raise BrokenInput("not valid gzip") from error
 
 
-def inflated_zstd(meter: Meter) -> Iterator[bytes]:
+def inflate_zstd(meter: Meter) -> Iterator[bytes]:
     """Yield the inflated blocks of all frames of a zstd file."""
     # The stream reader of zstandard takes a file that is cut off for one that ends.
     between_frames, frame = True, zstandard.ZstdDecompressor().decompressobj()
@@ -183,17 +183,17 @@ def inflated_zstd(meter: Meter) -> Iterator[bytes]:
         raise BrokenInput("the file is cut off")
 
 
-def failed(fault: Fault, digest: Digest | None = None, source_bytes: int = 0) -> Chunk:
+def fault_chunk(fault: Fault, digest: Digest | None = None, source_bytes: int = 0) -> Chunk:
     """Return a chunk that holds nothing but a fault, and a digest if its file ends with it."""
-    return already_read(Texts(faults=[fault], digests=[digest] if digest else []), source_bytes)
+    return chunk_of(Texts(faults=[fault], digests=[digest] if digest else []), source_bytes)
 
 
-def ended(digest: Digest, source_bytes: int = 0) -> Chunk:
+def end_chunk(digest: Digest, source_bytes: int = 0) -> Chunk:
     """Return a chunk that holds no document: its file has ended."""
-    return already_read(Texts(digests=[digest]), source_bytes)
+    return chunk_of(Texts(digests=[digest]), source_bytes)
 
 
-def already_read(texts: Texts, source_bytes: int = 0) -> Chunk:
+def chunk_of(texts: Texts, source_bytes: int = 0) -> Chunk:
     """Return a chunk whose promise is kept already."""
     return Chunk(lambda: texts, sum(texts.sizes), source_bytes)
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from illada_core.arrays import Counts, Ids
-from illada_core.data.store.frames import FRAME_TOKENS, Stored, token_bytes_of, widen
+from illada_core.data.store.frames import FRAME_TOKENS, token_bytes_of, widen
 from illada_core.data.store.shards import DAMAGED_HINT, ShardEntry, ShardIndex, ShardReader
 from illada_core.data.store.turns import Turns, turns_between
 from illada_core.errors import DataError
-from illada_core.files import PARTIAL, write_file
+from illada_core.files import PARTIAL, read_json, write_file
 from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 
 MANIFEST = "manifest.json"
@@ -137,14 +137,6 @@ class TokenDataset:
         """Yield where the documents of each shard end, counted from the dataset's first token."""
         for start, index in zip(self.token_starts, self.indexes(), strict=False):
             yield index.document_ends + start
-
-    def stored(self, shard: int, start: int, stop: int) -> Stored:
-        """Return tokens start to stop of one shard as they are stored, without any cache."""
-        reader = self.shard(shard)
-        frames = range(start // FRAME_TOKENS, -(-stop // FRAME_TOKENS))
-        skipped = frames.start * FRAME_TOKENS * self.token_bytes
-        data = np.concatenate([reader.stored(frame) for frame in frames])
-        return data[start * self.token_bytes - skipped : stop * self.token_bytes - skipped]
 
     def _read_within(self, shard: int, start: int, stop: int) -> Ids:
         frames = range(start // FRAME_TOKENS, -(-stop // FRAME_TOKENS))
@@ -269,20 +261,20 @@ def read_manifest_file(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise DataError(f"no dataset at {folder}: there is no {MANIFEST}", missing_hint(folder))
     try:
-        fields = json.loads(path.read_bytes())
-        if fields["format"] != FORMAT:
-            raise DataError(f"{path} is not the manifest of a dataset")
-        if fields["version"] != FORMAT_VERSION:
-            raise DataError(
-                f"{folder} has format version {fields['version']}, "
-                f"and this illada reads {FORMAT_VERSION}",
-                "make the dataset again, or use the version of illada that made it",
-            )
-        described = {name: value for name, value in fields.items() if name != "fingerprint"}
-        if fields["fingerprint"] != fingerprint_of(described):
-            raise DataError(f"{path} was changed: its fingerprint is wrong", DAMAGED_HINT)
-    except (ValueError, KeyError, TypeError) as error:
+        fields = read_json(path)
+    except DataError as error:
         raise DataError(f"{path} is not the manifest of a dataset", DAMAGED_HINT) from error
+    if fields.get("format") != FORMAT:
+        raise DataError(f"{path} is not the manifest of a dataset")
+    if fields.get("version") != FORMAT_VERSION:
+        raise DataError(
+            f"{folder} has format version {fields.get('version')}, "
+            f"and this illada reads {FORMAT_VERSION}",
+            "make the dataset again, or use the version of illada that made it",
+        )
+    described = {name: value for name, value in fields.items() if name != "fingerprint"}
+    if fields.get("fingerprint") != fingerprint_of(described):
+        raise DataError(f"{path} was changed: its fingerprint is wrong", DAMAGED_HINT)
     return fields
 
 
@@ -298,8 +290,8 @@ def is_token_dataset(folder: Path) -> bool:
     if any(folder.glob("shard-*.zst*")):
         return True
     try:
-        return bool(json.loads((folder / MANIFEST).read_bytes())["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(folder / MANIFEST).get("format") == FORMAT)
+    except (OSError, DataError):
         return False
 
 

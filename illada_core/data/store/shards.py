@@ -44,7 +44,7 @@ from illada_core.data.store.frames import (
     unpack_seek_table,
 )
 from illada_core.errors import DataError, UsageError
-from illada_core.files import naming_file, partial_path, sha256_of, sync_folder
+from illada_core.files import naming_file, partial_path, publish, sha256_of
 
 COMPRESSED_AHEAD = 4  # calls whose frames may still be in the hands of `over`
 DAMAGED_HINT = "restore the file from a copy, or make the dataset again with --fresh"
@@ -82,6 +82,22 @@ class ShardIndex:
     row_ends: Counts
     span_ends: Counts
     span_turns: Counts
+
+
+@dataclass(frozen=True, eq=False)
+class RowChunk:
+    """Some rows of a shard: their tokens in stored form, and three partitions of these tokens.
+
+    `files`, `records` and `offsets` say where each piece of a document came from.
+    """
+
+    stored: Stored
+    row_lengths: Counts
+    segment_lengths: Counts
+    document_lengths: Counts
+    files: Counts
+    records: Counts
+    offsets: Counts
 
 
 def shard_name(number: int, vocab_size: int) -> str:
@@ -129,30 +145,19 @@ class TokenShardWriter:
         self._open_tokens = len(ids) - int(ends[-1]) if len(ends) else self._open_tokens + len(ids)
         self._append_tokens(stored)
 
-    def add_rows(
-        self,
-        stored: Stored,
-        row_lengths: Counts,
-        segment_lengths: Counts,
-        document_lengths: Counts,
-        files: Counts,
-        records: Counts,
-        offsets: Counts,
-    ) -> None:
-        """Append whole rows of tokens in stored form, with three partitions of these tokens.
-
-        `files`, `records` and `offsets` say where each piece of a document came from.
-        """
-        assert len(document_lengths) == len(files) == len(records) == len(offsets)
-        for lengths in (row_lengths, segment_lengths, document_lengths):
-            assert int(lengths.sum()) * self.token_bytes == len(stored)
-        self._append("row_lengths", row_lengths)
-        self._append("segment_lengths", segment_lengths)
-        self._append("document_lengths", document_lengths)
-        self._append("document_files", files)
-        self._append("document_records", records)
-        self._append("document_offsets", offsets)
-        self._append_tokens(stored)
+    def add_rows(self, rows: RowChunk) -> None:
+        """Append whole rows of tokens."""
+        assert len(rows.document_lengths) == len(rows.files) == len(rows.records)
+        assert len(rows.document_lengths) == len(rows.offsets)
+        for lengths in (rows.row_lengths, rows.segment_lengths, rows.document_lengths):
+            assert int(lengths.sum()) * self.token_bytes == len(rows.stored)
+        self._append("row_lengths", rows.row_lengths)
+        self._append("segment_lengths", rows.segment_lengths)
+        self._append("document_lengths", rows.document_lengths)
+        self._append("document_files", rows.files)
+        self._append("document_records", rows.records)
+        self._append("document_offsets", rows.offsets)
+        self._append_tokens(rows.stored)
 
     def add_spans(self, lengths: Counts, turns: NDArray[Any]) -> None:
         """Append the turns of tokens just added, as spans; a shard has them for all or for none."""
@@ -176,12 +181,7 @@ class TokenShardWriter:
         index = pack_index(header, arrays)
         self._write(index)
         self._write(pack_seek_table([*self._frame_sizes, (len(index), 0)]))
-        with naming_file(self.path):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            partial_path(self.path).replace(self.path)
-            sync_folder(self.path.parent)
+        publish(self._file, self.path)
         return ShardEntry(
             name=self.path.name,
             tokens=self.tokens,

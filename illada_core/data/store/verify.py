@@ -197,8 +197,8 @@ def describe_turns(dataset: TokenDataset) -> dict[str, Any]:
     """
     found = [example_spans(index) for index in dataset.indexes()]
     spans = np.concatenate([np.empty((4, 0), np.int64), *found], axis=1)
-    turns, turn_lengths = summed(spans[:3], spans[3])
-    _, example_lengths = summed(spans[1:3], spans[3])
+    turns, turn_lengths = sum_by(spans[:3], spans[3])
+    _, example_lengths = sum_by(spans[1:3], spans[3])
     prompts, responses = turn_lengths[turns[0] == 0], turn_lengths[turns[0] > 0]
     settings = dataset.manifest.settings
     return {
@@ -222,7 +222,7 @@ def example_spans(index: ShardIndex) -> Counts:
     return np.stack([index.span_turns, records, files, np.diff(index.span_ends, prepend=0)])
 
 
-def summed(keys: Counts, lengths: Counts) -> tuple[Counts, Counts]:
+def sum_by(keys: Counts, lengths: Counts) -> tuple[Counts, Counts]:
     """Return the distinct columns of `keys`, and the sum of the lengths that have each."""
     order = np.lexsort(keys)
     ordered = keys[:, order]

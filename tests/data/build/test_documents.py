@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import zstandard
 
-from illada_core.data.store.dataset import open_dataset
+from illada_core.data.build.documents import tokenize_corpus
+from illada_core.data.build.events import Headway, Report, Skipped
+from illada_core.data.build.job import Job
 from illada_core.data.build.journal import JOURNAL, clear_earlier_run
 from illada_core.data.sources.listing import list_sources
-from illada_core.text.tokenizer import load_tokenizer
-from illada_core.data.build.documents import Job, Progress, Report, Skipped, tokenize_corpus
+from illada_core.data.store.dataset import open_dataset
 from illada_core.data.store.verify import verify
 from illada_core.errors import DataError, UsageError
+from illada_core.text.tokenizer import load_tokenizer
 from tests.conftest import command_environment
 from tests.phrases import PHRASES
 
@@ -337,7 +339,7 @@ def test_a_corpus_without_text_is_no_dataset(tokenizer_file, tmp_path):
 def test_progress_adds_up_to_the_corpus(corpus, tokenizer_file, tmp_path):
     job = job_of(corpus[0], tokenizer_file)
     events = list(tokenize_corpus(job, tmp_path / "tokens", 2))
-    steps = [event for event in events if isinstance(event, Progress)]
+    steps = [event for event in events if isinstance(event, Headway)]
     assert sum(step.source_bytes for step in steps) == sum(source.bytes for source in job.sources)
     assert sum(step.tokens for step in steps) == report_of(events).tokens
     assert sum(step.documents for step in steps) == report_of(events).documents

@@ -6,18 +6,19 @@ from functools import partial
 
 import pytest
 
-from illada_core.text.chat_template import Message, Piece, encode
-from illada_core.text.conversations import prompt_pieces
+from illada_core.data.build.documents import tokenize_corpus
+from illada_core.data.build.events import Report, Skipped
 from illada_core.data.build.examples import (
     Unusable,
+    drop_blank_end,
     read_messages,
     turns_of_pieces,
-    without_blank_end,
 )
 from illada_core.data.build.fitting import ChatFormat
-from illada_core.text.tokenizer import load_tokenizer
-from illada_core.data.build.documents import Report, Skipped, tokenize_corpus
 from illada_core.errors import DataError
+from illada_core.text.chat_template import Message, Piece, encode
+from illada_core.text.conversations import prompt_pieces
+from illada_core.text.tokenizer import load_tokenizer
 from tests.text.chat import (
     EOS,
     EOS_LINE,
@@ -95,7 +96,7 @@ def test_frame_between_a_response_and_its_end_belongs_to_it_but_never_bos():
         *(Piece("q", turn=0), Piece("A:"), Piece("a", turn=1), Piece("\n"), Piece("<end>", 9)),
         *(Piece("\n"), Piece("q", turn=2), Piece("A:"), Piece("a", turn=3), Piece("."), Piece(" ")),
     ]
-    assert turns_of_pieces(without_blank_end(ended), messages, 0) == [0, 0, 1, 1, 1, 0, 0, 0, 2, 2]
+    assert turns_of_pieces(drop_blank_end(ended), messages, 0) == [0, 0, 1, 1, 1, 0, 0, 0, 2, 2]
     opened = [
         *(
             Piece("q", turn=0),

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from illada_core.text.chat_template import Message
-from illada_core.data.build.fitting import ChatFormat, Example, made_to_fit, padded
-from illada_core.text.tokenizer import load_tokenizer
+from illada_core.data.build.fitting import ChatFormat, Example, make_fit, pad
 from illada_core.data.store.verify import verify
+from illada_core.text.chat_template import Message
+from illada_core.text.tokenizer import load_tokenizer
 from tests.text.chat import EOS, HEADERS, documents_of, job_of, run, write_examples
 
 
@@ -51,7 +51,7 @@ def test_a_cut_keeps_whole_responses_their_end_and_the_frame(seed):
     ids, turns, asked = (np.array(column) for column in zip(*tokens, strict=True))
     example = Example(ids.astype(np.uint32), turns.astype(np.uint16), asked)
     for longest in range(2, len(tokens)):
-        got, expected = made_to_fit(example, longest, EOS), slow_cut(tokens, longest)
+        got, expected = make_fit(example, longest, EOS), slow_cut(tokens, longest)
         found = got and [
             *zip(got.ids.tolist(), got.turns.tolist(), got.asked.tolist(), strict=True)
         ]
@@ -97,6 +97,6 @@ def test_padding_repeats_eos_as_part_of_the_last_response(examples, tokenizer_fo
 def test_padding_ends_with_the_row():
     asked = np.array([True, False])
     example = Example(np.array([9, EOS], np.uint32), np.array([0, 1], np.uint16), asked)
-    assert padded(example, EOS, ChatFormat(5, "drop", 8)).turns.tolist() == [0, 1, 1, 1, 1]
-    assert len(padded(example, EOS, ChatFormat(None, None, 8)).ids) == 8
-    assert len(padded(example, EOS, ChatFormat(None, None, 2)).ids) == 2
+    assert pad(example, EOS, ChatFormat(5, "drop", 8)).turns.tolist() == [0, 1, 1, 1, 1]
+    assert len(pad(example, EOS, ChatFormat(None, None, 8)).ids) == 8
+    assert len(pad(example, EOS, ChatFormat(None, None, 2)).ids) == 2

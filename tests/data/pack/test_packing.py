@@ -6,9 +6,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from illada_core.data.pack.order import PIECE, Sizes, held_out
+from illada_core.data.pack.order import PIECE, Sizes, is_held_out
 from illada_core.data.pack.packing import best_fit_decreasing, fit_rows, stream_rows, tokens_between
-from illada_core.data.pack.rows import PackSettings, clear_packed, pack, plan_facts, plan_parts
+from illada_core.data.pack.plan import PackSettings, plan_facts, plan_parts
+from illada_core.data.pack.write import clear_packed, pack
 from illada_core.data.store.dataset import open_dataset, open_packed, open_parts
 from illada_core.data.store.verify import describe, verify
 from illada_core.errors import DataError, UsageError
@@ -234,10 +235,10 @@ def test_the_holdout_is_chosen_by_content_alone(tmp_path, write_tokens, document
 
 def test_a_larger_holdout_contains_a_smaller_one():
     hashes = np.random.default_rng(0).integers(0, 2**64, 100_000, dtype=np.uint64)
-    small, large = held_out(hashes, 0.01), held_out(hashes, 0.05)
+    small, large = is_held_out(hashes, 0.01), is_held_out(hashes, 0.05)
     assert small.mean() == pytest.approx(0.01, rel=0.15)
     assert not (small & ~large).any()
-    assert not held_out(hashes, 0).any()
+    assert not is_held_out(hashes, 0).any()
 
 
 @MODES

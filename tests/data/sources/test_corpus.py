@@ -13,10 +13,10 @@ import pytest
 import zstandard
 
 from illada_core.data.sources import lines, plain, reading
-from illada_core.data.sources.columns import hub_address
 from illada_core.data.sources.corpus import corpus_chunks
+from illada_core.data.sources.hub import hub_address
 from illada_core.data.sources.listing import list_sources
-from illada_core.data.sources.reading import Meter, inflated
+from illada_core.data.sources.reading import Meter, inflate_blocks
 from illada_core.errors import DataError, UsageError
 
 TEXTS = ["first", "", "zweitens: Größe\r\n", "日本語 " * 50, '<[EOS]> \u2028 \\ " 😀\t']
@@ -260,7 +260,7 @@ def test_zstd_frames_and_skippable_frames_are_read_to_the_end(monkeypatch, step)
     monkeypatch.setattr(reading, "INFLATE_BYTES", step)
     skippable = (0x184D2A50).to_bytes(4, "little") + (5).to_bytes(4, "little") + b"hello"
     data = two_frames(b"one two") + skippable + zstandard.ZstdCompressor().compress(b" three")
-    assert b"".join(inflated(Meter(io.BytesIO(data)), ".zst")) == b"one two three"
+    assert b"".join(inflate_blocks(Meter(io.BytesIO(data)), ".zst")) == b"one two three"
 
 
 def test_a_hub_dataset_is_streamed_through_datasets(tmp_path):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from illada_core.data.pack.rows import PackSettings, pack
+from illada_core.data.pack.plan import PackSettings
+from illada_core.data.pack.write import pack
 from illada_core.data.store.dataset import open_packed
 from illada_core.data.store.shards import TokenShardWriter, shard_name
 from illada_core.data.store.turns import spans_of

@@ -7,7 +7,8 @@ import pytest
 
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.pack.order import Sizes
-from illada_core.data.pack.rows import PackSettings, pack
+from illada_core.data.pack.plan import PackSettings
+from illada_core.data.pack.write import pack
 from illada_core.data.store.dataset import (
     open_packed,
 )

@@ -4,7 +4,8 @@ import random
 
 import numpy as np
 
-from illada_core.data.pack.rows import PackSettings, pack
+from illada_core.data.pack.plan import PackSettings
+from illada_core.data.pack.write import pack
 from illada_core.data.store.dataset import (
     InputFile,
     Manifest,

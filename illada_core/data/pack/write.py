@@ -1,4 +1,4 @@
-"""Write a packed dataset: the rows of `train` and `validation`, shard by shard.
+"""Writing a packed dataset: the rows of `train` and `validation`, shard by shard.
 
 A shard is a pure function of the source, the settings and its number: what an interrupted run has
 finished is kept, and the rest comes out as if there had been no interruption.
@@ -6,26 +6,23 @@ finished is kept, and the rest comes out as if there had been no interruption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from illada_core.arrays import Counts
 from illada_core.data.pack.gather import load_pieces, piece_turns
-from illada_core.data.pack.order import (
-    PIECE,
-    Part,
-    Pieces,
-    Sizes,
-    Windows,
-    plan_windows,
-    window_pieces,
+from illada_core.data.pack.order import Sizes
+from illada_core.data.pack.plan import (
+    SIZES,
+    PackSettings,
+    PartPlan,
+    ShardRows,
+    plan_parts,
+    row_maker,
 )
-from illada_core.data.pack.packing import fit_rows, stream_rows, tokens_between
 from illada_core.data.store.dataset import (
     CHAT,
     CUT_EXAMPLES,
@@ -42,122 +39,20 @@ from illada_core.data.store.dataset import (
     write_manifest_file,
 )
 from illada_core.data.store.frames import Mapper
-from illada_core.data.store.shards import ShardEntry, TokenShardWriter, finished_shard, shard_name
+from illada_core.data.store.shards import (
+    RowChunk,
+    ShardEntry,
+    TokenShardWriter,
+    finished_shard,
+    shard_name,
+)
 from illada_core.data.store.turns import spans_of
-from illada_core.errors import DataError, UsageError
+from illada_core.errors import UsageError
 from illada_core.files import locking_folder, sha256_of
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, copy_tokenizer
 
 PACKING_VERSION = 1  # goes up when the same settings would give other bytes
 CHUNK_TOKENS = 2**22
-VALIDATION_SEED = 0
-SIZES = Sizes()
-
-
-@dataclass(frozen=True)
-class PackSettings:
-    """How documents become rows.
-
-    `mode` is "stream" or "fit", `segments` "row" or "document", and `holdout` the share of
-    documents that validation gets.
-    """
-
-    sequence_length: int
-    mode: str
-    segments: str
-    shuffle: bool
-    seed: int
-    holdout: float
-
-
-@dataclass(frozen=True)
-class PartPlan:
-    """One part of a packed dataset before it is written."""
-
-    part: Part
-    windows: Windows
-    settings: PackSettings
-    source: TokenDataset
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of one shard: pieces row by row, and where rows end, counted in pieces."""
-
-    pieces: Pieces
-    row_ends: Counts
-
-
-def plan_parts(
-    source: TokenDataset, settings: PackSettings, sizes: Sizes = SIZES
-) -> list[PartPlan]:
-    """Plan the parts that the settings make of a dataset of documents, training first.
-
-    Reads indexes only. DataError if there is nothing to pack, or nothing left to train on.
-    """
-    if source.manifest.kind != "documents":
-        raise UsageError(f"{source.folder} is packed already", "pack the dataset it came from")
-    if not source.tokens:
-        raise DataError(f"{source.folder} is empty: there is nothing to pack")
-    longest = settings.sequence_length if settings.mode == "fit" else sizes.block_tokens
-    sizes = replace(sizes, window_tokens=max(sizes.window_tokens, settings.sequence_length))
-    plans = []
-    for name, seed in ((TRAIN, settings.seed), (VALIDATION, VALIDATION_SEED)):
-        part = Part(name, settings.holdout, longest, seed if settings.shuffle else None, sizes)
-        windows = plan_windows(source, part)
-        if windows.tokens:
-            plans.append(PartPlan(part, windows, settings, source))
-    if plans[0].part.name != TRAIN:
-        raise DataError(
-            f"a holdout of {settings.holdout:g} takes every document of {source.folder}",
-            "make --holdout smaller",
-        )
-    return plans
-
-
-def row_maker(plan: PartPlan) -> Callable[[int], Rows]:
-    """Return the function that makes the rows of a window, by its number. Reads indexes only."""
-    length = plan.settings.sequence_length
-    windows = plan.windows
-
-    @lru_cache(2)  # a window of a stream ends with the first tokens of the next one
-    def pieces_of(window: int) -> Pieces:
-        return window_pieces(plan.source, plan.part, windows, window)
-
-    def stream_pieces(window: int) -> Pieces:
-        """Return the pieces of the rows that begin in a window: whole rows but for the last."""
-        start, stop = (-(-windows.token_starts[window : window + 2] // length) * length).tolist()
-        stop = min(stop, windows.tokens)
-        found = [np.empty(0, PIECE)]
-        while start < stop:
-            base, end = windows.token_starts[window : window + 2].tolist()
-            if start < end:
-                upto = min(stop, end)
-                found.append(tokens_between(pieces_of(window), start - base, upto - base))
-                start = upto
-            window += 1
-        return np.concatenate(found)
-
-    if plan.settings.mode == "stream":
-        return lambda window: Rows(*stream_rows(stream_pieces(window), length))
-    return lambda window: Rows(*fit_rows(pieces_of(window), length))
-
-
-def plan_facts(plan: PartPlan) -> dict[str, Any]:
-    """Return what a part will hold, exactly, as plain values. Reads indexes only."""
-    make_rows = row_maker(plan)
-    rows = pieces = 0
-    for window in range(plan.windows.count):
-        made = make_rows(window)
-        rows, pieces = rows + len(made.row_ends), pieces + len(made.pieces)
-    tokens = plan.windows.tokens
-    return {
-        "tokens": tokens,
-        "rows": rows,
-        "pieces": pieces,
-        "shards": plan.windows.count,
-        "empty_share": 1 - tokens / (rows * plan.settings.sequence_length),
-    }
 
 
 def pack(
@@ -227,7 +122,7 @@ def write_part(
 
 
 def write_shard(
-    plan: PartPlan, rows: Rows, path: Path, job: str, over: Mapper
+    plan: PartPlan, rows: ShardRows, path: Path, job: str, over: Mapper
 ) -> Generator[int, None, ShardEntry]:
     """Write the rows of one window, a chunk at a time; yield counts of tokens."""
     buffer, starts = load_pieces(plan.source, rows.pieces, over)
@@ -245,13 +140,15 @@ def write_shard(
             ends = begins + pieces["length"] * width
             parts = [view[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
             writer.add_rows(
-                np.frombuffer(b"".join(parts), np.uint8),
-                row_lengths=lengths,
-                segment_lengths=pieces["length"] if by_document else lengths,
-                document_lengths=pieces["length"],
-                files=pieces["file"],
-                records=pieces["record"],
-                offsets=pieces["offset"],
+                RowChunk(
+                    stored=np.frombuffer(b"".join(parts), np.uint8),
+                    row_lengths=lengths,
+                    segment_lengths=pieces["length"] if by_document else lengths,
+                    document_lengths=pieces["length"],
+                    files=pieces["file"],
+                    records=pieces["record"],
+                    offsets=pieces["offset"],
+                )
             )
             if plan.source.has_turns:
                 turns = piece_turns(plan.source, pieces)

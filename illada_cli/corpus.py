@@ -1,0 +1,139 @@
+"""A corpus on a terminal, for the verbs that turn text into tokens (`tokenize`, `pack`).
+
+Which tokenizer is meant and what lies among the inputs without being one; how many threads work;
+what is shown while a dataset is written; and facts as a table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from illada_cli import ui
+from illada_cli.signals import stop_on_signals
+from illada_core.data.build.documents import tokenize_corpus
+from illada_core.data.build.events import BuildEvent, Headway, Notice, OnError, Report, Skipped
+from illada_core.data.build.job import Job
+from illada_core.data.sources.listing import Source
+from illada_core.errors import UsageError
+from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE
+
+SHOWN_SKIPS = 5
+STOP_PROMISE = "dropping the shard at hand, finished ones are kept"
+GO_ON_HINT = "run the same command again to go on"
+
+
+def find_tokenizer(inputs: Sequence[str], given: Path | None) -> Path:
+    """Return the tokenizer to use: given, else in the only input folder; UsageError without one."""
+    beside = Path(inputs[0]) / TOKENIZER_FILE
+    if given or (len(inputs) == 1 and beside.exists()):
+        return given or beside
+    raise UsageError(
+        "no tokenizer: give one with --tokenizer",
+        f"train one with: illada tokenize {inputs[0]} --train-vocab 32768 -o {TOKENIZER_FILE}",
+    )
+
+
+def no_input(*paths: Path | None) -> set[Path]:
+    """Return what is no input even where it lies among the inputs: tokenizers and the output."""
+    named = [path.resolve() for path in paths if path is not None]
+    beside = [path.parent / name for path in named for name in COMPANIONS]
+    return {*named, *beside}
+
+
+def worker_count(asked: int | None) -> int:
+    """Return how many threads work: as asked, else one for each core this process may use."""
+    return asked or len(os.sched_getaffinity(0))
+
+
+def total_bytes(sources: Sequence[Source]) -> int | None:
+    """Return the bytes of all sources on disk, None if a stream is among them."""
+    if any(source.is_stream for source in sources):
+        return None
+    return sum(source.bytes for source in sources)
+
+
+def write_tokens(job: Job, output: Path, workers: int, on_error: OnError, talk: ui.Talk) -> Report:
+    """Write a token dataset, and stop in good order when a signal asks."""
+    report = None
+    with (
+        stop_on_signals(STOP_PROMISE) as stop,
+        closing(tokenize_corpus(job, output, workers, on_error, stop.requested)) as events,
+        talk.progress("tokenize", total_bytes(job.sources), "B") as advance,
+    ):
+        show = event_viewer(advance, talk)
+        for event in events:
+            if isinstance(event, Report):
+                report = event
+            else:
+                show(event)
+    if report is None:
+        stop.leave(f"{output} is not finished", GO_ON_HINT)
+    assert report
+    return report
+
+
+def event_viewer(advance: ui.Advance, talk: ui.Talk) -> Callable[[BuildEvent], None]:
+    """Return what shows events: progress on the bar, the first documents left out, notices."""
+    skips = tokens = 0
+
+    def show(event: BuildEvent) -> None:
+        nonlocal skips, tokens
+        match event:
+            case Headway():
+                tokens += event.tokens
+                advance(event.source_bytes, f"{ui.si(tokens)}tok" if tokens else "")
+            case Notice():
+                talk.say(event.text)
+            case Skipped():
+                skips += 1
+                if skips <= SHOWN_SKIPS or talk.verbose:
+                    talk.say(f"left out: {event.text}")
+                elif skips == SHOWN_SKIPS + 1:
+                    talk.say("left out: more (-v shows all)")
+
+    return show
+
+
+def name_skipped(report: Report, noun: str) -> str:
+    """Say how many documents were left out, and why."""
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(report.skipped.items()))
+    return f"left out: {count(sum(report.skipped.values()), noun)} ({reasons})"
+
+
+def count(number: int, noun: str) -> str:
+    """Write how many there are: `1 document`, `2 documents`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def show_facts(
+    facts: dict[str, Any], as_json: bool, title: str = "", subject: dict[str, str] | None = None
+) -> None:
+    """Print facts as JSON, after what they are about, or as a table below a title."""
+    if as_json:
+        print(json.dumps({**(subject or {}), **facts}))
+    else:
+        print(ui.printable("\n".join(filter(None, (title, facts_table(facts))))))
+
+
+def facts_table(facts: dict[str, Any]) -> str:
+    """Lay out facts as lines of a name and a value."""
+    return ui.table(
+        [(f"  {name.replace('_', ' ')}", fact_text(name, value)) for name, value in facts.items()],
+        right_align_from=2,
+    )
+
+
+def fact_text(name: str, value: Any) -> str:
+    """Write one value for a person: thousands apart, shares in per cent, tables in a line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {fact_text(key, inner)}" for key, inner in value.items()) or "none"
+    if name.endswith("share"):
+        return f"{value:.4%}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "none" if value is None else str(value)

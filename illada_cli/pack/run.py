@@ -1,0 +1,176 @@
+"""`illada pack` at work: rows from a token dataset, or from what is tokenized on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from illada_cli import ui
+from illada_cli.corpus import GO_ON_HINT, STOP_PROMISE, show_facts, worker_count
+from illada_cli.pack.inspection import check_dataset, show_statistics
+from illada_cli.pack.options import PackOptions
+from illada_cli.pack.text import chat_format, find_job, show_text_plan, tokenize_first
+from illada_cli.signals import stop_on_signals
+from illada_core.data.pack.plan import PackSettings, plan_facts, plan_parts
+from illada_core.data.pack.write import clear_packed, is_finished, pack
+from illada_core.data.sources.listing import COMPRESSIONS, LAYOUTS, STDIN
+from illada_core.data.store.dataset import (
+    TRAIN,
+    VALIDATION,
+    TokenDataset,
+    is_token_dataset,
+    open_dataset,
+    open_parts,
+    read_manifest_file,
+)
+from illada_core.data.store.frames import Mapper
+from illada_core.data.store.verify import describe
+from illada_core.errors import DataError, UsageError
+
+
+def run(asked: PackOptions) -> None:
+    """Describe a dataset, check one, or pack the inputs."""
+    given = [bool(asked.inputs), asked.stats is not None, asked.verify is not None]
+    if given.count(True) != 1:
+        raise UsageError(
+            "give one of INPUT, --stats DIR and --verify DIR", "see illada pack --help"
+        )
+    if asked.stats:
+        show_statistics(asked.stats, asked.as_json)
+    elif asked.verify:
+        with mapping_threads(asked.workers) as over:
+            check_dataset(asked.verify, over, asked.as_json, asked.talk)
+    else:
+        pack_inputs(asked)
+
+
+def pack_inputs(asked: PackOptions) -> None:
+    """Pack a dataset, or tokenize and pack, or say what would be done."""
+    settings = PackSettings(
+        asked.sequence_length,
+        asked.mode,
+        asked.segments or ("document" if asked.mode == "fit" else "row"),
+        asked.shuffle,
+        asked.seed,
+        asked.holdout,
+    )
+    chat = chat_format(asked)
+    folder = find_dataset(asked)
+    output = asked.output or default_output(asked)
+    if output.resolve() in {Path(given).resolve() for given in asked.inputs}:
+        raise UsageError(f"{output} is the input", "name another folder with -o")
+    tokenizer = asked.tokenizer
+    if folder is None:
+        job = find_job(asked, output, chat)
+        if asked.dry_run:
+            show_text_plan(job, output, asked.as_json)
+            return
+        folder = tokenize_first(job, output, asked)
+        tokenizer = None  # it lies beside the tokens now
+    dataset = open_documents(folder)
+    if asked.dry_run:
+        show_plan(dataset, output, settings, asked.as_json)
+        return
+    if asked.fresh:
+        clear_packed(output)
+    write_rows(dataset, output, settings, tokenizer, asked)
+    show_result(output, asked.as_json, asked.talk)
+
+
+def find_dataset(asked: PackOptions) -> Path | None:
+    """Return the token dataset that is to be packed, None if the inputs are text."""
+    datasets = [path for path in map(Path, asked.inputs) if is_token_dataset(path)]
+    if not datasets:
+        return None
+    if asked.chat:
+        raise UsageError(
+            f"{datasets[0]} is a token dataset, and --chat is for JSON Lines",
+            "leave --chat away: tokens of chat examples are known as such",
+        )
+    if len(asked.inputs) > 1:
+        raise UsageError("token datasets are packed one at a time")
+    return datasets[0]
+
+
+def default_output(asked: PackOptions) -> Path:
+    """Return `INPUT-packed` beside the only INPUT; of chat examples without .jsonl and the like."""
+    given = asked.inputs[0]
+    if len(asked.inputs) > 1 or given == STDIN:
+        what = "standard input" if given == STDIN else "more than one input"
+        raise UsageError(f"{what} gives the output no name", "name a folder with -o")
+    path = Path(given)
+    if not path.exists():
+        raise DataError(f"no such file or folder: {path}", "other inputs need -o")
+    path = path if path.name else path.resolve()
+    name = path.name
+    for suffix in (*COMPRESSIONS, *LAYOUTS) if asked.chat else ():
+        name = name.removesuffix(suffix) or name
+    return path.with_name(name + "-packed")
+
+
+def open_documents(folder: Path) -> TokenDataset:
+    """Open the documents to pack; UsageError if they are packed already."""
+    if read_manifest_file(folder)["kind"] != "documents":
+        raise UsageError(f"{folder} is packed already", "pack the dataset it came from")
+    return open_dataset(folder)
+
+
+def write_rows(
+    dataset: TokenDataset,
+    output: Path,
+    settings: PackSettings,
+    tokenizer: Path | None,
+    asked: PackOptions,
+) -> None:
+    """Write the packed dataset, shard by shard, and stop in good order when a signal asks."""
+    if is_finished(dataset, output, settings):
+        asked.talk.say(f"{output} is complete already")
+        return
+    with (
+        stop_on_signals(STOP_PROMISE) as stop,
+        mapping_threads(asked.workers) as over,
+        asked.talk.progress("pack", dataset.tokens, "tok") as advance,
+        closing(pack(dataset, output, settings, over, tokenizer)) as steps,
+    ):
+        for tokens in steps:
+            advance(tokens)
+            if stop.requested():
+                break
+        else:
+            return
+    stop.leave(f"{output} is not finished", GO_ON_HINT)
+
+
+def show_plan(dataset: TokenDataset, output: Path, settings: PackSettings, as_json: bool) -> None:
+    """Print what packing would write; lengths tell it all, so no token is read."""
+    for plan in plan_parts(dataset, settings):
+        part = str(output / plan.part.name)
+        show_facts(plan_facts(plan), as_json, f"{part} would hold", {"dataset": part})
+
+
+def show_result(output: Path, as_json: bool, talk: ui.Talk) -> None:
+    """Print the folder that was written on stdout, and what is in it on stderr."""
+    parts = {name: describe(part) for name, part in open_parts(output).items()}
+    for name, facts in parts.items():
+        noun = "examples" if "examples" in facts else "documents"
+        talk.say(
+            f"{name}: {facts['rows']:,} rows, {facts['tokens']:,} tokens of "
+            f"{facts['documents']:,} {noun}, {facts['empty_share']:.3%} empty"
+        )
+    if VALIDATION not in parts and parts[TRAIN]["settings"]["holdout"]:
+        talk.say(f"no {noun[:-1]} fell into the holdout: there is no validation part")
+    print(json.dumps({"output": str(output), **parts}) if as_json else ui.printable(str(output)))
+
+
+@contextmanager
+def mapping_threads(workers: int | None) -> Iterator[Mapper]:
+    """Yield a map over frames: zstd leaves Python free, so threads are workers enough."""
+    threads = worker_count(workers)
+    if threads == 1:
+        yield map
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool.map

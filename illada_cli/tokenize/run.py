@@ -1,0 +1,93 @@
+"""`illada tokenize` at work: which of its four tasks is meant, and a plan of it for --dry-run."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from illada_cli.corpus import find_tokenizer, no_input, show_facts
+from illada_cli.tokenize.dataset import make_dataset
+from illada_cli.tokenize.options import TokenizeOptions
+from illada_cli.tokenize.pipe import print_ids, print_texts
+from illada_cli.tokenize.vocabulary import train, vocabulary_file
+from illada_core.data.build.documents import count_finished_shards
+from illada_core.data.build.job import Job
+from illada_core.data.sources.listing import STDIN, Source, list_sources
+from illada_core.errors import UsageError
+from illada_core.text.tokenizer import Tokenizer, load_tokenizer
+
+
+def run(asked: TokenizeOptions) -> None:
+    """Decode ids, train a vocabulary, print ids or write a dataset."""
+    if STDIN in asked.inputs and sys.stdin.isatty():
+        asked.talk.say("reading from the terminal, Ctrl-D ends the text")
+    if asked.decode:
+        if asked.train_vocab is not None or asked.folder:
+            raise UsageError("--decode writes text to stdout", "leave -o and --train-vocab away")
+        file = find_tokenizer(asked.inputs, asked.tokenizer)
+        print_texts(asked, load_tokenizer(file, "tokenizers"))
+    elif asked.train_vocab is not None:
+        make_vocabulary(asked, asked.train_vocab)
+    else:
+        encode(asked)
+
+
+def make_vocabulary(asked: TokenizeOptions, size: int) -> None:
+    """Train a vocabulary of the inputs, or say which inputs these are."""
+    path = vocabulary_file(asked.output, asked.fresh)
+    sources = list_sources(asked.inputs, asked.format, asked.glob, no_input(path))
+    if asked.dry_run:
+        show_facts(facts_of_sources(sources), asked.as_json)
+    else:
+        train(sources, size, path, asked)
+
+
+def encode(asked: TokenizeOptions) -> None:
+    """Turn the inputs into a dataset or print their ids, or say what would be done."""
+    file = find_tokenizer(asked.inputs, asked.tokenizer)
+    sources = list_sources(asked.inputs, asked.format, asked.glob, no_input(file, asked.output))
+    # Printing is slower than either library, and tokenizers loads three times faster.
+    engine = "tokenizers" if not asked.folder and asked.engine == "auto" else asked.engine
+    tokenizer = load_tokenizer(file, engine, asked.eos, asked.mask)
+    job = Job(sources, tokenizer, asked.text_key, asked.shard_tokens)
+    if asked.dry_run:
+        facts = {**facts_of_sources(sources), **facts_of_tokenizer(tokenizer)}
+        if asked.folder:
+            facts |= facts_of_output(job, asked.folder, asked.fresh)
+        show_facts(facts, asked.as_json)
+    elif asked.folder:
+        make_dataset(job, asked.folder, asked)
+    else:
+        print_ids(sources, tokenizer, asked)
+
+
+def facts_of_sources(sources: Sequence[Source]) -> dict[str, Any]:
+    """Return what a dry run says of the inputs."""
+    layouts = Counter(source.layout for source in sources)
+    return {
+        "inputs": len(sources),
+        "bytes": sum(source.bytes for source in sources),
+        "layouts": dict(sorted(layouts.items())),
+        "first": sources[0].name,
+        "last": sources[-1].name,
+    }
+
+
+def facts_of_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what a dry run says of the tokenizer."""
+    return {
+        "tokenizer": str(tokenizer.files.path),
+        "vocab_size": tokenizer.vocab_size,
+        "special_ids": asdict(tokenizer.special),
+        "engine": tokenizer.engine,
+    }
+
+
+def facts_of_output(job: Job, output: Path, fresh: bool) -> dict[str, Any]:
+    """Return what a dry run says of the output; UsageError if the real run would refuse it."""
+    shards = 0 if fresh else count_finished_shards(job, output)
+    return {"output": str(output), "eos": job.eos_id, "finished_shards": shards}

@@ -1,0 +1,73 @@
+"""A job: all that decides the bytes of a token dataset, and what its manifest says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from illada_core.data.build.encoding import Encode, encode_texts
+from illada_core.data.build.examples import encode_examples
+from illada_core.data.build.fitting import ChatFormat
+from illada_core.data.build.series import SHARD_DOCUMENTS
+from illada_core.data.sources.listing import Source
+from illada_core.data.store.dataset import CHAT, fingerprint_of
+from illada_core.errors import UsageError
+from illada_core.text.conversations import template_fingerprint
+from illada_core.text.tokenizer import Tokenizer
+
+SHARD_TOKENS = 1 << 27
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that decides the bytes of a dataset; `chat` if its documents are chat examples."""
+
+    sources: Sequence[Source]
+    tokenizer: Tokenizer
+    text_key: str
+    shard_tokens: int = SHARD_TOKENS
+    chat: ChatFormat | None = None
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends each document; UsageError if the tokenizer names none."""
+        eos_id = self.tokenizer.special.eos
+        if eos_id is None:
+            raise UsageError(
+                f"{self.tokenizer.files.path} does not say which token ends a document",
+                "name one of its tokens with --eos",
+            )
+        return eos_id
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the manifest says of how the dataset was made."""
+        chat: dict[str, Any] = {"text_key": self.text_key}
+        if self.chat:
+            template = template_fingerprint(self.tokenizer)
+            chat = {CHAT: True, "template": template, **asdict(self.chat)}
+        return {
+            "eos": self.eos_id,
+            **chat,
+            "layouts": sorted({source.layout for source in self.sources}),
+            "shard_tokens": self.shard_tokens,
+            "shard_documents": SHARD_DOCUMENTS,
+        }
+
+    @property
+    def encode(self) -> Encode:
+        """What encodes a chunk of documents."""
+        if self.chat is None:
+            return partial(encode_texts, tokenizer=self.tokenizer, eos_id=self.eos_id)
+        return partial(
+            encode_examples, tokenizer=self.tokenizer, eos_id=self.eos_id, chat=self.chat
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of the job: another one may not go on with its shards."""
+        inputs = [[source.name, source.layout, source.bytes] for source in self.sources]
+        record = asdict(self.tokenizer.record)
+        return fingerprint_of({"tokenizer": record, "settings": self.settings, "inputs": inputs})
