@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from io import TextIOWrapper
-from pathlib import Path
 
 from illada_cli import ui
 from illada_cli.chat.commands import COMMANDS, obey
 from illada_cli.chat.input import line_editing, piped_turns, typed_turns
+from illada_cli.chat.options import ChatOptions
 from illada_cli.chat.session import Chat
 from illada_cli.chat.signals import ended_by_signals, interruptible
 from illada_cli.chat.view import LiveView, PlainView, View
@@ -21,28 +21,20 @@ from illada_core.inference.settings import Settings
 from illada_core.inference.text_sampler import complete_settings
 
 
-def run(
-    model: ModelOptions,
-    settings: Settings,
-    prompting: Prompting,
-    system: str | None,
-    load: Path | None,
-    as_json: bool,
-    talk: ui.Talk,
-) -> None:
+def run(asked: ChatOptions, model: ModelOptions, settings: Settings, talk: ui.Talk) -> None:
     """Open a checkpoint and talk with it."""
     checkpoint = open_checkpoint(model.ckpt, model.mask_id)
     checkpoint.require_tokenizer()
     complete_settings(settings, checkpoint)  # what contradicts is told before the weights are read
     device = choose_device(model.device)
     logits = checkpoint.load(device, model.dtype).logits_at
-    chat = Chat(checkpoint, logits, device, settings, prompting, talk)
-    if load:
-        chat.conversation.load(load)
-    if system is not None:
-        chat.conversation.system = system
+    chat = Chat(checkpoint, logits, device, settings, Prompting(truncate=asked.truncate), talk)
+    if asked.load:
+        chat.conversation.load(asked.load)
+    if asked.system is not None:
+        chat.conversation.system = asked.system
     with ended_by_signals():
-        converse(chat, as_json)
+        converse(chat, asked.as_json)
 
 
 def converse(chat: Chat, as_json: bool) -> None:

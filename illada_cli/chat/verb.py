@@ -1,48 +1,28 @@
-"""`illada chat`: its options."""
+"""`illada chat`: a conversation in the terminal, or a line a turn without one."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from illada_cli import options
+from illada_cli import options as shared
+from illada_cli.chat import options
 from illada_cli.settings import takes_settings
 from illada_cli.ui import Talk
 from illada_core.inference.settings import Settings
 
-CONVERSATION = "Conversation"
-
-System = Annotated[
-    str | None,
-    typer.Option("--system", help="What the system says.", rich_help_panel=CONVERSATION),
-]
-Load = Annotated[
-    Path | None,
-    typer.Option(
-        "--load",
-        metavar="FILE",
-        help="Go on with a saved conversation.",
-        rich_help_panel=CONVERSATION,
-    ),
-]
-
 
 @takes_settings
 def chat(
-    ckpt: options.Ckpt,
-    system: System = None,
-    load: Load = None,
-    truncate: options.Truncate = None,
+    ckpt: shared.Ckpt,
+    system: options.System = None,
+    load: options.Load = None,
+    truncate: shared.Truncate = None,
     *,
     settings: Settings,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    mask_id: options.MaskId = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
+    mask_id: shared.MaskId = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Talk with a model, and see each answer come out of its masks.
 
@@ -61,7 +41,6 @@ def chat(
     talk = Talk(quiet, verbose)
     talk.say(f"loading {ckpt}")
     from illada_cli.chat.run import run
-    from illada_core.inference.requests import Prompting
 
-    model = options.ModelOptions(ckpt, device, dtype, mask_id)
-    run(model, settings, Prompting(truncate=truncate), system, load, as_json, talk)
+    asked = options.ChatOptions(system, load, truncate, as_json)
+    run(asked, shared.ModelOptions(ckpt, device, dtype, mask_id), settings, talk)

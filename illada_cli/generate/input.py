@@ -6,24 +6,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from illada_cli.jsonl import JsonLines, OnError, read_text
+from illada_cli.generate.options import Input
+from illada_cli.jsonl import JsonLines, read_text
 from illada_cli.ui import Talk
 from illada_core.errors import UsageError
 from illada_core.inference.requests import Request, read_request
 from illada_core.text.chat_template import Message
-
-
-@dataclass(frozen=True)
-class Input:
-    """The options that say what is to be written: one of prompt, file, jsonl and infill."""
-
-    prompt: str | None
-    file: str | None
-    jsonl: str | None
-    infill: str | None
-    chat: bool
-    system: str | None
-    on_error: OnError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from illada_cli.generate.input import Requests
-from illada_cli.generate.verb import Output
+from illada_cli.generate.options import Output
 from illada_cli.generate.writer import TextWriter
 from illada_cli.jsonl import IDLE_S, BeforeFault
 from illada_cli.options import ModelOptions

@@ -1,89 +1,38 @@
-"""`illada generate`: its options, and what may be told before anything heavy is loaded."""
+"""`illada generate`: prompts in, new text out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from illada_cli import options
-from illada_cli.options import INPUT, OUTPUT
+from illada_cli import options as shared
+from illada_cli.generate import options
 from illada_cli.settings import takes_settings
 from illada_cli.ui import Talk
-from illada_core.errors import UsageError
-from illada_core.inference.settings import CHOICE, Settings
-
-Prompt = Annotated[str | None, typer.Argument(help="The prompt; none or -: from standard input.")]
-File = Annotated[
-    str | None, typer.Option("--file", "-f", help="A text file: the prompt.", rich_help_panel=INPUT)
-]
-Infill = Annotated[
-    str | None,
-    typer.Option(
-        "--infill",
-        metavar="TEXT",
-        help="A text with gaps: [MASK:12] is 12 tokens, [MASK] as many as it takes.",
-        rich_help_panel=INPUT,
-    ),
-]
-System = Annotated[
-    str | None,
-    typer.Option(
-        "--system", help="What the system says before it; implies --chat.", rich_help_panel=INPUT
-    ),
-]
-Samples = Annotated[
-    int,
-    typer.Option("--samples", help="Texts for each prompt.", min=1, rich_help_panel=CHOICE),
-]
-Stream = Annotated[
-    bool,
-    typer.Option("--stream", help="Write text as its blocks complete.", rich_help_panel=OUTPUT),
-]
-TraceFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--trace", metavar="FILE", help="Write each commit as JSON Lines.", rich_help_panel=OUTPUT
-    ),
-]
-
-
-@dataclass(frozen=True)
-class Output:
-    """How texts are written: JSON objects, a stream, several a prompt, each commit to a file."""
-
-    as_json: bool
-    stream: bool
-    samples: int
-    trace: Path | None
+from illada_core.inference.settings import Settings
 
 
 @takes_settings
 def generate(
-    ckpt: options.Ckpt,
-    prompt: Prompt = None,
-    file: File = None,
-    jsonl: options.JsonlFile = None,
-    infill: Infill = None,
-    chat: options.Chat = False,
-    system: System = None,
-    bos: options.Bos = None,
-    truncate: options.Truncate = None,
-    on_error: options.OnError = "stop",
+    ckpt: shared.Ckpt,
+    prompt: options.Prompt = None,
+    file: options.File = None,
+    jsonl: shared.JsonlFile = None,
+    infill: options.Infill = None,
+    chat: shared.Chat = False,
+    system: options.System = None,
+    bos: shared.Bos = None,
+    truncate: shared.Truncate = None,
+    on_error: shared.OnError = "stop",
     *,
     settings: Settings,
-    samples: Samples = 1,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    mask_id: options.MaskId = None,
-    batch_tokens: options.BatchTokens = None,
-    as_json: options.Json = False,
-    stream: Stream = False,
-    trace: TraceFile = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    samples: options.Samples = 1,
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
+    mask_id: shared.MaskId = None,
+    batch_tokens: shared.BatchTokens = None,
+    as_json: shared.Json = False,
+    stream: options.Stream = False,
+    trace: options.TraceFile = None,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Continue prompts, answer conversations, or fill the gaps of a text.
 
@@ -99,26 +48,17 @@ def generate(
     order of their prompts. The same prompt and seed give the same text in any company.
     """
     talk = Talk(quiet, verbose)
-    output = Output(as_json, stream, samples, trace)
-    check_output(output)
+    output = options.Output(as_json, stream, samples, trace)
+    options.check_output(output)
     if settings.top_p < 1 and not settings.temperature:
         talk.warn("--top-p does nothing at temperature 0")
-    from illada_cli.generate.input import Input, read_input
+    given = options.Input(prompt, file, jsonl, infill, chat, system, on_error)
+    from illada_cli.generate.input import read_input
 
-    requests = read_input(Input(prompt, file, jsonl, infill, chat, system, on_error), talk)
+    requests = read_input(given, talk)
     talk.say(f"loading {ckpt}")
     from illada_cli.generate.run import run
     from illada_core.inference.requests import Prompting
 
-    model = options.ModelOptions(ckpt, device, dtype, mask_id, batch_tokens)
+    model = shared.ModelOptions(ckpt, device, dtype, mask_id, batch_tokens)
     run(requests, model, settings, Prompting(bos, truncate), output, talk)
-
-
-def check_output(output: Output) -> None:
-    """Raise UsageError for an output that cannot be."""
-    if output.as_json and output.stream:
-        raise UsageError("--json writes whole objects, so it cannot --stream")
-    if output.trace and not output.trace.parent.is_dir():
-        raise UsageError(f"there is no folder {output.trace.parent} to write the trace to")
-    if output.trace and output.trace.is_dir():
-        raise UsageError(f"{output.trace} is a folder, not a file to write the trace to")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from illada_cli.jsonl import JsonLines, read_text
-from illada_cli.score.verb import ScoreOptions, items_source
+from illada_cli.score.options import ScoreOptions, items_source
 from illada_cli.ui import Talk
 from illada_core.evaluation.items import (
     ChoiceItem,

@@ -16,7 +16,7 @@ from illada_cli.jsonl import IDLE_S, BeforeFault
 from illada_cli.options import ModelOptions
 from illada_cli.score.input import Items, read_items
 from illada_cli.score.ledger import Accuracy, Ledger, open_ledger, plain_line, plain_table
-from illada_cli.score.verb import ScoreOptions, items_source
+from illada_cli.score.options import ScoreOptions, items_source
 from illada_cli.signals import stop_on_signals
 from illada_cli.ui import Talk, counted, si
 from illada_core.errors import UsageError

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from illada_cli.options import ModelOptions
+from illada_cli.score.options import ScoreOptions
 from illada_cli.score.run import Work
-from illada_cli.score.verb import ScoreOptions
 from illada_cli.signals import stop_on_signals
 from illada_cli.ui import Talk, counted
 from illada_core.errors import DataError, UsageError

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from zlib import crc32
 
 import numpy as np
 
-from illada_core.errors import CheckpointError, DataError
+from illada_core.errors import CheckpointError, DataError, UsageError
 from illada_core.evaluation.scoring import Item, Masking, Rule, confidence, likelihood, one_shot
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting, checked_ids
@@ -20,6 +20,7 @@ RuleName = Literal["confidence", "likelihood", "one-shot"]
 Normalize = Literal["sum", "token", "byte"]
 PROMPT_NAMES = ("prompt", "query", "messages")
 ANSWER_NAMES = ("answer", "gold")
+MOST_SAMPLES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,16 @@ class ScoringSettings:
     stop_gap: float = 4.0
     cfg: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("rule", get_args(RuleName)), ("normalize", get_args(Normalize))):
+            if vars(self)[name] not in known:
+                raise UsageError(f"{name} is one of {', '.join(known)}, not {vars(self)[name]!r}")
+        if not 1 <= self.samples <= MOST_SAMPLES:
+            raise UsageError(f"samples is 1 to {MOST_SAMPLES}, not {self.samples}")
+        for name in ("stop_gap", "cfg", "seed"):
+            if not vars(self)[name] >= 0:
+                raise UsageError(f"{name} must be at least 0, not {vars(self)[name]}")
 
 
 @dataclass(frozen=True)

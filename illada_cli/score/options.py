@@ -1,0 +1,215 @@
+"""What may be asked of `illada score`, and which options go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from illada_cli.options import INPUT, OUTPUT
+from illada_core.errors import UsageError
+
+RULE = "Rule"
+TEXT = "Text"
+
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        help="What the choices follow; - is standard input.",
+        rich_help_panel=INPUT,
+    ),
+]
+Choices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--choices",
+        help="With --prompt: a choice; repeatable. Alone: a file, as --jsonl.",
+        rich_help_panel=INPUT,
+    ),
+]
+TextFile = Annotated[
+    str | None,
+    typer.Option(
+        "--text",
+        metavar="FILE",
+        help="Bound the perplexity of this text; - is standard input.",
+        rich_help_panel=INPUT,
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter",
+        help="Put this between prompt and choice; most harnesses have a space [default: nothing].",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
+RuleName = Annotated[
+    Literal["confidence", "likelihood", "one-shot"] | None,
+    typer.Option(
+        "--rule",
+        help="Reveal the surest token first, bound the likelihood, or read all at once "
+        "[default: confidence; likelihood for --text].",
+        rich_help_panel=RULE,
+    ),
+]
+VisibleEos = Annotated[
+    bool,
+    typer.Option(
+        "--visible-eos", help="Let an eos be seen after each choice.", rich_help_panel=RULE
+    ),
+]
+Normalize = Annotated[
+    Literal["sum", "token", "byte"] | None,
+    typer.Option(
+        "--normalize",
+        help="Compare sums, or means per token or byte [default: sum].",
+        rich_help_panel=RULE,
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        help="likelihood: most masks drawn for a choice [default: 128], or for each window of "
+        "--text [default: 16].",
+        min=1,
+        max=2**20,
+        rich_help_panel=RULE,
+    ),
+]
+StopGap = Annotated[
+    float | None,
+    typer.Option(
+        "--stop-gap",
+        help="likelihood: stop drawing once the best choice leads by this many standard errors; "
+        "0 never [default: 4].",
+        min=0.0,
+        rich_help_panel=RULE,
+    ),
+]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        "--window", help="Tokens seen at once [default: the context].", min=2, rich_help_panel=TEXT
+    ),
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        "--stride",
+        help="Tokens scored in a window, given those before [default: all].",
+        min=1,
+        rich_help_panel=TEXT,
+    ),
+]
+OutputFile = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write JSON Lines here; run again to go on where it ended.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What is to be scored, and how, as the options say; None for one that was not given."""
+
+    prompt: str | None
+    choices: list[str] | None
+    jsonl: str | None
+    text: str | None
+    chat: bool
+    delimiter: str | None
+    bos: bool | None
+    truncate: Literal["left"] | None
+    on_error: Literal["stop", "skip"]
+    rule: Literal["confidence", "likelihood", "one-shot"]
+    visible_eos: bool
+    normalize: Literal["sum", "token", "byte"] | None
+    samples: int | None
+    stop_gap: float | None
+    cfg: float
+    seed: int
+    window: int | None
+    stride: int | None
+    output: str | None
+    fresh: bool
+    as_json: bool
+
+    @property
+    def ledger(self) -> Path | None:
+        """The output file, None where verdicts go to standard output."""
+        return Path(self.output) if self.output not in (None, "-") else None
+
+
+def check(asked: ScoreOptions) -> None:
+    """Raise UsageError for options that contradict each other, or would do nothing."""
+    items_source(asked)
+    is_text = asked.text is not None
+    if asked.chat and asked.prompt is None:
+        raise UsageError(
+            "--chat is for one prompt", "in JSON Lines a conversation is given as messages"
+        )
+    about_choices = {
+        "--visible-eos": asked.visible_eos or None,
+        "--normalize": asked.normalize,
+        "--delimiter": asked.delimiter,
+        "--truncate": asked.truncate,
+        "--stop-gap": asked.stop_gap,
+        "-o": asked.output,
+    }
+    refuse(about_choices, is_text, "about choices, and --text has one answer")
+    refuse({"--window": asked.window, "--stride": asked.stride}, not is_text, "about --text")
+    draws = {"--samples": asked.samples, "--stop-gap": asked.stop_gap}
+    refuse(draws, asked.rule != "likelihood", "about --rule likelihood")
+    if is_text and asked.rule != "likelihood":
+        raise UsageError(f"--text bounds a likelihood, so --rule {asked.rule} does not go with it")
+    keep = asked.ledger
+    if keep and not keep.parent.is_dir():
+        raise UsageError(f"there is no folder {keep.parent} to write {keep.name} to")
+
+
+def refuse(given: Mapping[str, object], is_useless: bool, reason: str) -> None:
+    """Raise UsageError for options that were given (not None) where they would do nothing."""
+    names = [name for name, value in given.items() if value is not None]
+    if is_useless and names:
+        raise UsageError(f"{' and '.join(names)} {'are' if names[1:] else 'is'} {reason}")
+
+
+def items_source(asked: ScoreOptions) -> str | None:
+    """Return the file of items, or None where the options hold the item or a text is scored.
+
+    Raises UsageError unless exactly one thing is to be scored.
+    """
+    choices = asked.choices or []
+    if [asked.prompt, asked.jsonl, asked.text].count(None) < 2 or (
+        choices and (asked.jsonl or asked.text)
+    ):
+        raise UsageError("give one of --prompt with --choices, a file of items, and --text")
+    if asked.prompt is not None:
+        if not choices:
+            raise UsageError(
+                "--prompt needs --choices", "give each choice: --choices A --choices B"
+            )
+        return None
+    if asked.text is not None:
+        return None
+    if len(choices) > 1:
+        raise UsageError("--choices A --choices B need a --prompt", "--prompt '' is an empty one")
+    source = asked.jsonl or (choices[0] if choices else None)
+    if source is None:
+        raise UsageError("there is nothing to score", "see illada score --help for examples")
+    if source != "-" and not Path(source).exists():
+        hint = "choices as text need a --prompt" if choices else None
+        raise UsageError(f"there is no file {source}", hint)
+    return source
