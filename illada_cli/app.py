@@ -142,6 +142,9 @@ def report(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno is not None:
         ui.complain(ui.os_error_sentence(error), OS_ERROR_HINTS.get(error.errno))
         return 1
+    if is_out_of_memory(error):
+        ui.complain(f"out of memory: {str(error).splitlines()[0]}", OUT_OF_MEMORY_HINT)
+        return 1
     ui.complain(
         f"internal error: {type(error).__name__}: {error}",
         "this is a bug: run again with ILLADA_DEBUG=1 for a traceback",
@@ -149,6 +152,18 @@ def report(error: Exception) -> int:
     return 1
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether the memory of the machine or of a GPU was not enough."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return True
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+OUT_OF_MEMORY_HINT = (
+    "generate, score and chat need less with --dtype bfloat16 or a smaller --batch-tokens; "
+    "training with run.recompute=true, fewer batch.micro_rows or lora.rank"
+)
 OS_ERROR_HINTS = {
     errno.ENOSPC: "free some space and run the same command again: finished parts are kept",
     errno.EDQUOT: "free some space and run the same command again: finished parts are kept",

@@ -102,12 +102,7 @@ def event_viewer(advance: ui.Advance, talk: ui.Talk) -> Callable[[BuildEvent], N
 def name_skipped(report: Report, noun: str) -> str:
     """Say how many documents were left out, and why."""
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(report.skipped.items()))
-    return f"left out: {count(sum(report.skipped.values()), noun)} ({reasons})"
-
-
-def count(number: int, noun: str) -> str:
-    """Write how many there are: `1 document`, `2 documents`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"left out: {ui.plural(sum(report.skipped.values()), noun)} ({reasons})"
 
 
 def show_facts(

@@ -177,7 +177,7 @@ def si(number: float) -> str:
     return f"{number:.3g} "
 
 
-def counted(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
     """Write how many there are: `1 document`, `2,000 documents`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from illada_cli.corpus import (
-    count,
     find_tokenizer,
     name_skipped,
     no_input,
@@ -16,6 +15,7 @@ from illada_cli.corpus import (
     write_tokens,
 )
 from illada_cli.pack.options import PackOptions
+from illada_cli.ui import plural
 from illada_core.data.build.documents import make_room
 from illada_core.data.build.events import KEY_HINT, SKIP_HINT
 from illada_core.data.build.fitting import ChatFormat
@@ -96,9 +96,9 @@ def tokenize_first(job: Job, output: Path, asked: PackOptions) -> Path:
         is_about_text = error.hint in (SKIP_HINT, KEY_HINT) and not job.chat
         raise DataError(error.sentence, MORE_OPTIONS if is_about_text else error.hint) from error
     noun = "example" if job.chat else "document"
-    talk.say(f"tokens: {report.tokens:,} tokens of {count(report.documents, noun)} in {folder}")
+    talk.say(f"tokens: {report.tokens:,} tokens of {plural(report.documents, noun)} in {folder}")
     if report.cut:
-        talk.say(f"cut to fit a row: {count(report.cut, noun)}")
+        talk.say(f"cut to fit a row: {plural(report.cut, noun)}")
     if report.skipped:
         talk.say(name_skipped(report, noun))
     return folder

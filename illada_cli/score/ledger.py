@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from illada_cli.ui import counted, printable
+from illada_cli.ui import plural, printable
 from illada_core.errors import UsageError
 from illada_core.evaluation.items import ChoiceItem
 from illada_core.evaluation.scoring import wilson_interval
@@ -59,7 +59,7 @@ class Accuracy:
 
     def sentence(self) -> str:
         """Tell the accuracy with its 95 % interval, where there is one."""
-        items = counted(self.items, "item")
+        items = plural(self.items, "item")
         if not self.answered:
             return f"{items} scored, none with an answer"
         low, high = (100 * share for share in wilson_interval(self.right, self.answered))

@@ -18,7 +18,7 @@ from illada_cli.score.input import Items, read_items
 from illada_cli.score.ledger import Accuracy, Ledger, open_ledger, plain_line, plain_table
 from illada_cli.score.options import ScoreOptions, items_source
 from illada_cli.signals import stop_on_signals
-from illada_cli.ui import Talk, counted, si
+from illada_cli.ui import Talk, plural, si
 from illada_core.errors import UsageError
 from illada_core.evaluation.items import ChoiceItem, ScoringSettings, rule_for, tail_ids
 from illada_core.evaluation.questions import Reader, reader_for
@@ -125,12 +125,12 @@ class ItemRun:
                     if stop.requested():
                         break
             resume = "run the same command again to go on" if self.ledger else None
-            stop.leave(f"stopped after {counted(self.accuracy.items, 'item')}", resume)
+            stop.leave(f"stopped after {plural(self.accuracy.items, 'item')}", resume)
         sound.raise_fault()
         if self.ledger and self.recalled < len(self.ledger.finished):
             raise UsageError(
-                f"{self.ledger.path} holds {counted(len(self.ledger.finished), 'line')}, more than "
-                f"the {counted(self.accuracy.items, 'item')} here",
+                f"{self.ledger.path} holds {plural(len(self.ledger.finished), 'line')}, more than "
+                f"the {plural(self.accuracy.items, 'item')} here",
                 "--fresh replaces the file, -o names another",
             )
 
@@ -181,11 +181,11 @@ class ItemRun:
             mean = self.draws / scored
             talk.say(f"{mean:.3g} of {settings.samples} masks an item on average")
         if self.recalled:
-            talk.say(f"{counted(self.recalled, 'item')} had been scored before")
+            talk.say(f"{plural(self.recalled, 'item')} had been scored before")
         if items.lines and items.lines.skipped:
-            talk.say(f"{counted(items.lines.skipped, 'line')} skipped")
+            talk.say(f"{plural(items.lines.skipped, 'line')} skipped")
         if self.cut:
-            talk.warn(f"{counted(self.cut, 'prompt')} cut on the left to fit the context")
+            talk.warn(f"{plural(self.cut, 'prompt')} cut on the left to fit the context")
 
 
 @dataclass
@@ -203,4 +203,4 @@ class Work:
     def sentence(self) -> str:
         seconds = time.monotonic() - self.started
         rate = self.tokens / max(seconds, 1e-6)
-        return f"{counted(self.forwards, 'forward')}, {seconds:.1f} s, {si(rate)}tok/s"
+        return f"{plural(self.forwards, 'forward')}, {seconds:.1f} s, {si(rate)}tok/s"

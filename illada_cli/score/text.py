@@ -11,7 +11,7 @@ from illada_cli.options import ModelOptions
 from illada_cli.score.options import ScoreOptions
 from illada_cli.score.run import Work
 from illada_cli.signals import stop_on_signals
-from illada_cli.ui import Talk, counted
+from illada_cli.ui import Talk, plural
 from illada_core.errors import DataError, UsageError
 from illada_core.evaluation.items import ScoringSettings, rule_for
 from illada_core.evaluation.perplexity import WINDOW_SAMPLES, TextBound, cut_text
@@ -67,7 +67,7 @@ def score_windows(
             done += batch.scores
             if stop.requested():
                 break
-    stop.leave(f"stopped after {len(done)} of {counted(len(items), 'window')}")
+    stop.leave(f"stopped after {len(done)} of {plural(len(items), 'window')}")
     talk.say(work.sentence())
     return done
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from illada_cli import ui
-from illada_cli.corpus import count, name_skipped, worker_count, write_tokens
+from illada_cli.corpus import name_skipped, worker_count, write_tokens
 from illada_cli.tokenize.options import TokenizeOptions
 from illada_core.data.build.documents import make_room
 from illada_core.data.build.events import Report
@@ -31,7 +31,7 @@ def make_dataset(job: Job, folder: Path, asked: TokenizeOptions) -> None:
 
 def summary(report: Report, seconds: float) -> list[str]:
     """Describe a finished dataset in lines for people."""
-    facts = f"{count(report.documents, 'document')}, {report.tokens:,} tokens"
+    facts = f"{ui.plural(report.documents, 'document')}, {report.tokens:,} tokens"
     if report.was_complete:
         return [f"complete already: {facts}"]
     size, bytes_a_token = ui.si(report.text_bytes), report.text_bytes / report.tokens

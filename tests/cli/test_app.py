@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
-from illada_cli.app import build_app, escape_help
+from illada_cli.app import build_app, escape_help, report
 from illada_core import __version__
 
 REPO = Path(__file__).resolve().parents[2]
@@ -67,3 +68,20 @@ __main__.run()
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=REPO, timeout=60)
     assert done.returncode == 143
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("cannot allocate"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_memory_that_is_not_enough_is_told_as_that_and_not_as_a_bug(error, capsys):
+    assert report(error) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("illada: out of memory: ")
+    assert "hint: " in told
+    assert "bug" not in told
+    assert "GPU 0" not in told
