@@ -5,6 +5,7 @@ ratio. The only owner of matplotlib, which is an extra: without it there is no p
 """
 
 import io
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,8 @@ from illada_core.training.metrics import read_metrics
 INK, TRAIN, VALIDATION, ALERT = "#2b2f36", "#3b6ea8", "#d1682b", "#c0392b"
 MOST_POINTS = 1500
 RATIO_CURVES = 6
+DRAW_EVERY_S = 60.0
+MOST_DRAWING = 0.02  # of the time
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,21 @@ def draw_curves(run: Path) -> None:
         write_file(run / run_folder.CURVES, picture(run.resolve().name, by_kind))
 
 
+class CurvesClock:
+    """Draw curves.png now and then, the more seldom the longer it takes."""
+
+    def __init__(self) -> None:
+        self.next_s = time.monotonic() + DRAW_EVERY_S
+
+    def draw_if_due(self, run: Path) -> None:
+        """Draw the curves of a run, if matplotlib is there and it is time."""
+        began = time.monotonic()
+        if began >= self.next_s and can_draw():
+            draw_curves(run)
+            took = time.monotonic() - began
+            self.next_s = began + max(DRAW_EVERY_S, took / MOST_DRAWING)
+
+
 def curve(lines: list[dict[str, Any]], name: str) -> Curve:
     """Return one value of many lines, without those where it is null."""
     pairs = [(line["tokens"], line[name]) for line in lines if line.get(name) is not None]
@@ -52,7 +70,7 @@ def curve(lines: list[dict[str, Any]], name: str) -> Curve:
     return Curve(columns[0], columns[1])
 
 
-def thinned(full: Curve, points: int) -> Curve:
+def thin(full: Curve, points: int) -> Curve:
     """Return the means of about `points` neighbouring groups."""
     size = -(-len(full.tokens) // points)
     starts = np.arange(0, len(full.tokens), size)
@@ -63,7 +81,7 @@ def thinned(full: Curve, points: int) -> Curve:
     )
 
 
-def smoothed(full: Curve, share: float = 0.04, least: int = 10) -> Curve:
+def smooth(full: Curve, share: float = 0.04, least: int = 10) -> Curve:
     """Return the mean over a window of `share` of the points, narrow only where the run begins."""
     count = len(full.values)
     middle = np.arange(count)
@@ -113,8 +131,8 @@ def picture(title: str, by_kind: dict[str, list[dict[str, Any]]]) -> bytes:
 
 
 def draw_losses(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:
-    train = thinned(curve(by_kind["step"], "loss"), MOST_POINTS)
-    mean = smoothed(train)
+    train = thin(curve(by_kind["step"], "loss"), MOST_POINTS)
+    mean = smooth(train)
     axes.plot(train.tokens, train.values, color=TRAIN, alpha=0.25, linewidth=0.7)
     axes.plot(mean.tokens, mean.values, color=TRAIN, linewidth=1.8, label="training, smoothed")
     low, high = float(np.quantile(train.values, 0.002)), float(train.values.max())

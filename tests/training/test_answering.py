@@ -19,7 +19,7 @@ from illada_core.training import run_folder
 from illada_core.training.answering import generation_defaults, held_out_prompts, turn_end_id
 from illada_core.training.events import Noticed, Sampled
 from illada_core.training.metrics import read_lines
-from illada_core.training.task import prepare
+from illada_core.training.setup import prepare
 from tests.training.test_loop import run_training
 from tests.training.tiny import EOS, tiny_recipe, tokenizer_json, write_conversations, write_packed
 
