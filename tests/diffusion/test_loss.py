@@ -142,7 +142,7 @@ def test_the_weighted_sum_by_token_is_the_fused_one():
     for mine, other in zip(
         gradients(summed, *inputs), gradients(masked_cross_entropy, *inputs), strict=True
     ):
-        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(mine, other, rtol=2e-5, atol=1e-6)
     assert torch.equal(summed(*inputs)[1], masked_cross_entropy(*inputs)[1])
 
 

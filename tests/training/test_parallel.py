@@ -118,7 +118,6 @@ def test_a_signal_to_one_rank_stops_all_with_its_code(recipe, tmp_path, rank, nu
 
 STEP_ON_TWO_RANKS = """
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 import torch
 from illada_core.training.parallel import join_ranks
@@ -127,31 +126,28 @@ from illada_core.training.session import open_session
 from illada_core.training.setup import prepare
 from illada_core.training.source import row_source
 from illada_core.training.step import likelihood_bound, train_step
-from tests.training.test_parallel import stepped
+from tests.training.test_parallel import first_step
 
 recipe, folder, out = (Path(each) for each in sys.argv[1:])
-with join_ranks("cpu") as ranks, open_session(prepare(load_recipe(recipe)), folder, ranks, False) as session:
-    torch.save(stepped(session), f"{out}-{ranks.rank}.pt")
+setup = prepare(load_recipe(recipe))
+with join_ranks("cpu") as ranks, open_session(setup, folder, ranks, fresh=False) as session:
+    torch.save(first_step(session), f"{out}-{ranks.rank}.pt")
 """
 
 
-def stepped(session, micro_batches=None):
-    """Make a step without an update; return its forwards, its gradients and its result."""
+def first_step(session):
+    """Make a step; return its forwards, the gradients before the update, and the result."""
     forwards, gradients = [], []
-    session.denoiser.register_forward_pre_hook(lambda *_: forwards.append(1))
     parameters = list(session.denoiser.parameters())
-
-    def keep(*_):
-        gradients.extend(parameter.grad.clone() for parameter in parameters)
-
-    session.optimizer.register_step_pre_hook(keep)
-    if micro_batches is None:
-        source = row_source(session.setup.train, session.corruption, session.share)(0)
-        micro_batches = next(source)
-        source.close()
-    result = train_step(
-        session.denoiser, session.optimizer, micro_batches, likelihood_bound, 96, 0.0, session.ranks
+    session.denoiser.register_forward_pre_hook(lambda *_: forwards.append(1))
+    session.optimizer.register_step_pre_hook(
+        lambda *_: gradients.extend(parameter.grad.clone() for parameter in parameters)
     )
+    source = row_source(session.setup.train, session.corruption, session.share)(0)
+    result = train_step(
+        session.denoiser, session.optimizer, next(source), likelihood_bound, 96, 0.0, session.ranks
+    )
+    source.close()
     return len(forwards), gradients, result.loss, result.token_pairs, result.head_rows
 
 
