@@ -32,7 +32,7 @@ OWNERS = {
     "jinja2": ("illada_core/text/chat_template.py",),
     "peft": ("illada_core/training/lora.py",),
     "safetensors": ("illada_core/model/weights.py", "illada_core/training/checkpoint.py"),
-    "matplotlib": ("illada_core/training/curves.py",),
+    "matplotlib": ("illada_core/training/picture.py",),
 }
 TORCH_FREE = (
     "illada_core/errors.py",
@@ -71,6 +71,14 @@ TORCH_FREE = (
     "illada_core/model/configfile.py",
     "illada_core/model/layouts.py",
     "illada_core/training/recipe/keys.py",
+    "illada_core/training/recipe/adapters.py",
+    "illada_core/training/recipe/files.py",
+    "illada_core/training/recipe/plan.py",
+    "illada_core/training/recipe/schedule.py",
+    "illada_core/training/answering.py",
+    "illada_core/training/events.py",
+    "illada_core/training/run_folder.py",
+    "illada_core/training/setup.py",
 )
 SOURCES = sorted([*REPO.glob("illada_core/**/*.py"), *REPO.glob("illada_cli/**/*.py")])
 

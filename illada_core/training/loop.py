@@ -90,7 +90,7 @@ def train(
             yield record_step(session, result, int(step_tokens), seconds, speed)
             if session.progress.bad_steps >= recipe.run.max_bad_steps:
                 redraw_curves(session)
-                raise diverged(session)
+                raise divergence(session)
             if is_due(session, recipe.validation.every_steps):
                 yield from validate_holdout(session)
             if is_due(session, recipe.validation.sample_every):
@@ -276,7 +276,7 @@ def redraw_curves(session: Session) -> None:
         draw_curves(session.run)
 
 
-def diverged(session: Session) -> DivergedError:
+def divergence(session: Session) -> DivergedError:
     """Say that the run is lost, and from where it can be saved."""
     newest = newest_checkpoint(session.run)
     hint = "lower optimizer.peak_lr, or give it a longer schedule.warmup_tokens"

@@ -105,18 +105,21 @@ class Session:
         return self.saved_at
 
     def export(self) -> Path:
-        """Write `model/` in the released layout, in the dtype the model computes in."""
-        folder = self.run / MODEL
+        """Write `model/` in the released layout, in the dtype the model computes in.
+
+        All ranks bring the weights together, rank 0 keeps and writes them.
+        """
+        folder, recipe, model = self.run / MODEL, self.setup.recipe, self.model
+        weights = merged_weights(model) if recipe.lora.rank else model.state_dict().items()
+        kept = {name: weight for name, weight in weights if self.ranks.is_main}
         if self.metrics is not None and not (self.metrics.is_finished and folder.is_dir()):
-            dtype = self.setup.recipe.run.compute_dtype
-            adapts = self.setup.recipe.lora.rank > 0
             save_weights(
-                merged_weights(self.model) if adapts else self.model.state_dict(),
-                self.model.config,
+                kept,
+                model.config,
                 folder,
                 "illada",
                 self.setup.tokenizer_file,
-                dtype,
+                recipe.run.compute_dtype,
                 generation=self.setup.defaults.facts(),
             )
             self.write("finished", self.progress.step)
