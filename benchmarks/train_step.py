@@ -27,11 +27,12 @@ import transformers
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from illada_core.data.batches import Batch, read_batch, read_steps
+from illada_core.data.batches import Share, read_batch
 from illada_core.data.store.dataset import Manifest, TokenDataset, open_dataset, write_manifest
 from illada_core.data.store.frames import narrow, token_bytes_of
 from illada_core.data.store.shards import RowChunk, TokenShardWriter, shard_name
-from illada_core.diffusion.objective import Objective, corrupt
+from illada_core.diffusion.corruption import Corrupted, Corruption, corrupt
+from illada_core.diffusion.denoiser import Denoiser
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
@@ -40,7 +41,8 @@ from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import Ranks
 from illada_core.training.recipe.keys import OptimizerKeys
-from illada_core.training.step import train_step
+from illada_core.training.source import row_source
+from illada_core.training.step import likelihood_bound, train_step
 
 MASK_ID, SEED = 5, 0
 OPTIMIZER = OptimizerKeys(peak_lr=1e-4)
@@ -49,35 +51,30 @@ CPU = torch.device("cpu")
 Step = Callable[[], float]
 
 
-def our_step(config: ModelConfig, dtype: torch.dtype, batch: Batch, objective: Objective) -> Step:
+def our_step(config: ModelConfig, dtype: torch.dtype, noisy: Corrupted) -> Step:
     """Return a function that makes one step of ours and returns its loss."""
     backend, _ = choose_backend(CPU, dtype)
-    model = new_model(config, SEED, compute_dtype=dtype, backend=backend)
-    optimizer = new_optimizer(model, OPTIMIZER)
-    rows, tokens, alone = len(batch.rows_R), len(batch.ids_T), Ranks(0, 1, CPU)
+    denoiser = Denoiser(new_model(config, SEED, compute_dtype=dtype, backend=backend))
+    optimizer = new_optimizer(denoiser, OPTIMIZER)
+    count, clip, alone = noisy.loss_count, OPTIMIZER.clip_norm, Ranks(0, 1, CPU)
 
     def step() -> float:
-        clip = OPTIMIZER.clip_norm
-        return train_step(model, optimizer, [batch], objective, rows, tokens, clip, alone).loss
+        bound = likelihood_bound
+        return train_step(denoiser, optimizer, [noisy], bound, count, clip, alone).loss
 
     return step
 
 
 def plain_step(
-    config: ModelConfig,
-    weights: torch.dtype,
-    autocast: bool,
-    batch: Batch,
-    objective: Objective,
+    config: ModelConfig, weights: torch.dtype, autocast: bool, noisy: Corrupted, rows: int
 ) -> Step:
     """Return a function that makes one step of the straightforward side and returns its loss."""
     model = bidirectional_llama(config).to(weights)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=OPTIMIZER.peak_lr, weight_decay=OPTIMIZER.weight_decay
     )
-    noisy = corrupt(batch, objective, len(batch.rows_R), CPU)
-    noisy_BL = noisy.noisy_T.reshape(len(batch.rows_R), -1)
-    ids_BL = torch.from_numpy(batch.ids_T.astype(np.int64)).reshape_as(noisy_BL)
+    noisy_BL = noisy.noisy_T.reshape(rows, -1)
+    ids_BL = noisy.noisy_T.index_copy(0, noisy.hidden_M, noisy.targets_M).reshape_as(noisy_BL)
     probability_T = torch.ones(noisy_BL.numel())
     probability_BL = probability_T.index_copy(0, noisy.hidden_M, noisy.ratio_M).view_as(noisy_BL)
 
@@ -136,13 +133,12 @@ def write_rows(folder: Path, rows: int, row_tokens: int, vocab_size: int) -> Tok
     return open_dataset(folder)
 
 
-def loader_seconds(dataset: TokenDataset, objective: Objective, rows: int, steps: int) -> float:
+def loader_seconds(dataset: TokenDataset, rule: Corruption, rows: int, steps: int) -> float:
     """Return the CPU seconds a step's rows take to be read, ordered and hidden, in any thread."""
-    reading = read_steps(dataset, SEED, 0, rows, rows)
+    reading = row_source(dataset, rule, Share(rows, rows))(0)
     began = time.process_time()
-    for batches in islice(reading, steps):
-        for batch in batches:
-            corrupt(batch, objective, rows, CPU)
+    for _ in islice(reading, steps):
+        pass
     reading.close()
     return (time.process_time() - began) / steps
 
@@ -186,17 +182,17 @@ def main() -> None:
         max_length=asked.row_tokens,
         mask_id=MASK_ID,
     )
-    objective = Objective(mask_id=MASK_ID, seed=SEED, ratio="stratified", split_probability=0.0)
+    rule = Corruption(mask_id=MASK_ID, seed=SEED, ratio="stratified", split_probability=0.0)
     with tempfile.TemporaryDirectory() as folder:
         dataset = write_rows(Path(folder), 2048, asked.row_tokens, config.vocab_size)
-        batch = read_batch(dataset, range(asked.rows), SEED)
-        loader_s = loader_seconds(dataset, objective, asked.rows, steps=200)
+        noisy = corrupt(read_batch(dataset, range(asked.rows), SEED), rule, asked.rows)
+        loader_s = loader_seconds(dataset, rule, asked.rows, steps=200)
     sides = {
-        "plain float32": lambda: plain_step(config, torch.float32, False, batch, objective),
-        "plain autocast": lambda: plain_step(config, torch.float32, True, batch, objective),
-        "plain bfloat16": lambda: plain_step(config, torch.bfloat16, False, batch, objective),
-        "ours float32": lambda: our_step(config, torch.float32, batch, objective),
-        "ours bfloat16": lambda: our_step(config, torch.bfloat16, batch, objective),
+        "plain float32": lambda: plain_step(config, torch.float32, False, noisy, asked.rows),
+        "plain autocast": lambda: plain_step(config, torch.float32, True, noisy, asked.rows),
+        "plain bfloat16": lambda: plain_step(config, torch.bfloat16, False, noisy, asked.rows),
+        "ours float32": lambda: our_step(config, torch.float32, noisy),
+        "ours bfloat16": lambda: our_step(config, torch.bfloat16, noisy),
     }
     if asked.profile:
         print(profiled(sides[asked.profile]()))
@@ -209,7 +205,7 @@ def main() -> None:
     for _ in range(asked.rounds):
         for name, step in steps.items():
             times[name].append(timed(step)[0])
-    tokens = len(batch.ids_T)
+    tokens = noisy.tokens
     for name, seconds in times.items():
         median = statistics.median(seconds)
         rate = tokens / median

@@ -18,6 +18,7 @@ FLOORS = {
     "illada_core.inference": 4,
     "illada_core.diffusion": 5,
     "illada_core.evaluation": 5,
+    "illada_core.training.recipe": 5,
     "illada_core.training": 6,
     "illada_core.api": 6,
     "illada_cli.ui": 7,
@@ -49,7 +50,7 @@ OWNERS = {
     "jinja2": ("illada_core/text/chat_template.py",),
     "peft": ("illada_core/training/lora.py",),
     "safetensors": ("illada_core/model/weights.py", "illada_core/training/checkpoint.py"),
-    "matplotlib": ("illada_core/training/curves.py",),
+    "matplotlib": ("illada_core/training/picture.py",),
 }
 # Rooms and files that never import torch, so that `tokenize`, `pack` and a plan start at once.
 TORCH_FREE = (
@@ -64,11 +65,19 @@ TORCH_FREE = (
     "illada_core/model/configfile.py",
     "illada_core/model/finding.py",
     "illada_core/model/layouts.py",
+    "illada_core/inference/defaults.py",
+    "illada_core/inference/requests.py",
+    "illada_core/inference/rules.py",
+    "illada_core/inference/settings.py",
+    "illada_core/inference/presets.py",
     "illada_core/training/recipe/",
     "illada_core/training/run_folder.py",
     "illada_cli/corpus.py",
     "illada_cli/tokenize/",
     "illada_cli/pack/",
+    "illada_core/training/held_out.py",
+    "illada_core/training/events.py",
+    "illada_core/training/setup.py",
 )
 SOURCES = sorted([*REPO.glob("illada_core/**/*.py"), *REPO.glob("illada_cli/**/*.py")])
 

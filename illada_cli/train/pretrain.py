@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from illada_cli.options import DryRun, Fresh, Quiet, Set, Verbose
-from illada_cli.train import run as training
+from illada_cli.train.options import Data, Nproc, Output, RecipeName, RunRequest
 
 Ckpt = Annotated[
     Path | None,
@@ -17,12 +17,12 @@ Ckpt = Annotated[
 
 
 def pretrain(
-    recipe: training.RecipeName,
-    data: training.Data = None,
+    recipe: RecipeName,
+    data: Data = None,
     ckpt: Ckpt = None,
     set_: Set = None,
-    output: training.Output = None,
-    nproc: training.Nproc = None,
+    output: Output = None,
+    nproc: Nproc = None,
     fresh: Fresh = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -42,12 +42,19 @@ def pretrain(
       illada pretrain my.toml --data corpus-packed -o runs/mine --nproc 8
       touch runs/mine/decay
     """
-    from illada_core.training.recipe.files import find_recipe
+    from illada_cli.train.run import run
 
-    file = find_recipe(recipe)
-    wanted = training.read_recipe(file, set_, data, ckpt)
-    if dry_run:
-        training.print_plan(wanted)
-        return
-    folder = output or Path("runs") / file.stem
-    training.run("pretrain", wanted, folder, nproc, fresh, quiet, verbose)
+    request = RunRequest(
+        verb="pretrain",
+        recipe=recipe,
+        changes=set_,
+        data=data,
+        ckpt=ckpt,
+        output=output,
+        nproc=nproc,
+        fresh=fresh,
+        dry_run=dry_run,
+        quiet=quiet,
+        verbose=verbose,
+    )
+    run(request)

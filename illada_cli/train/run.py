@@ -1,116 +1,83 @@
-"""What the verbs that train have in common: their options, the printed plan, and the run."""
+"""What the verbs that train do: print the plan of a run, or make it in one process or several.
+
+No torch: usage errors, `--dry-run` and the launcher of ranks do without.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from illada_cli.options import OUTPUT
-from illada_core.errors import SIGNAL_EXIT_BASE, StoppedBySignal
-
-if TYPE_CHECKING:
-    from illada_core.training.recipe.keys import Recipe
-
-RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe.toml, or the name of a packaged recipe.")
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Packed dataset to train on [default: data.path of the recipe]."),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("-o", "--output", help="Run folder [default: runs/NAME].", rich_help_panel=OUTPUT),
-]
-Nproc = Annotated[
-    int | None,
-    typer.Option("--nproc", help="Processes on this machine, one a GPU [default: 1].", min=1),
-]
+from illada_cli.signals import stop_on_signals
+from illada_cli.train.launch import check_world, end_with_launcher, is_rank, launch
+from illada_cli.train.options import RunRequest
+from illada_cli.train.plan import plan_lines
+from illada_cli.ui import Talk
+from illada_core.errors import SIGNAL_EXIT_BASE, StoppedBySignal, UsageError
+from illada_core.training.recipe.files import find_recipe, load_recipe, to_toml
+from illada_core.training.recipe.keys import Recipe
+from illada_core.training.recipe.plan import plan_run
+from illada_core.training.setup import outline, prepare
 
 
-def read_recipe(
-    file: Path, changes: list[str] | None, data: Path | None, ckpt: Path | None
-) -> Recipe:
+def run(request: RunRequest) -> None:
+    """Do what is asked; the plan, or the folder of the trained model, goes to stdout."""
+    file = find_recipe(request.recipe)
+    recipe = read_recipe(file, request)
+    if request.needs_base and not recipe.model.ckpt:
+        raise UsageError(
+            "there is no model to fine-tune", "give a model folder or a run: --ckpt BASE"
+        )
+    if request.dry_run:
+        print_plan(recipe)
+    elif request.nproc is not None and request.nproc > 1 and not is_rank():
+        launch(request.nproc)
+    else:
+        check_world(request.nproc)
+        end_with_launcher()
+        train_here(recipe, request.output or Path("runs") / file.stem, request)
+
+
+def read_recipe(file: Path, request: RunRequest) -> Recipe:
     """Read a recipe, changed by --set, --data and --ckpt."""
-    from illada_core.training.recipe.files import load_recipe
-
-    recipe = load_recipe(file, changes)
-    if data is not None:
-        recipe = replace(recipe, data=replace(recipe.data, path=str(data)))
-    if ckpt is not None:
-        recipe = replace(recipe, model=replace(recipe.model, ckpt=str(ckpt)))
+    recipe = load_recipe(file, request.changes)
+    if request.data is not None:
+        recipe = replace(recipe, data=replace(recipe.data, path=str(request.data)))
+    if request.ckpt is not None:
+        recipe = replace(recipe, model=replace(recipe.model, ckpt=str(request.ckpt)))
     return recipe
 
 
 def print_plan(recipe: Recipe) -> None:
     """Print the recipe as its data complete it, and under it what it will cost."""
-    from illada_cli.train.plan import plan_lines
-    from illada_core.training.recipe.files import to_toml
-    from illada_core.training.recipe.plan import plan_run
-    from illada_core.training.task import outlined, prepare
-
     if recipe.data.path:
-        task = prepare(recipe)
-        recipe, config, total = task.recipe, task.config, task.schedule.total_tokens
-        row_tokens, assumed = task.train.tokens / task.train.rows, ""
+        setup = prepare(recipe)
+        recipe, config, total = setup.recipe, setup.config, setup.schedule.total_tokens
+        row_tokens, assumed = setup.train.tokens / setup.train.rows, ""
     else:
-        config, total, assumed = outlined(recipe)
+        config, total, assumed = outline(recipe)
         row_tokens = float(config.max_length)
     plan = plan_lines(plan_run(recipe, config, total, row_tokens), recipe, assumed)
     print(to_toml(recipe), *(f"# {line}".rstrip() for line in plan), sep="\n")
 
 
-def run(
-    verb: str,
-    recipe: Recipe,
-    folder: Path,
-    nproc: int | None,
-    fresh: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
-    """Train in a run folder and show what happens; the model's folder goes to stdout."""
-    from illada_cli.train import launch as launching
-
-    if nproc is not None and nproc > 1 and not launching.is_rank():
-        launching.launch(nproc)
-        return
-    launching.check_world(nproc)
-    launching.end_with_launcher()
-    train_here(verb, recipe, folder, fresh, quiet, verbose)
-
-
-def train_here(
-    verb: str, recipe: Recipe, folder: Path, fresh: bool, quiet: bool, verbose: bool
-) -> None:
-    """Train in this process, which may be one rank of several."""
-    from illada_cli.signals import stop_on_signals
-    from illada_cli.ui import Talk
-    from illada_core.training.task import prepare
-
+def train_here(recipe: Recipe, folder: Path, request: RunRequest) -> None:
+    """Train in this process, which may be one rank of several, and show what happens."""
     is_main = os.environ.get("RANK", "0") == "0"
-    talk = Talk(quiet=quiet or not is_main, verbose=verbose)
-    task = prepare(recipe)
+    talk = Talk(quiet=request.quiet or not is_main, verbose=request.verbose)
+    setup = prepare(recipe)
     promise = "stopping after this step and saving" if is_main else None
     with stop_on_signals(promise) as stop:
-        from illada_cli.train.view import show
-        from illada_core.training.loop import train
-        from illada_core.training.parallel import joined
-        from illada_core.training.session import opened
+        from illada_cli.train.rank import train_rank  # torch, now that nothing is left to refuse
 
-        with (
-            joined(task.recipe.run.device) as ranks,
-            opened(task, folder, ranks, fresh) as session,
-        ):
-            model = show(train(session, stop.number), verb, talk)
-    if model is None:
-        leave(session.stopped_by, session.progress.step, is_main)
+        ended = train_rank(setup, folder, request, talk, stop)
+    if ended.model is None:
+        leave(ended.stopped_by, ended.step, is_main)
     if is_main:
-        print(model)
+        print(ended.model)
 
 
 def leave(signal_number: int, step: int, is_main: bool) -> None:

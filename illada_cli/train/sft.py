@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from illada_cli.options import DryRun, Fresh, Quiet, Set, Verbose
-from illada_cli.train import run as training
-from illada_core.errors import UsageError
+from illada_cli.train.options import Data, Nproc, Output, RecipeName, RunRequest
 
 Ckpt = Annotated[
     Path | None,
@@ -21,12 +20,12 @@ Ckpt = Annotated[
 
 
 def sft(
-    recipe: training.RecipeName,
+    recipe: RecipeName,
     ckpt: Ckpt = None,
-    data: training.Data = None,
+    data: Data = None,
     set_: Set = None,
-    output: training.Output = None,
-    nproc: training.Nproc = None,
+    output: Output = None,
+    nproc: Nproc = None,
     fresh: Fresh = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -46,16 +45,20 @@ def sft(
       illada sft my.toml --data pairs-packed --set objective.mask=response --set lora.rank=16
       illada chat --ckpt runs/chat
     """
-    from illada_core.training.recipe.files import find_recipe
+    from illada_cli.train.run import run
 
-    file = find_recipe(recipe)
-    wanted = training.read_recipe(file, set_, data, ckpt)
-    if not wanted.model.ckpt:
-        raise UsageError(
-            "there is no model to fine-tune", "give a model folder or a run: --ckpt BASE"
-        )
-    if dry_run:
-        training.print_plan(wanted)
-        return
-    folder = output or Path("runs") / file.stem
-    training.run("sft", wanted, folder, nproc, fresh, quiet, verbose)
+    request = RunRequest(
+        verb="sft",
+        recipe=recipe,
+        changes=set_,
+        data=data,
+        ckpt=ckpt,
+        output=output,
+        nproc=nproc,
+        fresh=fresh,
+        dry_run=dry_run,
+        quiet=quiet,
+        verbose=verbose,
+        needs_base=True,
+    )
+    run(request)

@@ -3,7 +3,7 @@
 A run is an endless line of places: place p is row `order(p % rows)` of epoch p // rows. Step s is
 the window of `rows_per_step` places from s · rows_per_step on, whatever the ranks and the size of
 a micro-batch, and steps run over the ends of epochs. No state exists, so resuming is naming the
-step. What happens to a row after it is read (splitting, hiding) is diffusion/objective.py.
+step. What happens to a row after it is read (splitting, hiding) is diffusion/corruption.py.
 
 An epoch's order permutes blocks of neighbouring rows, then the rows inside a window of blocks:
 reading stays near the frames that the dataset has just inflated, and nothing as long as the
@@ -13,12 +13,12 @@ Shapes: T packed tokens, R rows, D segments, N any number of indexes.
 """
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from illada_core.data.store.turns import Turns
 from illada_core.noise import STREAM_ROW_ORDER, random_words
 
 Indexes: TypeAlias = NDArray[np.int64]
+Made = TypeVar("Made")
 
 BLOCK_ROWS = 64
 WINDOW_BLOCKS = 16
@@ -56,43 +57,47 @@ class Batch:
     turns_T: Turns | None = None
 
 
-def read_steps(
-    dataset: TokenDataset,
-    seed: int,
-    first_step: int,
-    rows_per_step: int,
-    micro_rows: int,
-    rank: int = 0,
-    world: int = 1,
-) -> Generator[list[Batch]]:
-    """Yield, without end, the micro-batches of one rank for each step from `first_step` on.
+@dataclass(frozen=True)
+class Share:
+    """What one rank has of each step: every world-th row, so that ranks see like ratios."""
 
-    A thread reads STEPS_AHEAD steps ahead. Its errors are raised here, at their step; closing the
-    iterator ends it. A rank's list is empty where a step has fewer rows than ranks.
+    rows_per_step: int
+    micro_rows: int
+    rank: int = 0
+    world: int = 1
+
+    def micro_places(self, step: int) -> list[range]:
+        """Return the places of each micro-batch of a step.
+
+        All ranks have as many; where rows run out, a micro-batch has no place.
+        """
+        start = step * self.rows_per_step
+        own = range(start + self.rank, start + self.rows_per_step, self.world)
+        most = -(-self.rows_per_step // self.world)
+        return [own[first : first + self.micro_rows] for first in range(0, most, self.micro_rows)]
+
+
+def read_steps(
+    share: Share, first_step: int, make: Callable[[range], Made]
+) -> Generator[list[Made]]:
+    """Yield, without end, what `make` makes of a rank's places in each step from `first_step` on.
+
+    A thread works STEPS_AHEAD steps ahead. Its errors are raised here, at their step; closing the
+    iterator ends it.
     """
 
-    def read(step: int) -> list[Batch]:
-        places = step_places(step, rows_per_step, rank, world)
-        return [
-            read_batch(dataset, places[first : first + micro_rows], seed)
-            for first in range(0, len(places), micro_rows)
-        ]
+    def make_step(step: int) -> list[Made]:
+        return [make(places) for places in share.micro_places(step)]
 
     reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
-    reading: deque[Future[list[Batch]]] = deque()
+    reading: deque[Future[list[Made]]] = deque()
     try:
         for step in count(first_step):
-            reading.append(reader.submit(read, step))
+            reading.append(reader.submit(make_step, step))
             if len(reading) > STEPS_AHEAD:
                 yield reading.popleft().result()
     finally:
         reader.shutdown(cancel_futures=True)
-
-
-def step_places(step: int, rows_per_step: int, rank: int, world: int) -> range:
-    """Return the places of one rank in a step: every world-th, so that ranks see like ratios."""
-    start = step * rows_per_step
-    return range(start + rank, start + rows_per_step, world)
 
 
 def read_batch(dataset: TokenDataset, places: Sequence[int], seed: int) -> Batch:
@@ -119,11 +124,11 @@ def row_at(place: int, rows: int, seed: int) -> tuple[int, int]:
     """Return (epoch, row) at a place of a run over a dataset of `rows` rows."""
     epoch, within = divmod(place, rows)
     window, slot = divmod(within, WINDOW_ROWS)
-    return epoch, int(shuffled_window(rows, seed, epoch, window)[slot])
+    return epoch, int(shuffle_window(rows, seed, epoch, window)[slot])
 
 
 @lru_cache(maxsize=8)
-def shuffled_window(rows: int, seed: int, epoch: int, window: int) -> Indexes:
+def shuffle_window(rows: int, seed: int, epoch: int, window: int) -> Indexes:
     """Return the rows of one window of an epoch in their order.
 
     The last, shorter block keeps its slot; each epoch therefore begins to count at another row.
@@ -131,7 +136,7 @@ def shuffled_window(rows: int, seed: int, epoch: int, window: int) -> Indexes:
     whole_blocks, blocks = rows // BLOCK_ROWS, -(-rows // BLOCK_ROWS)
     slots_N = np.arange(window * WINDOW_BLOCKS, min((window + 1) * WINDOW_BLOCKS, blocks))
     movable_N = slots_N < whole_blocks
-    slots_N[movable_N] = permuted(slots_N[movable_N], whole_blocks, seed, epoch)
+    slots_N[movable_N] = permute(slots_N[movable_N], whole_blocks, seed, epoch)
     counted_N = (slots_N[:, None] * BLOCK_ROWS + np.arange(BLOCK_ROWS)).ravel()
     first_row = random_words(seed, STREAM_ROW_ORDER, epoch, 0, FIRST_ROW) * rows >> 32
     rows_N = (counted_N[counted_N < rows] + first_row) % rows
@@ -139,7 +144,7 @@ def shuffled_window(rows: int, seed: int, epoch: int, window: int) -> Indexes:
     return rows_N[np.argsort(keys_N, kind="stable")]
 
 
-def permuted(indexes_N: Indexes, size: int, seed: int, epoch: int) -> Indexes:
+def permute(indexes_N: Indexes, size: int, seed: int, epoch: int) -> Indexes:
     """Map indexes below `size` by a permutation of all of them, without storing it.
 
     A Feistel network permutes the next power of four; who lands outside walks on until inside.

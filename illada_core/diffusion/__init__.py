@@ -1,1 +1,1 @@
-"""Masked diffusion in training, Eq. (1): which tokens are hidden, and the loss."""
+"""Masked diffusion in training, Eq. (1): what is hidden, its loss, and the module of both."""

@@ -1,8 +1,9 @@
 """Cross-entropy of hidden tokens, in chunks: the only place in training that sees logits.
 
-Only the rows of the head that somebody reads are computed (law 6), a chunk of rows at a time, and
-each chunk's gradients are taken at once, while its logits are there: three products a row instead
-of the four of recomputing them in the backward pass, and [T, V] logits never exist.
+Only the rows of the head that somebody reads are computed (law 6), a chunk of rows at a time, so
+[T, V] logits never exist. The weighted sum takes each chunk's gradients at once, while its logits
+are there: three products a row. The loss of each token, for those who want to differentiate
+something else than that sum, computes its logits again in the backward pass: four.
 
 M masked positions, V vocabulary, C channels, R rows of a chunk.
 """
@@ -36,33 +37,24 @@ def masked_cross_entropy(
     return MaskedCrossEntropy.apply(hidden_MC, head_weight_VC, targets_M, weights_M)
 
 
+def token_cross_entropy(hidden_MC: Tensor, head_weight_VC: Tensor, targets_M: Tensor) -> Tensor:
+    """Return nll_M of the hidden positions, float32 and differentiable, with the same arithmetic.
+
+    For objectives that are no weighted sum: ratios of likelihoods, policy gradients.
+    """
+    return TokenCrossEntropy.apply(hidden_MC, head_weight_VC, targets_M)
+
+
 class MaskedCrossEntropy(torch.autograd.Function):
+    """The weighted sum; its gradients are there before anybody asks for them."""
+
     @staticmethod
     def forward(
         ctx: Any, hidden_MC: Tensor, head_weight_VC: Tensor, targets_M: Tensor, weights_M: Tensor
     ) -> tuple[Tensor, Tensor]:
-        head_VC = head_weight_VC.to(hidden_MC.dtype)
-        vocabulary = len(head_VC)
-        wants_hidden, wants_head = ctx.needs_input_grad[:2]
-        grad_hidden_MC = torch.empty_like(hidden_MC) if wants_hidden else None
-        grad_head_VC = torch.zeros_like(head_VC, dtype=torch.float32) if wants_head else None
-        nll_M = torch.empty_like(weights_M, dtype=torch.float32)
-
-        buffer_RV = hidden_MC.new_empty(min(CHUNK_ROWS, len(hidden_MC)), vocabulary)
-        for start in range(0, len(hidden_MC), CHUNK_ROWS):
-            chunk = slice(start, start + CHUNK_ROWS)
-            hidden_RC, weights_R1 = hidden_MC[chunk], weights_M[chunk, None]
-            logits_RV = product(hidden_RC, head_VC, buffer_RV[: len(hidden_RC)])
-            nll_M[chunk] = turn_into_gradient(logits_RV, targets_M[chunk, None])
-            if grad_hidden_MC is not None:
-                grad_hidden_MC[chunk] = product(logits_RV, head_VC.t()) * weights_R1
-            if grad_head_VC is not None:
-                weighted_RC = (hidden_RC * weights_R1).to(hidden_RC.dtype)
-                for first in range(0, vocabulary, GRADIENT_BLOCK):
-                    block = slice(first, first + GRADIENT_BLOCK)
-                    grad_head_VC[block] += product(logits_RV[:, block].t(), weighted_RC.t())
-
-        ctx.gradients = grad_hidden_MC, grad_head_VC
+        nll_M, *ctx.gradients = chunked_cross_entropy(
+            hidden_MC, head_weight_VC, targets_M, weights_M, ctx.needs_input_grad[:2]
+        )
         ctx.head_dtype = head_weight_VC.dtype
         ctx.mark_non_differentiable(nll_M)
         return (nll_M * weights_M).sum(), nll_M
@@ -76,6 +68,60 @@ class MaskedCrossEntropy(torch.autograd.Function):
         if grad_head_VC is not None:
             grad_head_VC = grad_head_VC.mul_(grad_sum).to(ctx.head_dtype)
         return grad_hidden_MC, grad_head_VC, None, None
+
+
+class TokenCrossEntropy(torch.autograd.Function):
+    """The loss of each token; what comes back for it are the weights of the weighted sum."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_MC: Tensor, head_weight_VC: Tensor, targets_M: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden_MC, head_weight_VC, targets_M)
+        unasked = torch.ones_like(targets_M, dtype=torch.float32)
+        return chunked_cross_entropy(hidden_MC, head_weight_VC, targets_M, unasked)[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_nll_M: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_MC, head_weight_VC, targets_M = ctx.saved_tensors
+        _, grad_hidden_MC, grad_head_VC = chunked_cross_entropy(
+            hidden_MC, head_weight_VC, targets_M, grad_nll_M, ctx.needs_input_grad[:2]
+        )
+        if grad_head_VC is not None:
+            grad_head_VC = grad_head_VC.to(head_weight_VC.dtype)
+        return grad_hidden_MC, grad_head_VC, None
+
+
+def chunked_cross_entropy(
+    hidden_MC: Tensor,
+    head_weight_VC: Tensor,
+    targets_M: Tensor,
+    weights_M: Tensor,
+    wanted: tuple[bool, bool] = (False, False),
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return nll_M, and the wanted gradients of sum(weight · nll): of hidden_MC and of the head.
+
+    The head's gradient is float32.
+    """
+    head_VC = head_weight_VC.to(hidden_MC.dtype)
+    vocabulary = len(head_VC)
+    grad_hidden_MC = torch.empty_like(hidden_MC) if wanted[0] else None
+    grad_head_VC = torch.zeros_like(head_VC, dtype=torch.float32) if wanted[1] else None
+    nll_M = torch.empty_like(weights_M, dtype=torch.float32)
+
+    buffer_RV = hidden_MC.new_empty(min(CHUNK_ROWS, len(hidden_MC)), vocabulary)
+    for start in range(0, len(hidden_MC), CHUNK_ROWS):
+        chunk = slice(start, start + CHUNK_ROWS)
+        hidden_RC, weights_R1 = hidden_MC[chunk], weights_M[chunk, None]
+        logits_RV = product(hidden_RC, head_VC, buffer_RV[: len(hidden_RC)])
+        nll_M[chunk] = turn_into_gradient(logits_RV, targets_M[chunk, None])
+        if grad_hidden_MC is not None:
+            grad_hidden_MC[chunk] = product(logits_RV, head_VC.t()) * weights_R1
+        if grad_head_VC is not None:
+            weighted_RC = (hidden_RC * weights_R1).to(hidden_RC.dtype)
+            for first in range(0, vocabulary, GRADIENT_BLOCK):
+                block = slice(first, first + GRADIENT_BLOCK)
+                grad_head_VC[block] += product(logits_RV[:, block].t(), weighted_RC.t())
+    return nll_M, grad_hidden_MC, grad_head_VC
 
 
 def turn_into_gradient(logits_RV: Tensor, targets_R1: Tensor) -> Tensor:

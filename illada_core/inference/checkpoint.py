@@ -8,7 +8,8 @@ import torch
 
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import read_json
-from illada_core.inference.rules import BLOCK_LENGTH, ModelIds
+from illada_core.inference.defaults import find_block_length, find_end_ids
+from illada_core.inference.rules import ModelIds
 from illada_core.model.config import ModelConfig, choose_mask_id
 from illada_core.model.configfile import read_config
 from illada_core.model.finding import find_model
@@ -20,8 +21,6 @@ from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
-# Strings that end a turn in released templates, beside eos; their ids come from the tokenizer.
-TURN_ENDS = ("<|eot_id|>", "<|im_end|>")
 
 
 @dataclass(frozen=True)
@@ -121,41 +120,7 @@ def open_checkpoint(ckpt: str | Path, mask_id: int | None = None) -> Checkpoint:
         config=config,
         tokenizer=tokenizer,
         mask_id=choose_mask_id(config, mask_id, tokenizer.special.mask if tokenizer else None),
-        end_ids=end_ids(folder, config, tokenizer),
-        block_length=block_length(folder),
+        end_ids=find_end_ids(folder, config, tokenizer),
+        block_length=find_block_length(folder),
         add_bos=settings.get("add_bos_token") is True,
     )
-
-
-def end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:
-    """Return the ids that end a text: eos ids of either configuration file, ends of turns.
-
-    Raises CheckpointError for one that the model does not have.
-    """
-    ids: list[int] = []
-    for path in (folder / "config.json", folder / "generation_config.json"):
-        listed = read_json(path).get("eos_token_id")
-        for number in listed if isinstance(listed, list) else [listed]:
-            if number is None:
-                continue
-            if type(number) is not int or not 0 <= number < config.vocab_size:
-                raise CheckpointError(
-                    f"{path}: eos_token_id {number!r} is none of the model's "
-                    f"{config.vocab_size:,} ids"
-                )
-            ids.append(number)
-    if tokenizer is not None:
-        known = (tokenizer.special.eos, *map(tokenizer.controls.get, TURN_ENDS))
-        ids += [number for number in known if number is not None]
-    return tuple(dict.fromkeys(ids))
-
-
-def block_length(folder: Path) -> int:
-    """Return the block length that generation_config.json asks for, else the released models'."""
-    asked = read_json(folder / "generation_config.json").get("block_length", BLOCK_LENGTH)
-    if type(asked) is not int or asked < 1:
-        raise CheckpointError(
-            f"{folder / 'generation_config.json'}: block_length is {asked!r}, not a whole number "
-            "above 0"
-        )
-    return asked

@@ -6,6 +6,7 @@ from pathlib import Path
 from illada_core.errors import CheckpointError
 
 CONFIG = "config.json"  # makes a folder that of a model
+GENERATION_FILE = "generation_config.json"
 RECIPE = "recipe.toml"  # makes a folder that of a run
 CHECKPOINTS, MODEL, ADAPTERS = "checkpoints", "model", "adapters.safetensors"
 STEP_NAME = re.compile(r"step-(\d+)")

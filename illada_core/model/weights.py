@@ -25,7 +25,7 @@ from illada_core.files import new_folder, read_json, write_json
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.model.configfile import config_facts, read_config
-from illada_core.model.finding import CONFIG, find_model
+from illada_core.model.finding import CONFIG, GENERATION_FILE, find_model
 from illada_core.model.layouts import doubled_head, stored_names
 from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE, copy_tokenizer
@@ -35,7 +35,6 @@ STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-GENERATION_FILE = "generation_config.json"
 SHARD_BYTES = 5_000_000_000
 NAMES_SHOWN = 3
 ROWS_COMPARED = 4096

@@ -1,22 +1,22 @@
 """The one training loop: pre-training, fine-tuning and continued training differ by recipe only.
 
-It yields events and never prints. What belongs to a step is done in this order: metrics,
-validation, samples, checkpoint. So a resumed run repeats nothing and skips nothing.
+What is learnt from comes in as a source of micro-batches, what is minimised as an objective. The
+loop yields events and never prints. What belongs to a step is done in this order: metrics,
+validation, samples, checkpoint. So a resumed run repeats nothing and skips nothing. Every rank
+goes through all of it, and asks the model as often as the others; rank 0 alone writes.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from illada_core.data.batches import Batch, read_steps
-from illada_core.diffusion.objective import loss_count
 from illada_core.errors import DivergedError
 from illada_core.files import write_file
 from illada_core.model.finding import newest_checkpoint
 from illada_core.training import run_folder
-from illada_core.training.curves import can_draw, draw_curves
+from illada_core.training.curves import CurvesClock, can_draw, draw_curves
 from illada_core.training.events import (
     DecayBegan,
     Event,
@@ -40,14 +40,14 @@ from illada_core.training.recipe.schedule import (
     observe_loss,
 )
 from illada_core.training.session import Session
-from illada_core.training.step import StepResult, train_step
-from illada_core.training.validation import validate, validation_objective
-
-DRAW_EVERY_S = 60.0
-MOST_DRAWING = 0.02  # of the time
+from illada_core.training.source import Source
+from illada_core.training.step import Objective, StepResult, train_step
+from illada_core.training.validation import validate, validation_rule
 
 
-def train(session: Session, stop_requested: Callable[[], int]) -> Iterator[Event]:
+def train(
+    session: Session, source: Source, objective: Objective, stop_requested: Callable[[], int]
+) -> Iterator[Event]:
     """Train until the run ends or a stop is requested; either way the last step is saved.
 
     `stop_requested` returns the number of the signal that asks for it, else 0. All ranks stop when
@@ -55,19 +55,19 @@ def train(session: Session, stop_requested: Callable[[], int]) -> Iterator[Event
 
     Raises DivergedError after `run.max_bad_steps` non-finite steps in a row.
     """
-    recipe, ranks = session.task.recipe, session.ranks
-    yield started(session)
+    recipe, ranks = session.setup.recipe, session.ranks
+    yield describe_start(session)
     yield from (Noticed(remark) for remark in session.remarks)
     if recipe.log.curves and ranks.is_main and not can_draw():
         yield Noticed("curves.png is not drawn: matplotlib is missing (extra: plot)")
     speed, curves, began = Speed(), CurvesClock(), time.perf_counter()
-    with closing(micro_batches(session)) as steps:
+    with closing(source(session.progress.step)) as steps:
         while not is_complete(session):
-            batches = next(steps)
+            micro_batches = next(steps)
             step_tokens, count, stops, requests = sum_over_ranks(
                 ranks,
-                sum(len(batch.ids_T) for batch in batches),
-                sum(loss_count(batch, session.objective) for batch in batches),
+                sum(noisy.tokens for noisy in micro_batches),
+                sum(noisy.loss_count for noisy in micro_batches),
                 stop_requested() > 0,
                 ranks.is_main and decay_is_requested(session.run, session.progress.tokens),
             )
@@ -75,53 +75,50 @@ def train(session: Session, stop_requested: Callable[[], int]) -> Iterator[Event
                 session.stopped_by = int(max_over_ranks(ranks, stop_requested()))
                 break
             yield from decide_decay(session, requested=bool(requests))
-            result = one_step(session, batches, int(step_tokens), int(count))
-            yield told(session, result, int(step_tokens), time.perf_counter() - began, speed)
+            set_next_rate(session, int(step_tokens))
+            result = train_step(
+                session.denoiser,
+                session.optimizer,
+                micro_batches,
+                objective,
+                int(count),
+                recipe.optimizer.clip_norm,
+                ranks,
+            )
+            advance(session, result, int(step_tokens))
+            seconds = time.perf_counter() - began
+            yield record_step(session, result, int(step_tokens), seconds, speed)
             if session.progress.bad_steps >= recipe.run.max_bad_steps:
                 redraw_curves(session)
-                raise diverged(session)
+                raise divergence(session)
             if is_due(session, recipe.validation.every_steps):
-                yield from validated(session)
+                yield from validate_holdout(session)
             if is_due(session, recipe.validation.sample_every):
-                yield from sampled(session)
+                yield from answer_prompts(session)
             if is_due(session, recipe.checkpoint.every_steps) and not session.progress.bad_steps:
                 yield Saved(session.progress.step, session.save())
             if recipe.log.curves and ranks.is_main:
                 curves.draw_if_due(session.run)
             began = time.perf_counter()
-    yield from concluded(session)
-
-
-def micro_batches(session: Session) -> Generator[list[Batch]]:
-    """Yield this rank's micro-batches of each step from here on, read ahead."""
-    task, keys = session.task, session.task.recipe
-    return read_steps(
-        task.train,
-        keys.run.seed,
-        first_step=session.progress.step,
-        rows_per_step=keys.batch.rows,
-        micro_rows=keys.batch.micro_rows,
-        rank=session.ranks.rank,
-        world=session.ranks.world,
-    )
+    yield from conclude(session)
 
 
 def is_complete(session: Session) -> bool:
-    return session.progress.tokens >= end_tokens(session.task.schedule, session.progress.schedule)
+    return session.progress.tokens >= end_tokens(session.setup.schedule, session.progress.schedule)
 
 
 def is_due(session: Session, every_steps: int) -> bool:
-    """Tell whether something done every so many steps is due; `concluded` cares for the last."""
+    """Tell whether something done every so many steps is due; `conclude` cares for the last."""
     on_time = every_steps > 0 and session.progress.step % every_steps == 0
     return on_time and not is_complete(session)
 
 
-def started(session: Session) -> Started:
+def describe_start(session: Session) -> Started:
     progress = session.progress
     return Started(
         step=progress.step,
         tokens=progress.tokens,
-        end_tokens=end_tokens(session.task.schedule, progress.schedule),
+        end_tokens=end_tokens(session.setup.schedule, progress.schedule),
         device=device_name(session.ranks.device),
         attention=session.attention,
         attention_reason=session.attention_reason,
@@ -143,7 +140,7 @@ def decay_is_requested(run: Path, tokens: int) -> bool:
 
 def decide_decay(session: Session, requested: bool) -> Iterator[Event]:
     """Let the decay begin with the coming step if it is time, the loss is flat, or it is asked."""
-    progress, schedule = session.progress, session.task.schedule
+    progress, schedule = session.progress, session.setup.schedule
     if requested and not schedule.decay_tokens and session.ranks.is_main:
         yield Noticed("a decay was requested, but schedule.decay is none")
     state = begin_decay(schedule, progress.schedule, progress.tokens, requested)
@@ -157,22 +154,18 @@ def decide_decay(session: Session, requested: bool) -> Iterator[Event]:
     yield DecayBegan(progress.step + 1, progress.tokens, end, state.decay_reason)
 
 
-def one_step(session: Session, batches: list[Batch], step_tokens: int, count: int) -> StepResult:
-    """Make one optimizer step, its loss divided by `count`, and move the progress on."""
-    recipe, schedule, progress = session.task.recipe, session.task.schedule, session.progress
+def set_next_rate(session: Session, step_tokens: int) -> None:
+    """Set the learning rate of the step that takes `step_tokens` tokens from here."""
+    progress = session.progress
     tokens = progress.tokens + step_tokens
-    set_learning_rate(session.optimizer, learning_rate(schedule, progress.schedule, tokens))
-    result = train_step(
-        session.model,
-        session.optimizer,
-        batches,
-        session.objective,
-        recipe.batch.rows,
-        count,
-        recipe.optimizer.clip_norm,
-        session.ranks,
-    )
-    state = progress.schedule
+    rate = learning_rate(session.setup.schedule, progress.schedule, tokens)
+    set_learning_rate(session.optimizer, rate)
+
+
+def advance(session: Session, result: StepResult, step_tokens: int) -> None:
+    """Move the progress on by a step that was made, or dropped."""
+    progress, schedule = session.progress, session.setup.schedule
+    tokens, state = progress.tokens + step_tokens, progress.schedule
     if result.is_finite:
         state = observe_loss(schedule, state, tokens, step_tokens, result.loss)
     session.progress = replace(
@@ -184,21 +177,20 @@ def one_step(session: Session, batches: list[Batch], step_tokens: int, count: in
         dropped_steps=progress.dropped_steps + (not result.is_finite),
         schedule=state,
     )
-    return result
 
 
-def told(
+def record_step(
     session: Session, result: StepResult, step_tokens: int, seconds: float, speed: Speed
 ) -> StepDone | StepDropped:
     """Write a step to the metrics and return its event."""
-    progress, schedule = session.progress, session.task.schedule
+    progress, schedule = session.progress, session.setup.schedule
     if not result.is_finite:
         session.write("dropped", progress.step, loss=result.loss, grad_norm=result.grad_norm)
         return StepDropped(
             progress.step, progress.tokens, step_tokens, result.loss, progress.bad_steps
         )
     flops = step_flops(
-        session.task.config,
+        session.setup.config,
         step_tokens,
         result.token_pairs,
         result.head_rows,
@@ -230,27 +222,22 @@ def told(
     return done
 
 
-def validated(session: Session) -> Iterator[Event]:
+def validate_holdout(session: Session) -> Iterator[Event]:
     """Measure the bound on the held-out rows, if there are any."""
-    task, progress = session.task, session.progress
-    if task.holdout is None:
+    setup, progress, ranks = session.setup, session.progress, session.ranks
+    if setup.holdout is None:
         return
-    objective = validation_objective(session.objective, task.holdout.has_turns)
-    found = validate(
-        session.model,
-        task.holdout,
-        task.recipe.validation.rows or task.holdout.rows,
-        objective,
-        task.recipe.batch.micro_rows,
-        session.ranks,
-    )
-    bytes_per_token = task.holdout_bytes_per_token
+    rule = validation_rule(session.corruption, setup.holdout.has_turns)
+    rows = setup.recipe.validation.rows or setup.holdout.rows
+    share = replace(session.share, rows_per_step=rows)
+    found = validate(session.denoiser, setup.holdout, rule, share, ranks)
+    bytes_per_token = setup.holdout_bytes_per_token
     bits = found.bits_per_byte(bytes_per_token) if bytes_per_token else None
     session.progress = replace(progress, validated_step=progress.step)
     session.write(
         "validation",
         progress.step,
-        mask=objective.mask,
+        mask=rule.mask,
         loss=found.loss,
         perplexity=found.perplexity,
         bits_per_byte=bits,
@@ -260,22 +247,22 @@ def validated(session: Session) -> Iterator[Event]:
     yield Validated(progress.step, progress.tokens, found.loss, found.perplexity, bits)
 
 
-def sampled(session: Session) -> Iterator[Event]:
-    """Answer the held-out prompts, if there are any; rank 0 does, and the others wait for it."""
-    task, step = session.task, session.progress.step
+def answer_prompts(session: Session) -> Iterator[Event]:
+    """Answer the held-out prompts, if there are any."""
+    step = session.progress.step
     session.progress = replace(session.progress, sampled_step=step)
     if session.samples is not None:
-        ended = session.samples.answer(session.model, session.objective.mask_id, step)
-        yield Sampled(step, len(task.prompts), ended)
+        ended = session.samples.answer(session.model, session.corruption.mask_id, step)
+        yield Sampled(step, len(session.setup.prompts), ended)
 
 
-def concluded(session: Session) -> Iterator[Event]:
+def conclude(session: Session) -> Iterator[Event]:
     """Save the last step; if the run has come to its end, validate before and export after."""
     complete, step = is_complete(session), session.progress.step
     if complete and session.progress.validated_step != step:
-        yield from validated(session)
+        yield from validate_holdout(session)
     if complete and session.progress.sampled_step != step:
-        yield from sampled(session)
+        yield from answer_prompts(session)
     if step and session.saved_at != run_folder.checkpoint_path(session.run, step):
         yield Saved(step, session.save())
     if complete:
@@ -285,11 +272,11 @@ def concluded(session: Session) -> Iterator[Event]:
 
 def redraw_curves(session: Session) -> None:
     """Bring curves.png up to date, if there is to be one."""
-    if session.task.recipe.log.curves and session.ranks.is_main and can_draw():
+    if session.setup.recipe.log.curves and session.ranks.is_main and can_draw():
         draw_curves(session.run)
 
 
-def diverged(session: Session) -> DivergedError:
+def divergence(session: Session) -> DivergedError:
     """Say that the run is lost, and from where it can be saved."""
     newest = newest_checkpoint(session.run)
     hint = "lower optimizer.peak_lr, or give it a longer schedule.warmup_tokens"
@@ -298,17 +285,3 @@ def diverged(session: Session) -> DivergedError:
         f"row, up to step {session.progress.step}",
         f"{hint}; the last good checkpoint is {newest}" if newest else hint,
     )
-
-
-class CurvesClock:
-    """Draw curves.png now and then, the more seldom the longer it takes."""
-
-    def __init__(self) -> None:
-        self.next_s = time.monotonic() + DRAW_EVERY_S
-
-    def draw_if_due(self, run: Path) -> None:
-        began = time.monotonic()
-        if began >= self.next_s and can_draw():
-            draw_curves(run)
-            took = time.monotonic() - began
-            self.next_s = began + max(DRAW_EVERY_S, took / MOST_DRAWING)

@@ -1,51 +1,25 @@
 """Low-rank adapters, through peft: the base stays as it is, two thin matrices a projection learn.
 
 The base is kept in the dtype the run computes in; adapters, their gradients and moments are
-float32. A checkpoint holds the adapters alone, the exported model has them merged. peft and torch
-are met only once there is a model, so that a plan needs neither.
+float32. A checkpoint holds the adapters alone, the exported model has them merged. peft is an
+extra, and is met only where adapters are made or merged.
 """
 
-from __future__ import annotations
-
 import hashlib
-import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from illada_core.errors import CheckpointError
 from illada_core.files import sha256_of
-from illada_core.model.config import ModelConfig, parameter_shapes
+from illada_core.model.initial import named_generator
+from illada_core.model.transformer import Transformer
+from illada_core.training.recipe.adapters import target_pattern
 from illada_core.training.recipe.keys import LoraKeys
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from illada_core.model.transformer import Transformer
-
-TARGETS = {"attention": "attention", "ffn": "ffn", "all": "attention|ffn"}
 NAME = "default"  # peft can hold several adapters, each under a name
-
-
-def target_pattern(keys: LoraKeys) -> str:
-    """Return a pattern of the names of the projections that get an adapter."""
-    return rf"layers\.\d+\.({TARGETS[keys.targets]})\.\w+"
-
-
-def adapter_count(config: ModelConfig, keys: LoraKeys) -> int:
-    """Count the parameters of all adapters."""
-    return sum(keys.rank * sum(shape) for shape in adapted_shapes(config, keys))
-
-
-def adapter_activation_bytes(config: ModelConfig, keys: LoraKeys) -> int:
-    """Return what adapters keep of one token for the backward pass: input and product, float32."""
-    return sum(4 * (inputs + keys.rank) for _, inputs in adapted_shapes(config, keys))
-
-
-def adapted_shapes(config: ModelConfig, keys: LoraKeys) -> list[tuple[int, ...]]:
-    """Return the shapes (outputs, inputs) of the matrices that get an adapter."""
-    pattern = re.compile(target_pattern(keys) + r"\.weight")
-    shapes = parameter_shapes(config).items()
-    return [shape for name, shape in shapes if pattern.fullmatch(name)]
 
 
 def add_adapters(model: Transformer, keys: LoraKeys, seed: int) -> None:
@@ -53,10 +27,7 @@ def add_adapters(model: Transformer, keys: LoraKeys, seed: int) -> None:
 
     The first factor is drawn as peft does, but from the seed and its name; the second is 0.
     """
-    import torch
     from peft import LoraConfig, inject_adapter_in_model
-
-    from illada_core.model.initial import named_generator
 
     config = LoraConfig(
         r=keys.rank,
@@ -101,24 +72,21 @@ def restore_adapters(model: Transformer, saved: dict[str, Tensor]) -> None:
         adapter.data.copy_(saved[name])
 
 
-def merged_weights(model: Transformer) -> dict[str, Tensor]:
-    """Return the weights under the transformer's own names, adapters added to what they adapt.
+def merged_weights(model: Transformer) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights under the transformer's own names, adapters added to what they adapt.
 
-    Merged matrices are made one by one and kept on the host, where there is room for them.
+    Merged matrices are made one by one, on the host, where there is room for them.
     """
     from peft.tuners.lora import LoraLayer
 
-    weights = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if ".lora_" not in name and ".base_layer." not in name
-    }
+    for name, tensor in model.state_dict().items():
+        if ".lora_" not in name and ".base_layer." not in name:
+            yield name, tensor
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             base = module.base_layer.weight.detach()
             merged = base.float() + module.get_delta_weight(NAME).detach().float()
-            weights[f"{name}.weight"] = merged.to(base.dtype).cpu()
-    return weights
+            yield f"{name}.weight", merged.to(base.dtype).cpu()
 
 
 def base_fingerprint(folder: Path) -> str:

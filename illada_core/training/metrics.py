@@ -60,14 +60,14 @@ class StepLines:
 
     def __init__(self, path: Path, last_step: int) -> None:
         kept = [line for line in read_lines(path) if line["step"] <= last_step]
-        write_file(path, b"".join(encoded(line) for line in kept))
+        write_file(path, b"".join(encode_line(line) for line in kept))
         self.path, self.last = path, kept[-1] if kept else None
         # Unbuffered: a full disk is told at its line, and a kill loses none of the lines before.
         self.file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def write(self, **values: Any) -> None:
         """Add one line."""
-        left = encoded(values)
+        left = encode_line(values)
         with naming_file(self.path):
             while left:  # a disk that is nearly full takes a part and says nothing
                 left = left[self.file.write(left) :]
@@ -99,18 +99,18 @@ class Metrics:
             self.board.close()
 
 
-def encoded(line: dict[str, Any]) -> bytes:
+def encode_line(line: dict[str, Any]) -> bytes:
     """Write one line of JSON, with null for what JSON cannot say."""
-    return json.dumps({name: plain(value) for name, value in line.items()}).encode() + b"\n"
+    return json.dumps({name: jsonable(value) for name, value in line.items()}).encode() + b"\n"
 
 
-def plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def open_board(folder: Path, last_step: int) -> Any:
     """Return a TensorBoard writer that forgets steps after `last_step`."""
-    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard import SummaryWriter  # needs tensorboard, an extra
 
     return SummaryWriter(str(folder), purge_step=last_step + 1)
 

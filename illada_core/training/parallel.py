@@ -2,7 +2,7 @@
 
 A process without a rank is the only one, and then nothing here costs anything. Gradients are
 summed, not averaged: the loss is already divided by the global token count, so ranks may hold
-different numbers of tokens and even of micro-batches.
+different numbers of tokens. All of them ask the model equally often (data/batches.py).
 """
 
 import os
@@ -18,7 +18,7 @@ from torch import Tensor
 from illada_core.errors import LostRankError, UsageError
 
 BUCKET_BYTES = 1 << 26
-# Ranks wait for rank 0 while it writes a checkpoint, draws or answers held-out prompts.
+# Ranks wait for rank 0 while it writes a checkpoint or draws.
 GROUP_TIMEOUT = timedelta(hours=1)
 
 
@@ -37,7 +37,7 @@ class Ranks:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Ranks]:
+def join_ranks(device: str) -> Iterator[Ranks]:
     """Join the other ranks, if there are any; `device` is auto, cpu, cuda, cuda:N.
 
     Raises LostRankError, as all that waits for other ranks does, if one of them is gone.
@@ -120,6 +120,14 @@ def sum_tensor_over_ranks(ranks: Ranks, tensor: Tensor) -> Tensor:
     """Add up a tensor over all ranks, in place."""
     if ranks.world > 1:
         combine(tensor)
+    return tensor
+
+
+def share_from_main(ranks: Ranks, tensor: Tensor) -> Tensor:
+    """Give every rank what rank 0 has, in place, so that all of them decide alike."""
+    if ranks.world > 1:
+        with rely_on_others():
+            dist.broadcast(tensor, 0)
     return tensor
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
-from illada_core.diffusion.objective import Objective
+from illada_core.data.batches import Share
+from illada_core.diffusion.corruption import Corruption
+from illada_core.diffusion.denoiser import Denoiser
 from illada_core.errors import UsageError
 from illada_core.files import write_file
 from illada_core.model.attention import choose_backend
@@ -37,23 +39,23 @@ from illada_core.training.recipe.files import differing_keys, load_recipe, to_to
 from illada_core.training.recipe.keys import Recipe, flat, length_keys
 from illada_core.training.recipe.plan import known_kind
 from illada_core.training.samples import Samples
-from illada_core.training.task import Task
+from illada_core.training.setup import Setup
 
 
 @dataclass
 class Session:
     """What changes while a run goes on, and what it acts with.
 
-    `metrics` and `samples` are rank 0's alone; `stopped_by` is the signal that ended the run before
-    its time, `base` the fingerprint of the weights that adapters belong to.
+    `metrics` are rank 0's alone; `stopped_by` is the signal that ended the run before its time,
+    `base` the fingerprint of the weights that adapters belong to.
     """
 
-    task: Task
+    setup: Setup
     run: Path
     ranks: Ranks
-    model: Transformer
+    denoiser: Denoiser
     optimizer: torch.optim.Optimizer
-    objective: Objective
+    corruption: Corruption
     attention: str
     attention_reason: str
     peak_flops: float | None
@@ -65,6 +67,16 @@ class Session:
     base: str | None
     stopped_by: int = 0
 
+    @property
+    def model(self) -> Transformer:
+        return self.denoiser.transformer
+
+    @property
+    def share(self) -> Share:
+        """What this rank has of each step's rows."""
+        keys, ranks = self.setup.recipe.batch, self.ranks
+        return Share(keys.rows, keys.micro_rows, ranks.rank, ranks.world)
+
     def write(self, kind: str, step: int, **values: object) -> None:
         """Add a line to the metrics, on rank 0."""
         if self.metrics is not None:
@@ -72,7 +84,7 @@ class Session:
 
     def save(self) -> Path:
         """Write a checkpoint of this moment and delete those that need not be kept."""
-        keys = self.task.recipe.checkpoint
+        keys = self.setup.recipe.checkpoint
         if self.ranks.is_main:
             save_checkpoint(
                 self.run,
@@ -80,12 +92,12 @@ class Session:
                 self.optimizer,
                 self.progress,
                 {
-                    "dataset": self.task.train.fingerprint,
+                    "dataset": self.setup.train.fingerprint,
                     "base": self.base,
                     **circumstances(self.ranks),
                 },
-                self.task.tokenizer_file,
-                self.task.defaults.facts(),
+                self.setup.tokenizer_file,
+                self.setup.defaults.facts(),
             )
             run_folder.prune_checkpoints(self.run, keys.keep_last, keys.keep_every_steps)
         wait_for_all(self.ranks)
@@ -93,19 +105,22 @@ class Session:
         return self.saved_at
 
     def export(self) -> Path:
-        """Write `model/` in the released layout, in the dtype the model computes in."""
-        folder = self.run / MODEL
+        """Write `model/` in the released layout, in the dtype the model computes in.
+
+        All ranks bring the weights together, rank 0 keeps and writes them.
+        """
+        folder, recipe, model = self.run / MODEL, self.setup.recipe, self.model
+        weights = merged_weights(model) if recipe.lora.rank else model.state_dict().items()
+        kept = {name: weight for name, weight in weights if self.ranks.is_main}
         if self.metrics is not None and not (self.metrics.is_finished and folder.is_dir()):
-            dtype = self.task.recipe.run.compute_dtype
-            adapts = self.task.recipe.lora.rank > 0
             save_weights(
-                merged_weights(self.model) if adapts else self.model.state_dict(),
-                self.model.config,
+                kept,
+                model.config,
                 folder,
                 Export(
-                    tokenizer=self.task.tokenizer_file,
-                    dtype=dtype,
-                    generation=self.task.defaults.facts(),
+                    tokenizer=self.setup.tokenizer_file,
+                    dtype=recipe.run.compute_dtype,
+                    generation=self.setup.defaults.facts(),
                 ),
             )
             self.write("finished", self.progress.step)
@@ -114,57 +129,57 @@ class Session:
 
 
 @contextmanager
-def opened(task: Task, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session]:
+def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session]:
     """Begin a run in its folder, or take it up where its newest checkpoint left it.
 
     Raises UsageError if the folder holds another run, CheckpointError if the checkpoint is damaged.
     """
-    keys = task.recipe.run
+    keys = setup.recipe.run
     with ExitStack() as stack:
         before = None
         if ranks.is_main:
             run_folder.refuse_foreign(run)
             stack.enter_context(run_folder.locked(run))
-            before = earlier_recipe(run, task.recipe, fresh)
+            before = earlier_recipe(run, setup.recipe, fresh)
         wait_for_all(ranks)
         checkpoint = newest_checkpoint(run)
         if keys.threads:
             torch.set_num_threads(keys.threads)
-        progress, remarks, base = Progress(), list(task.remarks), adapted_base(task)
+        progress, remarks, base = Progress(), list(setup.remarks), adapted_base(setup)
         if checkpoint is not None:
-            progress, facts = read_progress(checkpoint, task.train.fingerprint)
-            check_length(before, task.recipe, progress)
+            progress, facts = read_progress(checkpoint, setup.train.fingerprint)
+            check_length(before, setup.recipe, progress)
             check_base(base, facts)
             remarks += changed_circumstances(facts, ranks)
         compute_dtype = DTYPES[keys.compute_dtype]
         backend, reason = choose_backend(
-            ranks.device, compute_dtype, keys.attention, task.config.head_size
+            ranks.device, compute_dtype, keys.attention, setup.config.head_size
         )
-        model = starting_model(task, checkpoint, ranks, backend)
-        optimizer = new_optimizer(model, task.recipe.optimizer)
+        model = starting_model(setup, checkpoint, ranks, backend)
+        optimizer = new_optimizer(model, setup.recipe.optimizer)
         if checkpoint is not None:
             load_moments(checkpoint, model, optimizer, progress.updates)
         metrics = samples = None
         if ranks.is_main:
             record_start(run, progress.step, ranks.device, ranks.world, backend)
-            write_file(run / RECIPE, to_toml(task.recipe).encode())
-            metrics = Metrics(run, progress.step, task.recipe.log.tensorboard)
+            write_file(run / RECIPE, to_toml(setup.recipe).encode())
+            metrics = Metrics(run, progress.step, setup.recipe.log.tensorboard)
             stack.callback(metrics.close)
-            if task.prompts:
-                samples = Samples(run, progress.step, task)
-                stack.callback(samples.close)
+        if setup.prompts:
+            samples = Samples(run, progress.step, setup, ranks)
+            stack.callback(samples.close)
         yield Session(
-            task=task,
+            setup=setup,
             run=run,
             ranks=ranks,
-            model=model,
+            denoiser=Denoiser(model),
             optimizer=optimizer,
-            objective=Objective(
-                **vars(task.recipe.objective), mask_id=mask_id(task), seed=keys.seed
+            corruption=Corruption(
+                **vars(setup.recipe.objective), mask_id=mask_id(setup), seed=keys.seed
             ),
             attention=backend,
             attention_reason=reason,
-            peak_flops=peak_flops(task.recipe, ranks.device),
+            peak_flops=peak_flops(setup.recipe, ranks.device),
             progress=progress,
             saved_at=checkpoint,
             metrics=metrics,
@@ -194,11 +209,11 @@ def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:
     return before
 
 
-def adapted_base(task: Task) -> str | None:
+def adapted_base(setup: Setup) -> str | None:
     """Return the fingerprint of the base that adapters are trained for, None without adapters."""
-    if not task.recipe.lora.rank:
+    if not setup.recipe.lora.rank:
         return None
-    return base_fingerprint(find_model(task.recipe.model.ckpt))
+    return base_fingerprint(find_model(setup.recipe.model.ckpt))
 
 
 def check_base(base: str | None, facts: dict[str, Any]) -> None:
@@ -243,26 +258,28 @@ def check_length(before: Recipe | None, now: Recipe, progress: Progress) -> None
         )
 
 
-def starting_model(task: Task, checkpoint: Path | None, ranks: Ranks, backend: str) -> Transformer:
+def starting_model(
+    setup: Setup, checkpoint: Path | None, ranks: Ranks, backend: str
+) -> Transformer:
     """Return the model to go on with: of the checkpoint, of the recipe's ckpt, or fresh."""
-    keys, lora = task.recipe.run, task.recipe.lora
+    keys, lora = setup.recipe.run, setup.recipe.lora
     if lora.rank:
-        folder = find_model(task.recipe.model.ckpt)
+        folder = find_model(setup.recipe.model.ckpt)
         frozen = keys.compute_dtype
         model = load_model(folder, ranks.device, frozen, keys.compute_dtype, backend)
-        model.config = task.config
+        model.config = setup.config
         add_adapters(model, lora, keys.seed)
         if checkpoint is not None:
             load_adapters(checkpoint, model)
     elif checkpoint is not None:
         model = load_weights(checkpoint, ranks.device, keys.compute_dtype, backend)
-    elif task.recipe.model.ckpt:
-        folder = find_model(task.recipe.model.ckpt)
+    elif setup.recipe.model.ckpt:
+        folder = find_model(setup.recipe.model.ckpt)
         model = load_model(folder, ranks.device, "float32", keys.compute_dtype, backend)
-        model.config = task.config
+        model.config = setup.config
     else:
         model = new_model(
-            task.config,
+            setup.config,
             keys.seed,
             ranks.device,
             compute_dtype=DTYPES[keys.compute_dtype],
@@ -275,9 +292,9 @@ def starting_model(task: Task, checkpoint: Path | None, ranks: Ranks, backend: s
     return model
 
 
-def mask_id(task: Task) -> int:
-    assert task.config.mask_id is not None, "checked when the data was opened"
-    return task.config.mask_id
+def mask_id(setup: Setup) -> int:
+    assert setup.config.mask_id is not None, "checked when the data was opened"
+    return setup.config.mask_id
 
 
 def peak_flops(recipe: Recipe, device: torch.device) -> float | None:

@@ -1,21 +1,24 @@
-"""One optimizer step: hide, predict, differentiate, sum, clip, update.
+"""One optimizer step: predict, differentiate, sum, clip, update."""
 
-Shapes: T packed tokens, C channels, V vocabulary, M hidden tokens.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import TypeAlias
 
 import torch
 
-from illada_core.data.batches import Batch
-from illada_core.diffusion.loss import masked_cross_entropy
-from illada_core.diffusion.objective import Objective, corrupt
-from illada_core.model.attention import Segments
-from illada_core.model.transformer import Transformer
+from illada_core.diffusion.corruption import Corrupted
+from illada_core.diffusion.denoiser import Denoiser, Sums
 from illada_core.training.optim import clip_gradients
 from illada_core.training.parallel import Ranks, sum_gradients, sum_tensor_over_ranks
+
+# What is minimised, as sums over a micro-batch, by what the module says of it.
+Objective: TypeAlias = Callable[[Denoiser, Corrupted], Sums]
+
+
+def likelihood_bound(denoiser: Denoiser, noisy: Corrupted) -> Sums:
+    """Return the sums of Eq. (1): the objective of pre-training and of fine-tuning."""
+    return denoiser(noisy)
 
 
 @dataclass(frozen=True)
@@ -36,39 +39,33 @@ class StepResult:
 
 
 def train_step(
-    model: Transformer,
+    denoiser: Denoiser,
     optimizer: torch.optim.Optimizer,
-    batches: Sequence[Batch],
+    micro_batches: Sequence[Corrupted],
     objective: Objective,
-    rows_per_step: int,
     loss_count: int,
     clip_norm: float,
     ranks: Ranks,
 ) -> StepResult:
-    """Update the weights by Eq. (1) over all micro-batches of all ranks.
+    """Update the weights by an objective over all micro-batches, as many on each rank.
 
     `loss_count` is the global count that the loss is divided by; where nothing can be hidden it is
     0, and so are loss and gradient. A step whose loss or gradient norm is not finite leaves weights
     and moments as they were.
     """
     loss = torch.zeros((), device=ranks.device)
-    token_pairs = head_rows = 0
-    for batch in batches:
-        noisy = corrupt(batch, objective, rows_per_step, ranks.device)
-        segments = Segments.of(noisy.segment_ends, ranks.device)
-        hidden_MC = model(noisy.noisy_T, segments, noisy.hidden_M)
-        nats, _ = masked_cross_entropy(
-            hidden_MC, model.head_weight_VC, noisy.targets_M, noisy.weight_M
-        )
-        micro = nats / max(loss_count, 1)
+    for noisy in micro_batches:
+        micro = objective(denoiser, noisy.to(ranks.device)).nats / max(loss_count, 1)
         micro.backward()
         loss += micro.detach()
-        token_pairs += squared_lengths(noisy.segment_ends)
-        head_rows += len(noisy.targets_M)
-    parameters = [each for each in model.parameters() if each.requires_grad]
+    parameters = [each for each in denoiser.parameters() if each.requires_grad]
     sum_gradients(ranks, parameters)
-    counts = torch.tensor([token_pairs, head_rows], dtype=torch.float64, device=ranks.device)
-    sums = sum_tensor_over_ranks(ranks, torch.cat([loss.double()[None], counts]))
+    counts = [
+        sum(squared_lengths(noisy.segment_ends) for noisy in micro_batches if noisy.tokens),
+        sum(len(noisy.targets_M) for noisy in micro_batches),
+    ]
+    counts_2 = torch.tensor(counts, dtype=torch.float64, device=ranks.device)
+    sums = sum_tensor_over_ranks(ranks, torch.cat([loss.double()[None], counts_2]))
     norm = clip_gradients(parameters, clip_norm)
     result = StepResult(*torch.cat([sums, norm.double()[None]]).tolist())
     if result.is_finite:

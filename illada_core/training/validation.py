@@ -1,22 +1,20 @@
 """The bound on held-out rows, always under the same noise, so that runs and steps compare.
 
-Shapes: T packed tokens, C channels, V vocabulary, M hidden tokens.
+Shapes: M hidden tokens.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import exp, log, nan
 
 import torch
 
-from illada_core.data.batches import read_batch
+from illada_core.data.batches import Share
 from illada_core.data.store.dataset import TokenDataset
-from illada_core.diffusion.loss import masked_cross_entropy
-from illada_core.diffusion.objective import Objective, corrupt, loss_count
-from illada_core.model.attention import Segments
-from illada_core.model.transformer import Transformer
+from illada_core.diffusion.corruption import Corruption
+from illada_core.diffusion.denoiser import Denoiser
 from illada_core.training.parallel import Ranks, sum_tensor_over_ranks
-from illada_core.training.task import NOISE_SEED
+from illada_core.training.setup import NOISE_SEED
+from illada_core.training.source import noisy_rows
 
 RATIO_BINS = 10
 
@@ -40,7 +38,7 @@ class Validation:
         return self.loss / log(2) / bytes_per_token
 
 
-def validation_objective(objective: Objective, has_turns: bool) -> Objective:
+def validation_rule(rule: Corruption, has_turns: bool) -> Corruption:
     """Return the rule with the least variance that still bounds the likelihood of whole segments.
 
     Where turns are known it is that of the responses given the prompts, whatever is trained on.
@@ -49,7 +47,7 @@ def validation_objective(objective: Objective, has_turns: bool) -> Objective:
     makes large at low ratios; ratios are spread evenly over the rows.
     """
     return replace(
-        objective,
+        rule,
         masking="fixed-count",
         ratio="stratified",
         split_probability=0.0,
@@ -61,27 +59,17 @@ def validation_objective(objective: Objective, has_turns: bool) -> Objective:
 
 @torch.no_grad()
 def validate(
-    model: Transformer,
-    dataset: TokenDataset,
-    rows: int,
-    objective: Objective,
-    micro_rows: int,
-    ranks: Ranks,
+    denoiser: Denoiser, dataset: TokenDataset, rule: Corruption, share: Share, ranks: Ranks
 ) -> Validation:
-    """Return the bound over `rows` rows; beyond one pass rows come again under other noise."""
+    """Return the bound over the rows of all shares; beyond one pass under other noise."""
     # 0: nats of the bound, 1: its tokens; then the nats of each bin, then its hidden tokens.
     sums = torch.zeros(2 + 2 * RATIO_BINS, dtype=torch.float64, device=ranks.device)
-    for group in shares(rows, micro_rows, ranks):
-        batch = read_batch(dataset, group, NOISE_SEED)
-        noisy = corrupt(batch, objective, rows, ranks.device)
-        segments = Segments.of(noisy.segment_ends, ranks.device)
-        hidden_MC = model(noisy.noisy_T, segments, noisy.hidden_M)
-        nats, nll_M = masked_cross_entropy(
-            hidden_MC, model.head_weight_VC, noisy.targets_M, noisy.weight_M
-        )
+    for places in share.micro_places(step=0):
+        noisy = noisy_rows(dataset, rule, share.rows_per_step, places).to(ranks.device)
+        nats, nll_M = denoiser(noisy)
         bin_M = (noisy.ratio_M * RATIO_BINS).long().clamp(0, RATIO_BINS - 1)
         sums[0] += nats.double()
-        sums[1] += loss_count(batch, objective)
+        sums[1] += noisy.loss_count
         sums[2 : 2 + RATIO_BINS].index_add_(0, bin_M, nll_M.double())
         sums[2 + RATIO_BINS :] += torch.bincount(bin_M, minlength=RATIO_BINS)
     nats_sum, tokens, *bins = sum_tensor_over_ranks(ranks, sums).tolist()
@@ -93,10 +81,3 @@ def validate(
             for nats, count in zip(bins[:RATIO_BINS], bins[RATIO_BINS:], strict=True)
         ),
     )
-
-
-def shares(rows: int, micro_rows: int, ranks: Ranks) -> Iterator[list[int]]:
-    """Yield the places of this rank's micro-batches."""
-    own = range(ranks.rank, rows, ranks.world)
-    for start in range(0, len(own), micro_rows):
-        yield list(own[start : start + micro_rows])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from illada_core.diffusion import loss
-from illada_core.diffusion.loss import masked_cross_entropy
+from illada_core.diffusion.loss import masked_cross_entropy, token_cross_entropy
 from tests.conftest import command_environment
 
 M, V, C = 37, 61, 16
@@ -97,24 +97,94 @@ def test_a_frozen_head_gets_no_gradient_and_a_frozen_model_none():
     assert not total.requires_grad
 
 
+def ratio_objective(nll_M):
+    """Return something that is no weighted sum of the losses, as policy gradients have it."""
+    return (0.3 * nll_M.mean() - 1).exp() + nll_M.tanh().square().sum()
+
+
+def by_token(function, hidden_MC, head_VC, targets_M):
+    nll_M = function(hidden_MC, head_VC, targets_M)
+    total = ratio_objective(nll_M)
+    return total, nll_M, *torch.autograd.grad(total, (hidden_MC, head_VC))
+
+
+def plain_tokens(hidden_MC, head_VC, targets_M):
+    """The reference, in float64."""
+    logits_MV = hidden_MC.double() @ head_VC.double().t()
+    return F.cross_entropy(logits_MV, targets_M, reduction="none")
+
+
+def test_the_loss_of_each_token_is_differentiable_and_equals_the_plain_one():
+    inputs = example()[:3]
+    ours, theirs = by_token(token_cross_entropy, *inputs), by_token(plain_tokens, *inputs)
+    assert ours[1].requires_grad
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.double(), other.double(), rtol=2e-5, atol=1e-6)
+
+
+def test_the_loss_of_each_token_in_bfloat16_has_gradients_as_exact_as_the_sum():
+    hidden_MC, head_VC, targets_M, _ = example(torch.bfloat16)
+    ours = by_token(token_cross_entropy, hidden_MC, head_VC, targets_M)
+    exact = by_token(plain_tokens, hidden_MC, head_VC.bfloat16().float(), targets_M)
+    assert [each.dtype for each in ours] == [torch.float32] * 2 + [torch.bfloat16, torch.float32]
+    for mine, other in zip(ours, exact, strict=True):
+        error = (mine.double() - other.double()).norm() / other.double().norm()
+        assert error < 2**-8, error
+
+
+def test_the_weighted_sum_by_token_is_the_fused_one():
+    inputs = example()
+
+    def summed(hidden_MC, head_VC, targets_M, weights_M):
+        nll_M = token_cross_entropy(hidden_MC, head_VC, targets_M)
+        return (nll_M * weights_M).sum(), nll_M
+
+    for mine, other in zip(
+        gradients(summed, *inputs), gradients(masked_cross_entropy, *inputs), strict=True
+    ):
+        torch.testing.assert_close(mine, other, rtol=2e-5, atol=1e-6)
+    assert torch.equal(summed(*inputs)[1], masked_cross_entropy(*inputs)[1])
+
+
+def test_a_frozen_head_gets_no_gradient_by_token_and_no_token_is_no_loss():
+    hidden_MC, head_VC, targets_M, _ = example()
+    token_cross_entropy(hidden_MC, head_VC.detach(), targets_M).sum().backward()
+    assert hidden_MC.grad is not None
+    none_MC = torch.zeros(0, C, requires_grad=True)
+    total, nll_M, grad_MC, grad_VC = by_token(
+        lambda *inputs: torch.cat([token_cross_entropy(*inputs), torch.zeros(1)]),
+        none_MC,
+        head_VC,
+        targets_M[:0],
+    )
+    assert nll_M.tolist() == [0.0]
+    assert total.isfinite()
+    assert grad_MC.shape == (0, C)
+    assert not grad_VC.any()
+
+
 ADDED_PEAK = """
 import resource, torch
-from illada_core.diffusion.loss import masked_cross_entropy
+from illada_core.diffusion.loss import masked_cross_entropy, token_cross_entropy
 hidden_MC = torch.ones(8192, 32, dtype=torch.bfloat16, requires_grad=True)
 head_VC = torch.ones(32768, 32, requires_grad=True)
 targets_M, weights_M = torch.ones(8192, dtype=torch.long), torch.ones(8192)
 hidden_MC.detach() @ hidden_MC.detach()[:32].t()  # loads the matrix kernels
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-masked_cross_entropy(hidden_MC, head_VC, targets_M, weights_M)[0].backward()
+if {by_token}:
+    token_cross_entropy(hidden_MC, head_VC, targets_M).sum().backward()
+else:
+    masked_cross_entropy(hidden_MC, head_VC, targets_M, weights_M)[0].backward()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
-def test_the_logits_of_all_hidden_tokens_never_exist():
+@pytest.mark.parametrize("by_token", [False, True])
+def test_the_logits_of_all_hidden_tokens_never_exist(by_token):
     environment = command_environment(OMP_NUM_THREADS="1")
     done = subprocess.run(
-        [sys.executable, "-c", ADDED_PEAK],
+        [sys.executable, "-c", ADDED_PEAK.format(by_token=by_token)],
         capture_output=True,
         text=True,
         env=environment,

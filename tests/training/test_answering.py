@@ -11,15 +11,16 @@ from illada_core.data.store.frames import narrow
 from illada_core.data.store.shards import RowChunk, TokenShardWriter, shard_name
 from illada_core.data.store.turns import spans_of
 from illada_core.errors import UsageError
+from illada_core.inference.defaults import generation_defaults, turn_end_id
 from illada_core.model.finding import list_checkpoints, newest_checkpoint
 from illada_core.model.weights import load_model
 from illada_core.text.tokenizer import load_tokenizer
 from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 from illada_core.training import run_folder
-from illada_core.training.answering import generation_defaults, held_out_prompts, turn_end_id
 from illada_core.training.events import Noticed, Sampled
+from illada_core.training.held_out import held_out_prompts
 from illada_core.training.metrics import read_lines
-from illada_core.training.task import prepare
+from illada_core.training.setup import prepare
 from tests.training.test_loop import run_training
 from tests.training.tiny import EOS, tiny_recipe, tokenizer_json, write_conversations, write_packed
 

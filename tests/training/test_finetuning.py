@@ -6,7 +6,7 @@ import pytest
 
 from illada_core.errors import UsageError
 from illada_core.training.events import Validated
-from illada_core.training.task import prepare
+from illada_core.training.setup import prepare
 from tests.training.test_loop import first_line, losses, run_training
 from tests.training.tiny import tiny_recipe, write_conversations, write_packed
 
@@ -67,7 +67,7 @@ def test_masks_by_turns_need_conversations(recipe):
 
 
 def test_adapters_need_their_package(chats, monkeypatch):
-    monkeypatch.setattr("illada_core.training.task.find_spec", lambda name: None)
+    monkeypatch.setattr("illada_core.training.setup.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"lora\.rank needs the package peft") as caught:
         prepare(chats("lora.rank=4", "model.ckpt=base"))
     assert "illada[lora]" in caught.value.hint

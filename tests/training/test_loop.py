@@ -24,8 +24,10 @@ from illada_core.training.events import (
 from illada_core.training.loop import train
 from illada_core.training.metrics import StepLines, read_metrics
 from illada_core.training.parallel import Ranks
-from illada_core.training.session import opened
-from illada_core.training.task import prepare
+from illada_core.training.session import open_session
+from illada_core.training.setup import prepare
+from illada_core.training.source import row_source
+from illada_core.training.step import likelihood_bound
 from tests.training.tiny import write_packed, write_rows
 
 CPU = Ranks(rank=0, world=1, device=torch.device("cpu"))
@@ -38,8 +40,9 @@ def run_training(recipe, run, stop_after=None, fresh=False):
     def stop():
         return any(getattr(event, "step", 0) == stop_after for event in events)
 
-    with opened(prepare(recipe), run, CPU, fresh) as session:
-        for event in train(session, stop):
+    with open_session(prepare(recipe), run, CPU, fresh) as session:
+        source = row_source(session.setup.train, session.corruption, session.share)
+        for event in train(session, source, likelihood_bound, stop):
             events.append(event)
     return events
 

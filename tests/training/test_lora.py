@@ -11,11 +11,12 @@ from illada_core.model.attention import Segments
 from illada_core.model.finding import find_model, newest_checkpoint
 from illada_core.model.weights import load_model
 from illada_core.training.events import Sampled
-from illada_core.training.lora import adapter_count, merged_weights
+from illada_core.training.lora import merged_weights
+from illada_core.training.recipe.adapters import adapter_count
 from illada_core.training.recipe.keys import LoraKeys
 from illada_core.training.recipe.plan import plan_run
-from illada_core.training.session import opened
-from illada_core.training.task import prepare
+from illada_core.training.session import open_session
+from illada_core.training.setup import prepare
 from tests.training.test_loop import CPU, losses, run_training
 from tests.training.tiny import tiny_recipe, write_conversations, write_packed
 
@@ -50,8 +51,8 @@ def base_weights(tmp_path):
 
 
 def test_fresh_adapters_leave_every_output_as_it_is(adapting, tmp_path):
-    task = prepare(adapting())
-    with opened(task, tmp_path / "run", CPU, fresh=False) as session:
+    setup = prepare(adapting())
+    with open_session(setup, tmp_path / "run", CPU, fresh=False) as session:
         base = load_model(find_model(tmp_path / "base"))
         ids_T, ends = torch.arange(6, 30), (10, 24)
         segments = Segments.of(ends, CPU.device)
@@ -65,8 +66,8 @@ def test_fresh_adapters_leave_every_output_as_it_is(adapting, tmp_path):
 def test_the_base_is_frozen_in_the_compute_dtype_and_adapters_are_float32(
     adapting, tmp_path, dtype
 ):
-    task = prepare(adapting(f"run.compute_dtype={dtype}"))
-    with opened(task, tmp_path / "run", CPU, fresh=False) as session:
+    setup = prepare(adapting(f"run.compute_dtype={dtype}"))
+    with open_session(setup, tmp_path / "run", CPU, fresh=False) as session:
         for name, parameter in session.model.named_parameters():
             expected = torch.float32 if ".lora_" in name else getattr(torch, dtype)
             assert parameter.dtype == expected, name
@@ -109,10 +110,13 @@ def test_checkpoints_hold_adapters_alone_and_the_export_has_them_merged(adapting
 def test_the_merged_model_computes_what_was_trained(adapting, tmp_path):
     run = tmp_path / "run"
     run_training(adapting(), run)
-    with opened(prepare(adapting()), run, CPU, fresh=False) as session:
+    with open_session(prepare(adapting()), run, CPU, fresh=False) as session:
         ids_T, segments = torch.arange(6, 30), Segments.of((24,), CPU.device)
         trained_TC = session.model(ids_T, segments)
-        assert merged_weights(session.model).keys() == load_model(run / "model").state_dict().keys()
+        assert (
+            dict(merged_weights(session.model)).keys()
+            == load_model(run / "model").state_dict().keys()
+        )
     torch.testing.assert_close(load_model(run / "model")(ids_T, segments), trained_TC)
 
 
@@ -148,12 +152,12 @@ def test_adapters_need_a_base(adapting):
 
 @pytest.mark.parametrize("targets", ["all", "attention", "ffn"])
 def test_the_plan_counts_what_learns(adapting, tmp_path, targets):
-    task = prepare(adapting(f"lora.targets={targets}"))
-    plan = plan_run(task.recipe, task.config, 1000, 32.0)
-    with opened(task, tmp_path / "run", CPU, fresh=False) as session:
+    setup = prepare(adapting(f"lora.targets={targets}"))
+    plan = plan_run(setup.recipe, setup.config, 1000, 32.0)
+    with open_session(setup, tmp_path / "run", CPU, fresh=False) as session:
         learning = [each.numel() for each in session.model.parameters() if each.requires_grad]
     assert plan.trained_parameters == sum(learning)
-    assert plan.trained_parameters == adapter_count(task.config, LoraKeys(rank=4, targets=targets))
-    whole = plan_run(replace(task.recipe, lora=LoraKeys()), task.config, 1000, 32.0)
+    assert plan.trained_parameters == adapter_count(setup.config, LoraKeys(rank=4, targets=targets))
+    whole = plan_run(replace(setup.recipe, lora=LoraKeys()), setup.config, 1000, 32.0)
     assert plan.flops_per_token < whole.flops_per_token
     assert sum(plan.memory_bytes.values()) < sum(whole.memory_bytes.values())

@@ -37,7 +37,7 @@ def find_recipe(wanted: str) -> Path:
         raise UsageError(f"{wanted} is a folder, not a recipe")
     raise UsageError(
         f"cannot read recipe: no such file: {wanted}",
-        f"packaged recipes are {', '.join(packaged)}{meant(wanted, packaged)}",
+        f"packaged recipes are {', '.join(packaged)}{suggest(wanted, packaged)}",
     )
 
 
@@ -114,11 +114,11 @@ def table_from(
     values = {}
     for item, value in content.items():
         name = f"{table}.{item}"
-        values[item] = typed(name, value, hints[item], "--set" if name in changed else file)
+        values[item] = check_type(name, value, hints[item], "--set" if name in changed else file)
     return kind(**values)
 
 
-def typed(name: str, value: Any, kind: Any, source: str) -> Any:
+def check_type(name: str, value: Any, kind: Any, source: str) -> Any:
     """Check one value's type; 1e9 is a whole number, and a whole number is a float too."""
     if get_origin(kind) is Literal:
         choices = get_args(kind)
@@ -126,7 +126,7 @@ def typed(name: str, value: Any, kind: Any, source: str) -> Any:
             return value
         wanted = "one of " + ", ".join(json.dumps(choice) for choice in choices)
         raise UsageError(
-            f"{source}: {name} must be {wanted}, not {shown(value)}",
+            f"{source}: {name} must be {wanted}, not {as_toml(value)}",
             hint_for(value, choices) if isinstance(value, str) else None,
         )
     if type(value) is kind:
@@ -136,7 +136,7 @@ def typed(name: str, value: Any, kind: Any, source: str) -> Any:
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
     words = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
-    raise UsageError(f"{source}: {name} must be {words[kind]}, not {shown(value)}")
+    raise UsageError(f"{source}: {name} must be {words[kind]}, not {as_toml(value)}")
 
 
 def hint_for(wrong: str, known: Any, table: str = "") -> str:
@@ -148,7 +148,7 @@ def hint_for(wrong: str, known: Any, table: str = "") -> str:
     return f"known: {', '.join(prefix + word for word in known)}"
 
 
-def meant(wrong: str, known: Any) -> str:
+def suggest(wrong: str, known: Any) -> str:
     nearest = get_close_matches(wrong, known, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
@@ -159,13 +159,13 @@ def to_toml(recipe: Recipe) -> str:
     for table in fields(recipe):
         lines.append(f"[{table.name}]")
         for item in fields(table.type):  # type: ignore[arg-type]
-            value = shown(getattr(getattr(recipe, table.name), item.name))
+            value = as_toml(getattr(getattr(recipe, table.name), item.name))
             lines.append(f"{f'{item.name} = {value}':<40}  # {item.metadata['about']}")
         lines.append("")
     return "\n".join(lines)
 
 
-def shown(value: Any) -> str:
+def as_toml(value: Any) -> str:
     """Write one value as TOML: strings and booleans are those of JSON, big counts are grouped."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:_}" if abs(value) >= 100_000 else str(value)

@@ -9,7 +9,7 @@ from math import ceil
 
 from illada_core.errors import UsageError
 from illada_core.model.config import ModelConfig, non_embedding_parameter_count, parameter_count
-from illada_core.training.lora import adapter_activation_bytes, adapter_count
+from illada_core.training.recipe.adapters import adapter_activation_bytes, adapter_count
 from illada_core.training.recipe.keys import LoraKeys, Recipe
 
 FP32_BYTES, BF16_BYTES = 4, 2

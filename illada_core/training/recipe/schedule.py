@@ -101,14 +101,14 @@ def begin_decay(
     if state.decay_start_tokens is not None or not schedule.decay_tokens:
         return state
     if tokens >= schedule.planned_start_tokens:
-        return begun(state, schedule.planned_start_tokens, schedule.decay_tokens, "plan")
+        return start_decay(state, schedule.planned_start_tokens, schedule.decay_tokens, "plan")
     if tokens < schedule.warmup_tokens:
         return state
     reason = "request" if requested else "plateau" if on_plateau(schedule, state) else ""
-    return begun(state, tokens, schedule.decay_tokens, reason) if reason else state
+    return start_decay(state, tokens, schedule.decay_tokens, reason) if reason else state
 
 
-def begun(state: ScheduleState, start_tokens: int, tokens: int, reason: str) -> ScheduleState:
+def start_decay(state: ScheduleState, start_tokens: int, tokens: int, reason: str) -> ScheduleState:
     return replace(state, decay_start_tokens=start_tokens, decay_tokens=tokens, decay_reason=reason)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING, fields
 
-from illada_core.training.recipe.files import shown
+from illada_core.training.recipe.files import as_toml
 from illada_core.training.recipe.keys import Recipe
 from tests.conftest import REPO
 
@@ -15,7 +15,7 @@ def key_lines():
         lines += [f"### [{table.name}]", "", about, ""]
         lines += ["| key | default | meaning | may change |", "| --- | --- | --- | --- |"]
         for item in fields(table.type):
-            default = "required" if item.default is MISSING else f"`{shown(item.default)}`"
+            default = "required" if item.default is MISSING else f"`{as_toml(item.default)}`"
             changes = "yes" if item.metadata["may_change"] else ""
             lines.append(f"| `{item.name}` | {default} | {item.metadata['about']} | {changes} |")
         lines.append("")

@@ -9,20 +9,13 @@ import pytest
 import torch
 
 from illada_core.data.batches import Batch
+from illada_core.diffusion.corruption import WORDS, Corruption, corrupt, hide_tokens, lay_out
 from illada_core.diffusion.loss import masked_cross_entropy
-from illada_core.diffusion.objective import (
-    WORDS,
-    Objective,
-    corrupt,
-    corrupted,
-    lay_out,
-    loss_count,
-)
 
 EOS, MASK = 2, 5
 MASKINGS, RATIOS = ("bernoulli", "fixed-count"), ("uniform", "stratified")
 KINDS, NORMS = ("response", "turn"), ("tokens", "length")
-RULE = Objective(mask_id=MASK, seed=3, mask="response")
+RULE = Corruption(mask_id=MASK, seed=3, mask="response")
 # A row of two conversations end to end: prompt, response, prompt, response; prompt, response.
 TURNS = [0] * 5 + [1] * 4 + [0] * 3 + [2] * 6 + [0] * 7 + [1] * 5
 SEGMENTS = (18, 30)
@@ -54,6 +47,10 @@ def rules(**changes):
         for mask in KINDS
         for masking in MASKINGS
     ]
+
+
+def loss_count(batch, rule):
+    return corrupt(batch, rule, 1).loss_count
 
 
 @pytest.mark.parametrize("rule", rules())
@@ -222,13 +219,13 @@ def loss_of(table, words, draw, rule, batch):
     """Return the loss of the row by the real layout, corruption, loss and divisor."""
     layout = lay_out(batch, rule)
     draws = np.full(len(layout.ends_D), draw)
-    noisy = corrupted(batch, layout, np.array(words), draws, rule)
+    noisy = hide_tokens(batch, layout, np.array(words), draws, rule)
     assert noisy.noisy_T[:2].tolist() == PROMPT
     places = tuple((noisy.hidden_M - 2).tolist())
     if not places:
         return 0.0
     nats, _ = masked_cross_entropy(table[places], torch.eye(V), noisy.targets_M, noisy.weight_M)
-    return nats.item() / loss_count(batch, rule)
+    return nats.item() / noisy.loss_count
 
 
 def expected(table, rule, batch):

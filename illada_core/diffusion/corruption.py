@@ -4,7 +4,7 @@ Everything is a pure function of the seed and of where a row stands in the run: 
 on micro-batches, ranks or interruptions. A row is cut in two with some probability (section 2.1),
 each segment draws its own masking ratio, and every token, eos too, can be hidden. The work is
 integer arithmetic on the host: the same bits everywhere, and no device is waited for to learn how
-many tokens are hidden. The loss of the hidden tokens is loss.py.
+many tokens are hidden. What a model makes of it is denoiser.py.
 
 Fine-tuning may keep prompts visible (LLaDA's rule), or ask for one response of many: then only
 those tokens can be hidden, and ratios, counts and the loss's divisor are theirs alone.
@@ -13,7 +13,7 @@ Shapes: T packed tokens, R rows, D segments (after the cuts), N tokens that can 
 tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -41,8 +41,8 @@ WORDS = 2**32  # how many values a random word has
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
-    """How tokens are hidden.
+class Corruption:
+    """The rule by which tokens are hidden.
 
     "bernoulli" hides each token by itself with its segment's ratio p = (1 - epsilon) t + epsilon,
     t uniform on (0, 1); "fixed-count" hides exactly k of L, k uniform on 1..L. Both weigh a hidden
@@ -81,10 +81,11 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Corrupted:
-    """What the model sees (ids and segments), and what it is asked: the hidden tokens.
+    """A micro-batch as the model sees it (ids and segments), and what it is asked: hidden tokens.
 
     `ratio_M` is the masking ratio of each hidden token's segment, `weight_M` its inverse, divided
-    by the segment's length where the loss is normalised by it.
+    by the segment's length where the loss is normalised by it. `tokens` are those of its rows,
+    `loss_count` what it adds to the count that the loss is divided by: tokens or segments.
     """
 
     noisy_T: Tensor  # int64
@@ -93,70 +94,86 @@ class Corrupted:
     targets_M: Tensor  # int64
     weight_M: Tensor  # float32
     ratio_M: Tensor  # float32
+    tokens: int
+    loss_count: int
+
+    def to(self, device: torch.device) -> "Corrupted":
+        """Return it on a device, which is not waited for."""
+        return replace(
+            self,
+            noisy_T=self.noisy_T.to(device, non_blocking=True),
+            hidden_M=self.hidden_M.to(device, non_blocking=True),
+            targets_M=self.targets_M.to(device, non_blocking=True),
+            weight_M=self.weight_M.to(device, non_blocking=True),
+            ratio_M=self.ratio_M.to(device, non_blocking=True),
+        )
 
 
-def corrupt(
-    batch: Batch, objective: Objective, rows_per_step: int, device: torch.device | str = "cpu"
-) -> Corrupted:
-    """Hide tokens of a batch and return it on `device`.
+def corrupt(batch: Batch, rule: Corruption, rows_per_step: int) -> Corrupted:
+    """Hide tokens of a batch.
 
     `rows_per_step` counts the rows of all ranks; only stratified ratios depend on it.
     """
-    layout = lay_out(batch, objective)
-    draws_D = draw_ratios(batch, layout.ends_D, objective, rows_per_step)
-    words_T = draw_masks(batch, objective.seed)
-    return corrupted(batch, layout, words_T, draws_D, objective, device)
+    layout = lay_out(batch, rule)
+    draws_D = draw_ratios(batch, layout.ends_D, rule, rows_per_step)
+    words_T = draw_masks(batch, rule.seed)
+    return hide_tokens(batch, layout, words_T, draws_D, rule)
 
 
-def corrupted(
-    batch: Batch,
-    layout: Layout,
-    words_T: Integers,
-    draws_D: Integers,
-    objective: Objective,
-    device: torch.device | str = "cpu",
+def hide_tokens(
+    batch: Batch, layout: Layout, words_T: Integers, draws_D: Integers, rule: Corruption
 ) -> Corrupted:
     """Hide tokens by random words that were drawn for each token and each segment."""
     lengths_D = layout.lengths_D
-    hidden_N, ratio_D = hide(words_T[layout.hideable_T], lengths_D, draws_D, objective)
+    hidden_N, ratio_D = hide(words_T[layout.hideable_T], lengths_D, draws_D, rule)
     position_M = np.flatnonzero(layout.hideable_T)[hidden_N]
     ratio_M = np.repeat(ratio_D, lengths_D)[hidden_N]
     weight_M = 1 / ratio_M
-    if objective.normalize == "length":
+    if rule.normalize == "length":
         weight_M /= np.repeat(lengths_D, lengths_D)[hidden_N]
     ids_T = batch.ids_T.astype(np.int64)
     targets_M = ids_T[position_M]
-    ids_T[position_M] = objective.mask_id
+    ids_T[position_M] = rule.mask_id
+    count = lengths_D.sum() if rule.normalize == "tokens" else (lengths_D > 0).sum()
     return Corrupted(
-        noisy_T=on_device(ids_T, device),
+        noisy_T=torch.from_numpy(ids_T),
         segment_ends=tuple(layout.ends_D.tolist()),
-        hidden_M=on_device(position_M, device),
-        targets_M=on_device(targets_M, device),
-        weight_M=on_device(weight_M.astype(np.float32), device),
-        ratio_M=on_device(ratio_M.astype(np.float32), device),
+        hidden_M=torch.from_numpy(position_M),
+        targets_M=torch.from_numpy(targets_M),
+        weight_M=torch.from_numpy(weight_M.astype(np.float32)),
+        ratio_M=torch.from_numpy(ratio_M.astype(np.float32)),
+        tokens=len(ids_T),
+        loss_count=int(count),
     )
 
 
-def loss_count(batch: Batch, objective: Objective) -> int:
-    """Return what a batch adds to the count that the loss is divided by: tokens or segments.
+def phantom(rule: Corruption) -> Corrupted:
+    """Return a micro-batch that adds exactly nothing: one token, of no row, that nobody asks for.
 
-    A function of the batch and the noise alone, so ranks can sum it before any of them computes.
+    It stands in where a rank has no rows left, so that all ranks run as many forwards.
     """
-    if objective.mask == "all" and objective.normalize == "tokens":
-        return len(batch.ids_T)
-    lengths_D = lay_out(batch, objective).lengths_D
-    return int(lengths_D.sum() if objective.normalize == "tokens" else (lengths_D > 0).sum())
+    none_M = torch.empty(0)
+    return Corrupted(
+        noisy_T=torch.tensor([rule.mask_id]),
+        segment_ends=(1,),
+        hidden_M=none_M.long(),
+        targets_M=none_M.long(),
+        weight_M=none_M,
+        ratio_M=none_M,
+        tokens=0,
+        loss_count=0,
+    )
 
 
-def lay_out(batch: Batch, objective: Objective) -> Layout:
+def lay_out(batch: Batch, rule: Corruption) -> Layout:
     """Cut a batch into segments and find the tokens that can be hidden."""
-    ends_D = cut_rows(batch, objective)
-    if objective.mask == "all":
+    ends_D = cut_rows(batch, rule)
+    if rule.mask == "all":
         return Layout(ends_D, np.ones(len(batch.ids_T), bool))
     assert batch.turns_T is not None, "checked when the data was opened"
-    if objective.mask == "response":
+    if rule.mask == "response":
         return Layout(ends_D, batch.turns_T > 0)
-    return choose_turns(batch, batch.turns_T, ends_D, objective.seed)
+    return choose_turns(batch, batch.turns_T, ends_D, rule.seed)
 
 
 def choose_turns(batch: Batch, turns_T: Turns, ends_D: Integers, seed: int) -> Layout:
@@ -170,7 +187,7 @@ def choose_turns(batch: Batch, turns_T: Turns, ends_D: Integers, seed: int) -> L
     before_T[ends_D[:-1]] = 0
     begins_T = (turns_T > 0) & (turns_T != before_T)
     turns_D = np.add.reduceat(begins_T.astype(np.int64), ends_D - lengths_D)
-    row_D, number_D = numbered(batch, ends_D)
+    row_D, number_D = number_segments(batch, ends_D)
     epoch_D, stored_D = batch.epochs_R[row_D], batch.rows_R[row_D]
     words_D = random_words(seed, STREAM_TURN, epoch_D, stored_D, number_D)
     chosen_D = np.cumsum(turns_D) - turns_D + (words_D * turns_D >> 32)
@@ -180,38 +197,36 @@ def choose_turns(batch: Batch, turns_T: Turns, ends_D: Integers, seed: int) -> L
     return Layout(np.union1d(ends_D, np.flatnonzero(last_T) + 1), hideable_T)
 
 
-def cut_rows(batch: Batch, objective: Objective) -> Integers:
+def cut_rows(batch: Batch, rule: Corruption) -> Integers:
     """Return the ends of segments after some rows were cut in two, at any place alike.
 
     A cut that falls on a boundary changes nothing, so no segment is ever empty.
     """
-    keys = (objective.seed, STREAM_SPLIT, batch.epochs_R, batch.rows_R)
+    keys = (rule.seed, STREAM_SPLIT, batch.epochs_R, batch.rows_R)
     coins_R, words_R = random_words(*keys, 0), random_words(*keys, 1)
     lengths_R = np.diff(batch.row_ends_R, prepend=0)
-    is_cut_R = (coins_R < round(objective.split_probability * WORDS)) & (lengths_R > 1)
+    is_cut_R = (coins_R < round(rule.split_probability * WORDS)) & (lengths_R > 1)
     cuts_R = batch.row_ends_R - lengths_R + 1 + (words_R * (lengths_R - 1) >> 32)
     return np.union1d(batch.segment_ends_D, cuts_R[is_cut_R])
 
 
-def draw_ratios(
-    batch: Batch, ends_D: Integers, objective: Objective, rows_per_step: int
-) -> Integers:
+def draw_ratios(batch: Batch, ends_D: Integers, rule: Corruption, rows_per_step: int) -> Integers:
     """Return one 32-bit word a segment, uniform, from which its masking ratio follows.
 
     Stratified, the words of the j-th segments of a step's rows stand 2**32 / rows_per_step apart,
     from a common random start on.
     """
-    row_D, number_D = numbered(batch, ends_D)
-    if objective.ratio == "uniform":
+    row_D, number_D = number_segments(batch, ends_D)
+    if rule.ratio == "uniform":
         epoch_D = batch.epochs_R[row_D]
         stored_D = batch.rows_R[row_D]
-        return random_words(objective.seed, STREAM_MASK_RATIO, epoch_D, stored_D, number_D)
+        return random_words(rule.seed, STREAM_MASK_RATIO, epoch_D, stored_D, number_D)
     step_D, slot_D = np.divmod(batch.places_R[row_D], rows_per_step)
-    starts_D = random_words(objective.seed, STREAM_STRATUM, 0, step_D, number_D)
+    starts_D = random_words(rule.seed, STREAM_STRATUM, 0, step_D, number_D)
     return (starts_D + slot_D * WORDS // rows_per_step) % WORDS
 
 
-def numbered(batch: Batch, ends_D: Integers) -> tuple[Integers, Integers]:
+def number_segments(batch: Batch, ends_D: Integers) -> tuple[Integers, Integers]:
     """Return the row of each segment, and its number within that row."""
     row_D = np.searchsorted(batch.row_ends_R, ends_D)
     return row_D, np.arange(len(ends_D)) - np.searchsorted(row_D, row_D)
@@ -228,14 +243,14 @@ def draw_masks(batch: Batch, seed: int) -> Integers:
 
 
 def hide(
-    words_N: Integers, lengths_D: Integers, draws_D: Integers, objective: Objective
+    words_N: Integers, lengths_D: Integers, draws_D: Integers, rule: Corruption
 ) -> tuple[Claims, Ratios]:
     """Return which tokens are hidden and each segment's masking ratio, exact as a fraction.
 
     Words and lengths are those of the tokens that can be hidden; a segment may have none.
     """
-    if objective.masking == "bernoulli":
-        share_D = (1 - objective.epsilon) * unit_interval(draws_D) + objective.epsilon
+    if rule.masking == "bernoulli":
+        share_D = (1 - rule.epsilon) * unit_interval(draws_D) + rule.epsilon
         limit_D = np.rint(share_D * WORDS).astype(np.int64)
         return words_N < np.repeat(limit_D, lengths_D), limit_D / WORDS
     count_D = 1 + (draws_D * lengths_D >> 32)
@@ -245,7 +260,3 @@ def hide(
     hidden_N = np.empty(len(words_N), bool)
     hidden_N[order_N] = np.arange(len(words_N)) < np.repeat(start_D + count_D, lengths_D)
     return hidden_N, count_D / np.maximum(lengths_D, 1)
-
-
-def on_device(array: NDArray[np.generic], device: torch.device | str) -> Tensor:
-    return torch.from_numpy(array).to(device, non_blocking=True)

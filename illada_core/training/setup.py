@@ -12,16 +12,13 @@ import numpy as np
 from illada_core.data.batches import row_at
 from illada_core.data.store.dataset import TokenDataset, open_packed
 from illada_core.errors import DataError, UsageError
+from illada_core.inference.defaults import GenerationDefaults, generation_defaults
 from illada_core.model.config import ModelConfig
 from illada_core.model.configfile import read_config
 from illada_core.model.finding import find_model
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, read_tokenizer_files
-from illada_core.training.answering import (
-    GenerationDefaults,
-    generation_defaults,
-    held_out_prompts,
-)
+from illada_core.training.held_out import held_out_prompts
 from illada_core.training.recipe.keys import ModelKeys, Recipe
 from illada_core.training.recipe.schedule import Schedule, plan_schedule
 
@@ -33,7 +30,7 @@ NOISE_SEED = 0  # of validation; not the run's, so that two seeds of one recipe 
 
 
 @dataclass(frozen=True)
-class Task:
+class Setup:
     """All that a run is, before any weight exists; `prompts` are held out, to be answered."""
 
     recipe: Recipe
@@ -48,7 +45,7 @@ class Task:
     remarks: tuple[str, ...]
 
 
-def prepare(recipe: Recipe) -> Task:
+def prepare(recipe: Recipe) -> Setup:
     """Open the data of a recipe and check that all fits. Raises DataError and UsageError."""
     if not recipe.data.path:
         raise UsageError("no data to train on", "give a packed dataset: --data DIR")
@@ -87,7 +84,7 @@ def prepare(recipe: Recipe) -> Task:
         prompts = held_out_prompts(holdout, wanted, config.max_length - 1)
         if len(prompts) < wanted:
             remarks.append(f"{holdout.folder} has only {len(prompts)} prompts to answer")
-    return Task(
+    return Setup(
         recipe=replace(recipe, model=keys_of(config, recipe.model.ckpt)),
         config=config,
         schedule=plan_schedule(
@@ -105,7 +102,7 @@ def prepare(recipe: Recipe) -> Task:
     )
 
 
-def outlined(recipe: Recipe) -> tuple[ModelConfig, int, str]:
+def outline(recipe: Recipe) -> tuple[ModelConfig, int, str]:
     """Return shape and length of a run whose data is not there yet, and what had to be assumed."""
     if recipe.lora.rank:
         check_base_is_given(recipe)

@@ -1,24 +1,22 @@
-"""How a trained model is to be asked: what ends its answers, and prompts that were held out.
+"""What a model folder says of how to generate with it, read and written. No torch."""
 
-No torch.
-"""
-
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from illada_core.data.store.dataset import TokenDataset
-from illada_core.data.store.shards import ShardIndex
-from illada_core.data.store.turns import turns_between
-from illada_core.errors import DataError
+from illada_core.errors import CheckpointError, DataError
+from illada_core.files import read_json
+from illada_core.inference.rules import BLOCK_LENGTH
+from illada_core.model.config import ModelConfig
+from illada_core.model.finding import CONFIG, GENERATION_FILE
 from illada_core.text.chat_template import Message
 from illada_core.text.conversations import example_pieces
 from illada_core.text.tokenizer import Tokenizer
 from illada_core.text.tokenizer_files import SpecialIds
 
+# Strings that end a turn in released templates, beside eos; their ids come from the tokenizer.
+TURN_ENDS = ("<|eot_id|>", "<|im_end|>")
 END_OF_THINKING = "</think>"
 
 
@@ -68,35 +66,34 @@ def turn_end_id(tokenizer: Tokenizer) -> int | None:
     return following[-1].control_id if following else None
 
 
-def held_out_prompts(
-    dataset: TokenDataset, count: int, longest: int
-) -> tuple[tuple[int, ...], ...]:
-    """Return the ids of up to `count` prompts of at most `longest` tokens, one a row, in order."""
-    fitting = (ids for ids in prompts_of(dataset) if len(ids) <= longest)
-    return tuple(islice(fitting, count))
+def find_end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    """Return the ids that end a text: eos ids of either configuration file, ends of turns.
 
-
-def prompts_of(dataset: TokenDataset) -> Iterator[tuple[int, ...]]:
-    """Yield the prompt of the first whole example of each row that has one."""
-    for shard_start, index in zip(dataset.token_starts, dataset.indexes(), strict=False):
-        for start, stop in pairwise([0, *index.row_ends.tolist()]):
-            place = first_prompt(index, start, stop)
-            if place is not None:
-                ids = dataset.read(int(shard_start) + place[0], int(shard_start) + place[1])
-                yield tuple(ids.tolist())
-
-
-def first_prompt(index: ShardIndex, start: int, stop: int) -> tuple[int, int] | None:
-    """Return where in a shard the first prompt of a row lies: from an example's first token on.
-
-    It ends where the first response begins, which must lie in the row too.
+    Raises CheckpointError for one that the model does not have.
     """
-    first, last = np.searchsorted(index.document_ends, (start, stop), "right")
-    begin = start
-    for piece in range(first, last):
-        end = int(index.document_ends[piece])
-        is_answer = turns_between(index, begin, end) > 0
-        if index.document_offsets[piece] == 0 and is_answer.any() and not is_answer[0]:
-            return begin, begin + int(is_answer.argmax())
-        begin = end
-    return None
+    ids: list[int] = []
+    for path in (folder / CONFIG, folder / GENERATION_FILE):
+        listed = read_json(path).get("eos_token_id")
+        for number in listed if isinstance(listed, list) else [listed]:
+            if number is None:
+                continue
+            if type(number) is not int or not 0 <= number < config.vocab_size:
+                raise CheckpointError(
+                    f"{path}: eos_token_id {number!r} is none of the model's "
+                    f"{config.vocab_size:,} ids"
+                )
+            ids.append(number)
+    if tokenizer is not None:
+        known = (tokenizer.special.eos, *map(tokenizer.controls.get, TURN_ENDS))
+        ids += [number for number in known if number is not None]
+    return tuple(dict.fromkeys(ids))
+
+
+def find_block_length(folder: Path) -> int:
+    """Return the block length that generation_config.json asks for, else the released models'."""
+    asked = read_json(folder / GENERATION_FILE).get("block_length", BLOCK_LENGTH)
+    if type(asked) is not int or asked < 1:
+        raise CheckpointError(
+            f"{folder / GENERATION_FILE}: block_length is {asked!r}, not a whole number above 0"
+        )
+    return asked

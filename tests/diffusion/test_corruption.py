@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from illada_core.data.batches import Batch
+from illada_core.diffusion.corruption import WORDS, Corruption, corrupt, cut_rows, hide
 from illada_core.diffusion.loss import masked_cross_entropy
-from illada_core.diffusion.objective import WORDS, Objective, corrupt, cut_rows, hide
 from illada_core.noise import STREAM_MASK, STREAM_MASK_RATIO, random_words, unit_interval
 
 EOS, MASK = 2, 5
 MASKINGS, RATIOS = ("bernoulli", "fixed-count"), ("uniform", "stratified")
-RULE = Objective(mask_id=MASK, seed=11)
+RULE = Corruption(mask_id=MASK, seed=11)
 
 
 def batch_of(places, rows=50, row_tokens=40, segments=(7, 40)):

@@ -1,0 +1,44 @@
+"""Prompts that were held out, to be answered while a model learns. No torch."""
+
+from collections.abc import Iterator
+from itertools import islice, pairwise
+
+import numpy as np
+
+from illada_core.data.store.dataset import TokenDataset
+from illada_core.data.store.shards import ShardIndex
+from illada_core.data.store.turns import turns_between
+
+
+def held_out_prompts(
+    dataset: TokenDataset, count: int, longest: int
+) -> tuple[tuple[int, ...], ...]:
+    """Return the ids of up to `count` prompts of at most `longest` tokens, one a row, in order."""
+    fitting = (ids for ids in prompts_of(dataset) if len(ids) <= longest)
+    return tuple(islice(fitting, count))
+
+
+def prompts_of(dataset: TokenDataset) -> Iterator[tuple[int, ...]]:
+    """Yield the prompt of the first whole example of each row that has one."""
+    for shard_start, index in zip(dataset.token_starts, dataset.indexes(), strict=False):
+        for start, stop in pairwise([0, *index.row_ends.tolist()]):
+            place = first_prompt(index, start, stop)
+            if place is not None:
+                ids = dataset.read(int(shard_start) + place[0], int(shard_start) + place[1])
+                yield tuple(ids.tolist())
+
+
+def first_prompt(index: ShardIndex, start: int, stop: int) -> tuple[int, int] | None:
+    """Return where in a shard the first prompt of a row lies: from an example's first token on.
+
+    It ends where the first response begins, which must lie in the row too.
+    """
+    first, last = np.searchsorted(index.document_ends, (start, stop), "right")
+    begin = start
+    for piece in range(first, last):
+        end = int(index.document_ends[piece])
+        is_answer = turns_between(index, begin, end) > 0
+        if index.document_offsets[piece] == 0 and is_answer.any() and not is_answer[0]:
+            return begin, begin + int(is_answer.argmax())
+        begin = end
+    return None

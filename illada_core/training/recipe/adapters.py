@@ -1,0 +1,30 @@
+"""Which matrices get an adapter, and what adapters cost: counted from shapes alone. No torch."""
+
+import re
+
+from illada_core.model.config import ModelConfig, parameter_shapes
+from illada_core.training.recipe.keys import LoraKeys
+
+TARGETS = {"attention": "attention", "ffn": "ffn", "all": "attention|ffn"}
+
+
+def target_pattern(keys: LoraKeys) -> str:
+    """Return a pattern of the names of the projections that get an adapter."""
+    return rf"layers\.\d+\.({TARGETS[keys.targets]})\.\w+"
+
+
+def adapter_count(config: ModelConfig, keys: LoraKeys) -> int:
+    """Count the parameters of all adapters."""
+    return sum(keys.rank * sum(shape) for shape in adapted_shapes(config, keys))
+
+
+def adapter_activation_bytes(config: ModelConfig, keys: LoraKeys) -> int:
+    """Return what adapters keep of one token for the backward pass: input and product, float32."""
+    return sum(4 * (inputs + keys.rank) for _, inputs in adapted_shapes(config, keys))
+
+
+def adapted_shapes(config: ModelConfig, keys: LoraKeys) -> list[tuple[int, ...]]:
+    """Return the shapes (outputs, inputs) of the matrices that get an adapter."""
+    pattern = re.compile(target_pattern(keys) + r"\.weight")
+    shapes = parameter_shapes(config).items()
+    return [shape for name, shape in shapes if pattern.fullmatch(name)]
