@@ -1,12 +1,18 @@
-"""Options that several verbs share: the same flag means the same everywhere."""
+"""Options that several verbs share (the same flag means the same), and how verbs take options."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
+
+from illada_cli.settings import setting_parameters, settle
+from illada_core.inference.settings import Settings
 
 INPUT = "Input"
 MODEL = "Model"
@@ -123,6 +129,45 @@ Truncate = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+
+
+def takes_options(verb: Callable[[Any], None]) -> Callable[..., None]:
+    """Give a verb an option for each field of its only parameter, a dataclass of options.
+
+    A field of type `Settings` stands for --preset and an option for each setting.
+    """
+    (parameter,) = inspect.signature(verb, eval_str=True).parameters.values()
+    asked = parameter.annotation
+    kinds = get_type_hints(asked, include_extras=True)
+    expanded = {
+        field.name: setting_parameters()
+        if kinds[field.name] is Settings
+        else [option_parameter(field, kinds[field.name])]
+        for field in fields(asked)
+    }
+
+    @wraps(verb)
+    def called(**given: Any) -> None:
+        values = {
+            name: settle({each.name: given[each.name] for each in parameters})
+            if kinds[name] is Settings
+            else given[name]
+            for name, parameters in expanded.items()
+        }
+        verb(asked(**values))
+
+    parameters = [each for group in expanded.values() for each in group]
+    # Where typer and the completions look for what a verb takes.
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in parameters}
+    return called
+
+
+def option_parameter(field: Field[Any], annotation: Any) -> inspect.Parameter:
+    """Return a field as the parameter that typer makes an option of."""
+    default = inspect.Parameter.empty if field.default is MISSING else field.default
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(field.name, keyword, default=default, annotation=annotation)
 
 
 @dataclass(frozen=True)

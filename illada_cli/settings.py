@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Mapping
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -30,30 +29,16 @@ Preset = Annotated[
 ]
 
 
-def takes_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb --preset and an option for each setting in place of its parameter `settings`."""
+def setting_parameters() -> list[inspect.Parameter]:
+    """Return what a verb takes: --preset, and an option for each setting, None if not given."""
     options = {"preset": Preset} | {
         name: option_of(name, kind, described)
         for name, (kind, described) in described_settings().items()
     }
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    shared = [
-        inspect.Parameter(name, keyword, default=None, annotation=annotation)
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in options.items()
     ]
-
-    @wraps(verb)
-    def called(**given: Any) -> None:
-        asked = {name: given.pop(name) for name in options}
-        verb(settings=settle(asked.pop("preset"), asked), **given)
-
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(verb, eval_str=True).parameters.values():
-        parameters += shared if parameter.name == "settings" else [parameter]
-    # Where typer and the completions look for what a verb takes.
-    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return called
 
 
 def option_of(name: str, kind: Any, described: Setting) -> Any:
@@ -84,11 +69,13 @@ def default_words(name: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def settle(preset: str | None, asked: dict[str, Any]) -> Settings:
-    """Return the settings: options that were given (not None), else the preset's, else defaults.
+def settle(asked: Mapping[str, Any]) -> Settings:
+    """Return the settings: options that were given (not None), else --preset's, else defaults.
 
     Raises UsageError for an unknown preset, a value that cannot be, or two commit rules at once.
     """
-    given = {name: check_setting(name, value) for name, value in asked.items() if value is not None}
+    named = {name: value for name, value in asked.items() if value is not None}
+    preset = named.pop("preset", None)
+    given = {name: check_setting(name, value) for name, value in named.items()}
     refuse_two_rules([flag_of(name) for name in COMMIT_RULES if name in given])
     return Settings(**merge_settings(load_preset(preset) if preset else {}, given))

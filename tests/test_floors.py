@@ -23,7 +23,7 @@ FLOORS = {
     "illada_core.api": 6,
     "illada_cli.ui": 7,
     "illada_cli.signals": 7,
-    "illada_cli.options": 7,
+    "illada_cli.options": 8,
     "illada_cli.settings": 7,
     "illada_cli.jsonl": 8,
     "illada_cli.corpus": 8,

@@ -1,35 +1,42 @@
-"""What may be asked of `illada chat`, beside the settings of a generation."""
+"""What may be asked of `illada chat`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from illada_cli import options as shared
+from illada_core.inference.settings import Settings
+
 CONVERSATION = "Conversation"
 
-System = Annotated[
-    str | None,
-    typer.Option("--system", help="What the system says.", rich_help_panel=CONVERSATION),
-]
-Load = Annotated[
-    Path | None,
-    typer.Option(
-        "--load",
-        metavar="FILE",
-        help="Go on with a saved conversation.",
-        rich_help_panel=CONVERSATION,
-    ),
-]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChatOptions:
-    """How a chat begins, what is done with one that is too long, and how answers are written."""
+    """With which model, how a chat begins, and how answers are written."""
 
-    system: str | None
-    load: Path | None
-    truncate: Literal["left"] | None
-    as_json: bool
+    ckpt: shared.Ckpt
+    system: Annotated[
+        str | None,
+        typer.Option("--system", help="What the system says.", rich_help_panel=CONVERSATION),
+    ] = None
+    load: Annotated[
+        Path | None,
+        typer.Option(
+            "--load",
+            metavar="FILE",
+            help="Go on with a saved conversation.",
+            rich_help_panel=CONVERSATION,
+        ),
+    ] = None
+    truncate: shared.Truncate = None
+    settings: Settings
+    device: shared.Device = "auto"
+    dtype: shared.Dtype = "auto"
+    mask_id: shared.MaskId = None
+    as_json: shared.Json = False
+    quiet: shared.Quiet = False
+    verbose: shared.Verbose = False

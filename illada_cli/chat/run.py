@@ -13,22 +13,26 @@ from illada_cli.chat.options import ChatOptions
 from illada_cli.chat.session import Chat
 from illada_cli.chat.signals import ended_by_signals, interruptible
 from illada_cli.chat.view import LiveView, PlainView, View
-from illada_cli.options import ModelOptions
 from illada_core.errors import IlladaError, StoppedBySignal
 from illada_core.inference.checkpoint import choose_device, open_checkpoint
 from illada_core.inference.requests import Prompting
-from illada_core.inference.settings import Settings
 from illada_core.inference.text_sampler import complete_settings
 
 
-def run(asked: ChatOptions, model: ModelOptions, settings: Settings, talk: ui.Talk) -> None:
+def run(asked: ChatOptions, talk: ui.Talk) -> None:
     """Open a checkpoint and talk with it."""
-    checkpoint = open_checkpoint(model.ckpt, model.mask_id)
+    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
     checkpoint.require_tokenizer()
-    complete_settings(settings, checkpoint)  # what contradicts is told before the weights are read
-    device = choose_device(model.device)
-    logits = checkpoint.load(device, model.dtype).logits_at
-    chat = Chat(checkpoint, logits, device, settings, Prompting(truncate=asked.truncate), talk)
+    complete_settings(asked.settings, checkpoint)  # what contradicts is told before weights load
+    device = choose_device(asked.device)
+    chat = Chat(
+        checkpoint,
+        checkpoint.load(device, asked.dtype).logits_at,
+        device,
+        asked.settings,
+        Prompting(truncate=asked.truncate),
+        talk,
+    )
     if asked.load:
         chat.conversation.load(asked.load)
     if asked.system is not None:

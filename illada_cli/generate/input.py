@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from illada_cli.generate.options import Input
+from illada_cli.generate.options import GenerateOptions
 from illada_cli.jsonl import JsonLines, read_text
 from illada_cli.ui import Talk
 from illada_core.errors import UsageError
@@ -27,44 +27,44 @@ class Requests:
         return self.lines is None or self.lines.source != "-"
 
 
-def read_input(given: Input, talk: Talk) -> Requests:
+def read_input(asked: GenerateOptions, talk: Talk) -> Requests:
     """Return what the options ask for; a file is read at once. Raises UsageError."""
-    check(given)
-    if given.jsonl:
-        lines = JsonLines(given.jsonl, read_request, given.on_error, talk)
+    check_input(asked)
+    if asked.jsonl:
+        lines = JsonLines(asked.jsonl, read_request, asked.on_error, talk)
         arriving = lines.arriving()
         return Requests(arriving if lines.source == "-" else iter(list(arriving)), lines)
-    return Requests(iter([single_request(given)]))
+    return Requests(iter([single_request(asked)]))
 
 
-def check(given: Input) -> None:
+def check_input(asked: GenerateOptions) -> None:
     """Raise UsageError unless the options name one input; say where a terminal is read."""
     named = {
-        "PROMPT": given.prompt,
-        "--file": given.file,
-        "--jsonl": given.jsonl,
-        "--infill": given.infill,
+        "PROMPT": asked.prompt,
+        "--file": asked.file,
+        "--jsonl": asked.jsonl,
+        "--infill": asked.infill,
     }
     present = [name for name, value in named.items() if value is not None]
     if len(present) > 1:
         raise UsageError(f"{' and '.join(present)} are two inputs", "give one of them")
-    if (given.chat or given.system is not None) and (given.jsonl or given.infill):
+    if asked.is_chat and (asked.jsonl or asked.infill):
         raise UsageError(
             "--chat is for one prompt", "in JSON Lines a conversation is given as messages"
         )
-    from_stdin = "-" in (given.prompt, given.file, given.jsonl) or not present
+    from_stdin = "-" in (asked.prompt, asked.file, asked.jsonl) or not present
     if from_stdin and sys.stdin.isatty():
         print("reading from the terminal; end with Ctrl-D", file=sys.stderr)
 
 
-def single_request(given: Input) -> Request:
+def single_request(asked: GenerateOptions) -> Request:
     """Return the request that the options hold. Raises UsageError for an empty prompt."""
-    if given.infill is not None:
-        return Request("infill", given.infill)
-    text = read_text(given.prompt, given.file)
+    if asked.infill is not None:
+        return Request("infill", asked.infill)
+    text = read_text(asked.prompt, asked.file)
     if not text:
         raise UsageError("the prompt is empty")
-    if not given.chat and given.system is None:
+    if not asked.is_chat:
         return Request("prompt", text)
-    turns = [Message("system", given.system)] if given.system is not None else []
+    turns = [Message("system", asked.system)] if asked.system is not None else []
     return Request("messages", [*turns, Message("user", text)])

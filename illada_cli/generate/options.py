@@ -1,80 +1,98 @@
-"""What may be asked of `illada generate`, beside the settings of a generation."""
+"""What may be asked of `illada generate`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from illada_cli.options import INPUT, OUTPUT
+from illada_cli import options as shared
+from illada_cli.options import INPUT, OUTPUT, ModelOptions
+from illada_cli.ui import Talk
 from illada_core.errors import UsageError
-from illada_core.inference.settings import CHOICE
-
-Prompt = Annotated[str | None, typer.Argument(help="The prompt; none or -: from standard input.")]
-File = Annotated[
-    str | None, typer.Option("--file", "-f", help="A text file: the prompt.", rich_help_panel=INPUT)
-]
-Infill = Annotated[
-    str | None,
-    typer.Option(
-        "--infill",
-        metavar="TEXT",
-        help="A text with gaps: [MASK:12] is 12 tokens, [MASK] as many as it takes.",
-        rich_help_panel=INPUT,
-    ),
-]
-System = Annotated[
-    str | None,
-    typer.Option(
-        "--system", help="What the system says before it; implies --chat.", rich_help_panel=INPUT
-    ),
-]
-Samples = Annotated[
-    int,
-    typer.Option("--samples", help="Texts for each prompt.", min=1, rich_help_panel=CHOICE),
-]
-Stream = Annotated[
-    bool,
-    typer.Option("--stream", help="Write text as its blocks complete.", rich_help_panel=OUTPUT),
-]
-TraceFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--trace", metavar="FILE", help="Write each commit as JSON Lines.", rich_help_panel=OUTPUT
-    ),
-]
+from illada_core.inference.settings import CHOICE, Settings
 
 
-@dataclass(frozen=True)
-class Input:
-    """The options that say what is to be written: one of prompt, file, jsonl and infill."""
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """What is to be written (one of prompt, file, jsonl and infill), by what, how, and where to."""
 
-    prompt: str | None
-    file: str | None
-    jsonl: str | None
-    infill: str | None
-    chat: bool
-    system: str | None
-    on_error: Literal["stop", "skip"]
+    ckpt: shared.Ckpt
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt; none or -: from standard input.")
+    ] = None
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", help="A text file: the prompt.", rich_help_panel=INPUT),
+    ] = None
+    jsonl: shared.JsonlFile = None
+    infill: Annotated[
+        str | None,
+        typer.Option(
+            "--infill",
+            metavar="TEXT",
+            help="A text with gaps: [MASK:12] is 12 tokens, [MASK] as many as it takes.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+    chat: shared.Chat = False
+    system: Annotated[
+        str | None,
+        typer.Option(
+            "--system",
+            help="What the system says before it; implies --chat.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+    bos: shared.Bos = None
+    truncate: shared.Truncate = None
+    on_error: shared.OnError = "stop"
+    settings: Settings
+    samples: Annotated[
+        int,
+        typer.Option("--samples", help="Texts for each prompt.", min=1, rich_help_panel=CHOICE),
+    ] = 1
+    device: shared.Device = "auto"
+    dtype: shared.Dtype = "auto"
+    mask_id: shared.MaskId = None
+    batch_tokens: shared.BatchTokens = None
+    as_json: shared.Json = False
+    stream: Annotated[
+        bool,
+        typer.Option("--stream", help="Write text as its blocks complete.", rich_help_panel=OUTPUT),
+    ] = False
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Write each commit as JSON Lines.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    quiet: shared.Quiet = False
+    verbose: shared.Verbose = False
+
+    @property
+    def model(self) -> ModelOptions:
+        """Which model writes."""
+        return ModelOptions(self.ckpt, self.device, self.dtype, self.mask_id, self.batch_tokens)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the prompt is a user's message."""
+        return self.chat or self.system is not None
 
 
-@dataclass(frozen=True)
-class Output:
-    """How texts are written: JSON objects, a stream, several a prompt, each commit to a file."""
-
-    as_json: bool
-    stream: bool
-    samples: int
-    trace: Path | None
-
-
-def check_output(output: Output) -> None:
-    """Raise UsageError for an output that cannot be."""
-    if output.as_json and output.stream:
+def check(asked: GenerateOptions, talk: Talk) -> None:
+    """Raise UsageError for options that contradict each other; warn of one that does nothing."""
+    if asked.as_json and asked.stream:
         raise UsageError("--json writes whole objects, so it cannot --stream")
-    if output.trace and not output.trace.parent.is_dir():
-        raise UsageError(f"there is no folder {output.trace.parent} to write the trace to")
-    if output.trace and output.trace.is_dir():
-        raise UsageError(f"{output.trace} is a folder, not a file to write the trace to")
+    if asked.trace and not asked.trace.parent.is_dir():
+        raise UsageError(f"there is no folder {asked.trace.parent} to write the trace to")
+    if asked.trace and asked.trace.is_dir():
+        raise UsageError(f"{asked.trace} is a folder, not a file to write the trace to")
+    if asked.settings.top_p < 1 and not asked.settings.temperature:
+        talk.warn("--top-p does nothing at temperature 0")

@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from illada_cli.generate.input import Requests
-from illada_cli.generate.options import Output
+from illada_cli.generate.options import GenerateOptions
 from illada_cli.generate.writer import TextWriter
 from illada_cli.jsonl import IDLE_S, BeforeFault
 from illada_cli.options import ModelOptions
@@ -52,29 +53,28 @@ class GenerationTally:
         )
 
 
-def run(
-    requests: Requests,
-    model: ModelOptions,
-    settings: Settings,
-    prompting: Prompting,
-    output: Output,
-    talk: Talk,
-) -> None:
+def run(asked: GenerateOptions, requests: Requests, talk: Talk) -> None:
     """Open the checkpoint, and write the texts that are asked for."""
-    checkpoint = open_checkpoint(model.ckpt, model.mask_id)
-    settings, notices = complete_settings(settings, checkpoint)
+    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
+    settings, notices = complete_settings(asked.settings, checkpoint)
     for notice in notices:
         talk.warn(notice)
+    prompting = Prompting(asked.bos, asked.truncate)
     arriving = prepare_all(requests, checkpoint, settings, prompting, talk)
     if requests.are_known:
         # What is known must be right before the weights are loaded.
         arriving = iter(list(arriving))
+    sampler = load_text_sampler(checkpoint, asked.model)
+    talk.detail(f"{checkpoint.folder} on {sampler.device}")
+    writer = TextWriter(sampler, asked.as_json, asked.stream, asked.samples)
+    write_texts(sampler, number_samples(arriving, asked.samples), writer, asked.trace, talk)
+
+
+def load_text_sampler(checkpoint: Checkpoint, model: ModelOptions) -> TextSampler:
+    """Load the weights and return a sampler around them."""
     device = choose_device(model.device)
     logits = checkpoint.load(device, model.dtype).logits_at
-    sampler = TextSampler(checkpoint, logits, device, model.batch_tokens)
-    talk.detail(f"{checkpoint.folder} on {sampler.device}")
-    writer = TextWriter(sampler, output.as_json, output.stream, output.samples)
-    write_texts(sampler, sampled(arriving, output.samples), writer, output, talk)
+    return TextSampler(checkpoint, logits, device, model.batch_tokens)
 
 
 def prepare_all(
@@ -107,7 +107,7 @@ def prepare_all(
         yield task
 
 
-def sampled(
+def number_samples(
     arriving: Iterator[TextTask | None], samples: int
 ) -> Iterator[tuple[TextTask, int] | None]:
     """Return each task as many times as samples of it are wanted, numbered."""
@@ -122,7 +122,7 @@ def write_texts(
     sampler: TextSampler,
     arriving: Iterator[tuple[TextTask, int] | None],
     writer: TextWriter,
-    output: Output,
+    trace_path: Path | None,
     talk: Talk,
 ) -> None:
     """Generate for all requests before a bad line, which is an error then, and say what it took.
@@ -131,9 +131,9 @@ def write_texts(
     """
     sound = BeforeFault(arriving)
     with (
-        open_trace(output.trace, sampler.checkpoint.tokenizer) as trace,
+        open_trace(trace_path, sampler.checkpoint.tokenizer) as trace,
         # A live bar and streamed text would share the terminal.
-        replace(talk, quiet=talk.quiet or output.stream).progress(
+        replace(talk, quiet=talk.quiet or writer.stream).progress(
             "generating", None, "tok"
         ) as advance,
         stop_on_signals("stopping; finished texts are written") as stop,

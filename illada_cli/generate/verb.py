@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-from illada_cli import options as shared
-from illada_cli.generate import options
-from illada_cli.settings import takes_settings
+from illada_cli.generate.options import GenerateOptions, check
+from illada_cli.options import takes_options
 from illada_cli.ui import Talk
-from illada_core.inference.settings import Settings
 
 
-@takes_settings
-def generate(
-    ckpt: shared.Ckpt,
-    prompt: options.Prompt = None,
-    file: options.File = None,
-    jsonl: shared.JsonlFile = None,
-    infill: options.Infill = None,
-    chat: shared.Chat = False,
-    system: options.System = None,
-    bos: shared.Bos = None,
-    truncate: shared.Truncate = None,
-    on_error: shared.OnError = "stop",
-    *,
-    settings: Settings,
-    samples: options.Samples = 1,
-    device: shared.Device = "auto",
-    dtype: shared.Dtype = "auto",
-    mask_id: shared.MaskId = None,
-    batch_tokens: shared.BatchTokens = None,
-    as_json: shared.Json = False,
-    stream: options.Stream = False,
-    trace: options.TraceFile = None,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
-) -> None:
+@takes_options
+def generate(asked: GenerateOptions) -> None:
     """Continue prompts, answer conversations, or fill the gaps of a text.
 
     \b
@@ -47,18 +22,12 @@ def generate(
     A line of JSON Lines holds prompt, messages, prompt_ids or infill. Texts come out in the
     order of their prompts. The same prompt and seed give the same text in any company.
     """
-    talk = Talk(quiet, verbose)
-    output = options.Output(as_json, stream, samples, trace)
-    options.check_output(output)
-    if settings.top_p < 1 and not settings.temperature:
-        talk.warn("--top-p does nothing at temperature 0")
-    given = options.Input(prompt, file, jsonl, infill, chat, system, on_error)
+    talk = Talk(asked.quiet, asked.verbose)
+    check(asked, talk)
     from illada_cli.generate.input import read_input
 
-    requests = read_input(given, talk)
-    talk.say(f"loading {ckpt}")
+    requests = read_input(asked, talk)
+    talk.say(f"loading {asked.ckpt}")
     from illada_cli.generate.run import run
-    from illada_core.inference.requests import Prompting
 
-    model = shared.ModelOptions(ckpt, device, dtype, mask_id, batch_tokens)
-    run(requests, model, settings, Prompting(bos, truncate), output, talk)
+    run(asked, requests, talk)

@@ -1,4 +1,4 @@
-"""The options that the verbs that train have in common, and what they ask for together."""
+"""What may be asked of the verbs that train; what is None is left to the recipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from illada_cli.options import OUTPUT
+from illada_cli.options import OUTPUT, DryRun, Fresh, Quiet, Set, Verbose
 
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe.toml, or the name of a packaged recipe.")
@@ -28,18 +28,44 @@ Nproc = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """A run as the command line asks for it; what is None is left to the recipe."""
+class PretrainOptions:
+    """A run from fresh weights, or from those of --ckpt."""
 
-    verb: str
-    recipe: str
-    changes: list[str] | None
-    data: Path | None
-    ckpt: Path | None
-    output: Path | None
-    nproc: int | None
-    fresh: bool
-    dry_run: bool
-    quiet: bool
-    verbose: bool
-    needs_base: bool = False
+    recipe: RecipeName
+    data: Data = None
+    ckpt: Annotated[
+        Path | None,
+        typer.Option("--ckpt", help="Model, checkpoint or run to start from, not fresh weights."),
+    ] = None
+    set_: Set = None
+    output: Output = None
+    nproc: Nproc = None
+    fresh: Fresh = False
+    dry_run: DryRun = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftOptions:
+    """A run that fine-tunes a base."""
+
+    recipe: RecipeName
+    ckpt: Annotated[
+        Path | None,
+        typer.Option(
+            "--ckpt",
+            help="Model, checkpoint or run to start from [default: model.ckpt of the recipe].",
+        ),
+    ] = None
+    data: Data = None
+    set_: Set = None
+    output: Output = None
+    nproc: Nproc = None
+    fresh: Fresh = False
+    dry_run: DryRun = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+
+
+TrainOptions = PretrainOptions | SftOptions

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from illada_cli.options import DryRun, Fresh, Quiet, Set, Verbose
-from illada_cli.train.options import Data, Nproc, Output, RecipeName, RunRequest
-
-Ckpt = Annotated[
-    Path | None,
-    typer.Option("--ckpt", help="Model, checkpoint or run to start from, not fresh weights."),
-]
+from illada_cli.options import takes_options
+from illada_cli.train.options import PretrainOptions
 
 
-def pretrain(
-    recipe: RecipeName,
-    data: Data = None,
-    ckpt: Ckpt = None,
-    set_: Set = None,
-    output: Output = None,
-    nproc: Nproc = None,
-    fresh: Fresh = False,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+@takes_options
+def pretrain(asked: PretrainOptions) -> None:
     """Train a masked-diffusion language model by a recipe.
 
     Packaged recipes are 8b (the paper's), 1b, 100m and demo. The same command again goes on where
@@ -44,17 +24,4 @@ def pretrain(
     """
     from illada_cli.train.run import run
 
-    request = RunRequest(
-        verb="pretrain",
-        recipe=recipe,
-        changes=set_,
-        data=data,
-        ckpt=ckpt,
-        output=output,
-        nproc=nproc,
-        fresh=fresh,
-        dry_run=dry_run,
-        quiet=quiet,
-        verbose=verbose,
-    )
-    run(request)
+    run("pretrain", asked)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from illada_cli.signals import Stop
-from illada_cli.train.options import RunRequest
+from illada_cli.train.options import TrainOptions
 from illada_cli.train.view import show
 from illada_cli.ui import Talk
 from illada_core.training.loop import train
@@ -18,7 +18,7 @@ from illada_core.training.step import likelihood_bound
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunEnd:
     """How a run ended: with a model, or before its time by a signal."""
 
     model: Path | None
@@ -26,13 +26,15 @@ class Ended:
     step: int
 
 
-def train_rank(setup: Setup, folder: Path, request: RunRequest, talk: Talk, stop: Stop) -> Ended:
+def train_rank(
+    setup: Setup, folder: Path, verb: str, asked: TrainOptions, talk: Talk, stop: Stop
+) -> RunEnd:
     """Train in a run folder and show what happens."""
     with (
         join_ranks(setup.recipe.run.device) as ranks,
-        open_session(setup, folder, ranks, request.fresh) as session,
+        open_session(setup, folder, ranks, asked.fresh) as session,
     ):
         source = row_source(setup.train, session.corruption, session.share)
         events = train(session, source, likelihood_bound, stop.number)
-        model = show(events, request.verb, talk)
-    return Ended(model, session.stopped_by, session.progress.step)
+        model = show(events, verb, talk)
+    return RunEnd(model, session.stopped_by, session.progress.step)

@@ -13,7 +13,7 @@ import typer
 
 from illada_cli.signals import stop_on_signals
 from illada_cli.train.launch import check_world, end_with_launcher, is_rank, launch
-from illada_cli.train.options import RunRequest
+from illada_cli.train.options import TrainOptions
 from illada_cli.train.plan import plan_lines
 from illada_cli.ui import Talk
 from illada_core.errors import SIGNAL_EXIT_BASE, StoppedBySignal, UsageError
@@ -23,31 +23,31 @@ from illada_core.training.recipe.plan import plan_run
 from illada_core.training.setup import outline, prepare
 
 
-def run(request: RunRequest) -> None:
+def run(verb: str, asked: TrainOptions) -> None:
     """Do what is asked; the plan, or the folder of the trained model, goes to stdout."""
-    file = find_recipe(request.recipe)
-    recipe = read_recipe(file, request)
-    if request.needs_base and not recipe.model.ckpt:
+    file = find_recipe(asked.recipe)
+    recipe = read_recipe(file, asked)
+    if verb == "sft" and not recipe.model.ckpt:
         raise UsageError(
             "there is no model to fine-tune", "give a model folder or a run: --ckpt BASE"
         )
-    if request.dry_run:
+    if asked.dry_run:
         print_plan(recipe)
-    elif request.nproc is not None and request.nproc > 1 and not is_rank():
-        launch(request.nproc)
+    elif asked.nproc is not None and asked.nproc > 1 and not is_rank():
+        launch(asked.nproc)
     else:
-        check_world(request.nproc)
+        check_world(asked.nproc)
         end_with_launcher()
-        train_here(recipe, request.output or Path("runs") / file.stem, request)
+        train_here(recipe, asked.output or Path("runs") / file.stem, verb, asked)
 
 
-def read_recipe(file: Path, request: RunRequest) -> Recipe:
+def read_recipe(file: Path, asked: TrainOptions) -> Recipe:
     """Read a recipe, changed by --set, --data and --ckpt."""
-    recipe = load_recipe(file, request.changes)
-    if request.data is not None:
-        recipe = replace(recipe, data=replace(recipe.data, path=str(request.data)))
-    if request.ckpt is not None:
-        recipe = replace(recipe, model=replace(recipe.model, ckpt=str(request.ckpt)))
+    recipe = load_recipe(file, asked.set_)
+    if asked.data is not None:
+        recipe = replace(recipe, data=replace(recipe.data, path=str(asked.data)))
+    if asked.ckpt is not None:
+        recipe = replace(recipe, model=replace(recipe.model, ckpt=str(asked.ckpt)))
     return recipe
 
 
@@ -64,16 +64,16 @@ def print_plan(recipe: Recipe) -> None:
     print(to_toml(recipe), *(f"# {line}".rstrip() for line in plan), sep="\n")
 
 
-def train_here(recipe: Recipe, folder: Path, request: RunRequest) -> None:
+def train_here(recipe: Recipe, folder: Path, verb: str, asked: TrainOptions) -> None:
     """Train in this process, which may be one rank of several, and show what happens."""
     is_main = os.environ.get("RANK", "0") == "0"
-    talk = Talk(quiet=request.quiet or not is_main, verbose=request.verbose)
+    talk = Talk(quiet=asked.quiet or not is_main, verbose=asked.verbose)
     setup = prepare(recipe)
     promise = "stopping after this step and saving" if is_main else None
     with stop_on_signals(promise) as stop:
         from illada_cli.train.rank import train_rank  # torch, now that nothing is left to refuse
 
-        ended = train_rank(setup, folder, request, talk, stop)
+        ended = train_rank(setup, folder, verb, asked, talk, stop)
     if ended.model is None:
         leave(ended.stopped_by, ended.step, is_main)
     if is_main:

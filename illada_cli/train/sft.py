@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from illada_cli.options import DryRun, Fresh, Quiet, Set, Verbose
-from illada_cli.train.options import Data, Nproc, Output, RecipeName, RunRequest
-
-Ckpt = Annotated[
-    Path | None,
-    typer.Option(
-        "--ckpt",
-        help="Model, checkpoint or run to start from [default: model.ckpt of the recipe].",
-    ),
-]
+from illada_cli.options import takes_options
+from illada_cli.train.options import SftOptions
 
 
-def sft(
-    recipe: RecipeName,
-    ckpt: Ckpt = None,
-    data: Data = None,
-    set_: Set = None,
-    output: Output = None,
-    nproc: Nproc = None,
-    fresh: Fresh = False,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+@takes_options
+def sft(asked: SftOptions) -> None:
     """Fine-tune a model on conversations by a recipe.
 
     Packaged recipes are 8b-sft (the paper's) and demo-sft; sizes come from the base. The same
@@ -47,18 +24,4 @@ def sft(
     """
     from illada_cli.train.run import run
 
-    request = RunRequest(
-        verb="sft",
-        recipe=recipe,
-        changes=set_,
-        data=data,
-        ckpt=ckpt,
-        output=output,
-        nproc=nproc,
-        fresh=fresh,
-        dry_run=dry_run,
-        quiet=quiet,
-        verbose=verbose,
-        needs_base=True,
-    )
-    run(request)
+    run("sft", asked)

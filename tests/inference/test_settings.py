@@ -1,10 +1,8 @@
 """Settings stand once: options, presets, /set and keywords take the same names and values."""
 
-import inspect
-
 import pytest
 
-from illada_cli.settings import settle, takes_settings
+from illada_cli.settings import setting_parameters, settle
 from illada_core.errors import UsageError
 from illada_core.inference.presets import load_preset, packaged_presets
 from illada_core.inference.settings import (
@@ -53,15 +51,14 @@ def test_wrong_presets_are_refused(text, sentence, tmp_path):
 
 def test_a_commit_rule_given_replaces_that_of_the_preset_and_two_are_refused(tmp_path):
     (tmp_path / "fast.toml").write_text("[generate]\nthreshold = 0.9")
-    settings = settle(str(tmp_path / "fast.toml"), {"factor": 1.0})
+    settings = settle({"preset": str(tmp_path / "fast.toml"), "factor": 1.0, "threshold": None})
     assert (settings.commit_rule, settings.factor, settings.threshold) == ("factor", 1.0, None)
     with pytest.raises(UsageError, match="--threshold and --factor"):
-        settle(None, {"threshold": 0.9, "factor": 1.0})
+        settle({"preset": None, "threshold": 0.9, "factor": 1.0})
 
 
 def test_every_setting_is_an_option_a_preset_key_and_typed_by_the_same_name():
-    verb = inspect.signature(takes_settings(lambda settings: None)).parameters
-    assert list(verb) == ["preset", *vars(DEFAULTS)]
+    assert [each.name for each in setting_parameters()] == ["preset", *vars(DEFAULTS)]
     for name, value in vars(DEFAULTS).items():
         typed = {None: "none", (): ""}.get(value, str(value))
         assert parse_setting(name, typed) == value
