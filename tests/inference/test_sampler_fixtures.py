@@ -63,10 +63,3 @@ def test_all_cases_in_one_batch_equal_each_alone(reference):
     together = generate(Sampler(model.logits_at, ids, batch_tokens=150), tasks, settings)
     for task, done in zip(tasks, together, strict=True):
         assert done.fills == generate(Sampler(model.logits_at, ids), [task], settings)[0].fills
-
-
-def test_the_example_of_the_documentation_runs(capsys):
-    page = (FIXTURES.parents[1] / "docs" / "generation.md").read_text()
-    example = page.split("```python\n")[1].split("```")[0]
-    exec(example.replace("runs/demo/model", str(FIXTURES / "illada-tiny")), {})
-    assert capsys.readouterr().out.strip().endswith(("eos", "length"))
