@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 import illada_core
-from illada_core.errors import CheckpointError
-from illada_core.files import naming_file, write_file
+from illada_core.errors import CheckpointError, DataError
+from illada_core.files import naming_file, read_json, write_file
 from illada_core.training import run_folder
 
 
@@ -37,16 +37,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     Raises CheckpointError if another one is damaged.
     """
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    with refusing_damage(path):
+    with refuse_damage(path):
         return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
 @contextmanager
-def refusing_damage(path: Path) -> Iterator[None]:
+def refuse_damage(path: Path) -> Iterator[None]:
     """Raise CheckpointError where the JSON of a file that a run wrote cannot be read."""
     try:
         yield
-    except ValueError:
+    except (ValueError, DataError):
         raise CheckpointError(
             f"{path} is damaged", "restore it, or start over with --fresh"
         ) from None
@@ -118,8 +118,8 @@ def open_board(folder: Path, last_step: int) -> Any:
 def record_start(run: Path, step: int, device: torch.device, world: int, backend: str) -> None:
     """Add this start of the run to environment.json: versions, hardware, command line."""
     path = run / run_folder.ENVIRONMENT
-    with refusing_damage(path):
-        starts = json.loads(path.read_bytes())["starts"] if path.exists() else []
+    with refuse_damage(path):
+        starts = read_json(path).get("starts", [])
     starts.append(
         {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
