@@ -95,6 +95,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
+def remove_unfinished(path: Path) -> None:
+    """Delete what a killed process left of a folder while it wrote or deleted it."""
+    for name in (PARTIAL_FOLDER + path.name, f"{PARTIAL_FOLDER}old-{path.name}"):
+        shutil.rmtree(path.with_name(name), ignore_errors=True)
+
+
 def remove_folder(path: Path) -> None:
     """Delete a folder, if it is there, so that no half of it is ever left under its name."""
     if path.is_dir():

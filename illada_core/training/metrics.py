@@ -47,9 +47,7 @@ def refuse_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, DataError):
-        raise CheckpointError(
-            f"{path} is damaged", "restore it, or start over with --fresh"
-        ) from None
+        raise CheckpointError(f"{path} is damaged", run_folder.DAMAGED_HINT) from None
 
 
 class StepLines:

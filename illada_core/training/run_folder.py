@@ -9,23 +9,23 @@ of its files: files.py makes it complete or absent, and what was changed since i
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from illada_core.errors import CheckpointError, IlladaError, UsageError
+from illada_core.errors import CheckpointError, DataError, IlladaError, UsageError
 from illada_core.files import (
-    PARTIAL,
     PARTIAL_FOLDER,
     locking,
     new_folder,
+    partial_path,
     read_json,
     remove_folder,
+    remove_unfinished,
     sha256_of,
 )
-from illada_core.model.finding import CHECKPOINTS, MODEL, RECIPE, list_checkpoints
+from illada_core.model.finding import CHECKPOINTS, MODEL, RECIPE, STEP_NAME, list_checkpoints
 
 CHECKPOINT_FORMAT = 1
 ENVIRONMENT, METRICS, SAMPLES = "environment.json", "metrics.jsonl", "samples.jsonl"
@@ -34,6 +34,7 @@ FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
 # The last one makes a folder that of a run, and so goes last.
 FILES = (METRICS, SAMPLES, CURVES, DECAY, RECIPE, ENVIRONMENT)
 STATE = "state.json"
+DAMAGED_HINT = "restore it, or start over with --fresh"
 
 
 def locked(run: Path) -> AbstractContextManager[None]:
@@ -44,9 +45,19 @@ def locked(run: Path) -> AbstractContextManager[None]:
 
 
 def refuse_foreign(run: Path) -> None:
-    """Raise UsageError if a folder that no run has made holds what a run would overwrite."""
-    found = [name for name in (*FOLDERS, *FILES) if (run / name).exists()]
-    if found and not (run / ENVIRONMENT).exists():
+    """Raise UsageError for a folder that holds something and that no run has made.
+
+    A run's folder is known by its environment.json: CheckpointError where that is damaged.
+    """
+    path = run / ENVIRONMENT
+    try:
+        if not run.exists() or isinstance(read_json(path).get("starts"), list):
+            return
+    except DataError:
+        raise CheckpointError(f"{path} is damaged", DAMAGED_HINT) from None
+    # A run that was killed before it had told of its start leaves no more than this.
+    begun = {LOCK, partial_path(path).name}
+    if found := sorted(entry.name for entry in run.iterdir() if entry.name not in begun):
         raise UsageError(
             f"{run} is not the folder of a run, but holds {found[0]}",
             "choose another folder with -o",
@@ -62,11 +73,14 @@ def start_over(run: Path) -> None:
 
 
 def remove_leftovers(run: Path) -> None:
-    """Delete what a killed process left half-written or half-deleted."""
-    for path in (*run.glob(f"{PARTIAL_FOLDER}*"), *run.glob(f"{CHECKPOINTS}/{PARTIAL_FOLDER}*")):
-        shutil.rmtree(path)
-    for path in run.glob(f"*{PARTIAL}"):
-        path.unlink()
+    """Delete what a killed process left half-written or half-deleted, by the names it gives."""
+    for name in FOLDERS:
+        remove_unfinished(run / name)
+    for path in (run / CHECKPOINTS).glob(f"{PARTIAL_FOLDER}*step-*"):
+        if match := STEP_NAME.search(path.name):
+            remove_unfinished(path.with_name(match[0]))
+    for name in FILES:
+        partial_path(run / name).unlink(missing_ok=True)
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from illada_core.errors import CheckpointError, IlladaError
+from illada_core.errors import CheckpointError, IlladaError, UsageError
 from illada_core.model.finding import find_model, list_checkpoints, newest_checkpoint
 from illada_core.training import run_folder
 
@@ -93,12 +93,18 @@ def test_keep_policy_keeps_the_newest_and_the_multiples(tmp_path):
     assert [step for step, _ in list_checkpoints(tmp_path)] == [20, 40, 50]
 
 
-def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     checkpoint(tmp_path, 1)
+    (tmp_path / "movie.partial").write_text("mine")
+    (tmp_path / ".partial-holiday").mkdir()
+    (tmp_path / "checkpoints" / ".partial-notes").mkdir()
+    (tmp_path / "checkpoints" / ".partial-old-step-000000009").mkdir()
+    (tmp_path / ".partial-model").mkdir()
     (tmp_path / "checkpoints" / ".partial-step-000000002").mkdir()
     (tmp_path / "recipe.toml.partial").write_text("half")
     run_folder.remove_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.rglob("*partial*")] == []
+    left = {path.name for path in tmp_path.rglob("*partial*")}
+    assert left == {"movie.partial", ".partial-holiday", ".partial-notes"}
     assert newest_checkpoint(tmp_path) is not None
 
 
@@ -149,3 +155,24 @@ def test_ckpt_that_means_nothing_says_so(tmp_path):
     (tmp_path / "recipe.toml").write_text("")
     with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
         find_model(tmp_path)
+
+
+def test_a_folder_that_no_run_has_made_is_refused_before_anything_is_touched(tmp_path):
+    for name, content in (("movie.partial", "mine"), ("environment.json", '{"other": 1}')):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text(content)
+        with pytest.raises(UsageError, match=f"not the folder of a run, but holds {name}"):
+            run_folder.refuse_foreign(folder)
+        assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_a_folder_that_a_run_has_only_begun_is_its_own(tmp_path):
+    run_folder.refuse_foreign(tmp_path / "new")
+    run_folder.refuse_foreign(tmp_path)
+    (tmp_path / ".lock").touch()
+    (tmp_path / "environment.json.partial").write_text("{")
+    run_folder.refuse_foreign(tmp_path)
+    (tmp_path / "environment.json").write_text('{"starts": []}')
+    (tmp_path / "notes.txt").write_text("mine")
+    run_folder.refuse_foreign(tmp_path)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from illada_core.data.sources.corpus import Position
-from illada_core.data.store.dataset import MANIFEST, clear_dataset
+from illada_core.data.store.dataset import MANIFEST, clear_dataset, has_foreign_manifest
 from illada_core.data.store.shards import ShardEntry, finished_shard, shard_name
 from illada_core.errors import DataError, UsageError
 from illada_core.files import (
@@ -126,13 +126,30 @@ class Journal:
 
 
 def clear_earlier_run(folder: Path) -> None:
-    """Remove a dataset, or what was begun of one; DataError if a run is at work in it."""
+    """Remove a dataset, or what was begun of one; DataError if a run is at work in it.
+
+    UsageError for a folder whose manifest or journal is not ours: then nothing is touched.
+    """
     journal = folder / JOURNAL
+    for path, is_foreign in (
+        (folder / MANIFEST, has_foreign_manifest(folder)),
+        (journal, journal.exists() and not is_journal(journal)),
+    ):
+        if is_foreign:
+            raise UsageError(f"{path} is not of a dataset", "name another folder with -o")
+    if (folder / MANIFEST).exists() and not journal.exists():
+        # From here on the folder is one that was begun, wherever the clearing is interrupted.
+        write_file(journal, b'{"job": "to be removed"}\n')
     if journal.exists():
         with locking(journal, another_run(folder)):
-            clear_dataset(folder)
-    elif (folder / MANIFEST).exists():
-        clear_dataset(folder)
+            clear_dataset(folder, JOURNAL)
+
+
+def is_journal(path: Path) -> bool:
+    """Tell whether a file is a journal of ours, be its first line only half-written."""
+    start = b'{"job": "'
+    with open(path, "rb") as file:
+        return start.startswith(file.read(len(start)))
 
 
 def read_journal(folder: Path, job: str) -> list[dict[str, Any]]:

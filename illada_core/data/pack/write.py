@@ -34,6 +34,7 @@ from illada_core.data.store.dataset import (
     TokenDataset,
     clear_dataset,
     fingerprint_of,
+    has_foreign_manifest,
     read_manifest_file,
     write_manifest,
     write_manifest_file,
@@ -201,10 +202,11 @@ def clear_packed(folder: Path) -> None:
 
     UsageError if it is something else, DataError if a run is at work in it.
     """
-    if any(folder.glob("shard-*")):
+    parts = (folder, folder / TRAIN, folder / VALIDATION)
+    if any(folder.glob("shard-*")) or any(map(has_foreign_manifest, parts)):
         raise UsageError(f"{folder} is not a packed dataset", "name another folder with -o")
     if not folder.exists():
         return
     with locking_folder(folder):
-        for part in (folder, folder / TRAIN, folder / VALIDATION):
+        for part in parts:
             clear_dataset(part)

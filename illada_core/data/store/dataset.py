@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -22,10 +23,16 @@ from illada_core.data.store.frames import FRAME_TOKENS, token_bytes_of, widen
 from illada_core.data.store.shards import DAMAGED_HINT, ShardEntry, ShardIndex, ShardReader
 from illada_core.data.store.turns import Turns, turns_between
 from illada_core.errors import DataError
-from illada_core.files import PARTIAL, read_json, write_file
-from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
+from illada_core.files import partial_path, read_json, write_file
+from illada_core.text.tokenizer_files import (
+    COMPANIONS,
+    TOKENIZER_FILE,
+    SpecialIds,
+    TokenizerRecord,
+)
 
 MANIFEST = "manifest.json"
+SHARD_NAME = re.compile(r"shard-\d{6,}\.u(16|24)\.zst(\.partial)?")
 FORMAT = "illada-dataset"
 FORMAT_VERSION = 1
 TRAIN, VALIDATION = "train", "validation"
@@ -309,8 +316,23 @@ def manifest_of(fields: dict[str, Any]) -> Manifest:
     )
 
 
-def clear_dataset(folder: Path) -> None:
-    """Remove a dataset, or what an interrupted run left of one, and nothing else."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for path in [*folder.glob("shard-*.zst"), *folder.glob(f"*{PARTIAL}")]:
-        path.unlink()
+def has_foreign_manifest(folder: Path) -> bool:
+    """Tell whether a folder has a manifest.json that no dataset of ours has."""
+    try:
+        return (folder / MANIFEST).exists() and read_json(folder / MANIFEST).get("format") != FORMAT
+    except DataError:
+        return True
+
+
+def clear_dataset(folder: Path, journal: str | None = None) -> None:
+    """Remove a dataset, or what an interrupted run left of one, by the names that it has.
+
+    `journal` is the file that an unfinished one is known by; it goes last.
+    """
+    written = (MANIFEST, TOKENIZER_FILE, *COMPANIONS, *([journal] if journal else ()))
+    names = {MANIFEST, *(partial_path(Path(name)).name for name in written)}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name in names or SHARD_NAME.fullmatch(path.name):
+            path.unlink()
+    if journal:
+        (folder / journal).unlink(missing_ok=True)

@@ -302,6 +302,15 @@ def test_a_token_dataset_is_never_cleared_as_a_packed_one(tokens):
     open_dataset(tokens.folder)
 
 
+def test_a_folder_of_something_else_is_never_cleared_as_a_packed_one(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
+    (tmp_path / "up.partial").write_text("mine")
+    before = files_of(tmp_path)
+    with pytest.raises(UsageError, match="is not a packed dataset"):
+        clear_packed(tmp_path)
+    assert files_of(tmp_path) == before
+
+
 @pytest.mark.parametrize("sequence_length", [2_048, 8_192])
 def test_fit_wastes_less_than_a_fifth_of_a_per_cent(sequence_length):
     generator = np.random.default_rng(0)
