@@ -32,6 +32,7 @@ from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError, LostRankError, Usa
 
 LAUNCHED = "ILLADA_LAUNCHED"  # tells a process that its standard input is the launcher's pipe
 POLL_S = 0.05
+STARTED_HINT = "ranks are started by --nproc, or by torchrun"
 # How long the others may go on once a rank has ended with an error: rank 0 may still draw curves.
 GRACE_S = 30.0
 SECOND_SIGNAL_S = 2.0  # how long ranks may take to leave at once
@@ -52,14 +53,28 @@ def is_rank() -> bool:
 
 
 def check_world(nproc: int | None) -> None:
-    """Raise UsageError if a rank was asked for another number of ranks than there are."""
-    world = os.environ.get("WORLD_SIZE", "1")
-    if nproc is not None and str(nproc) != world:
+    """Raise UsageError for ranks that cannot meet, or are another number than was asked for."""
+    world, rank = environment_number("WORLD_SIZE", 1), environment_number("RANK", 0)
+    environment_number("LOCAL_RANK", 0)
+    if rank >= world:
+        raise UsageError(f"RANK is {rank}, but WORLD_SIZE is {world}", STARTED_HINT)
+    absent = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if world > 1 and absent:
+        raise UsageError(f"WORLD_SIZE is {world}, but {absent[0]} is not set", STARTED_HINT)
+    if nproc is not None and nproc != world:
         raise UsageError(
             f"--nproc {nproc} asks for another number of processes than the {world} that were "
             "started",
             "give --nproc, or start illada by torchrun, not both",
         )
+
+
+def environment_number(name: str, default: int) -> int:
+    """Return a whole number that a launcher puts into the environment. Raises UsageError."""
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise UsageError(f"{name} is {value!r}, not a whole number", STARTED_HINT)
+    return int(value)
 
 
 def end_with_launcher() -> None:

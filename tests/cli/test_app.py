@@ -12,6 +12,7 @@ import typer
 
 from illada_cli.app import build_app, escape_help, report
 from illada_core import __version__
+from tests.conftest import command_environment
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -85,3 +86,28 @@ def test_memory_that_is_not_enough_is_told_as_that_and_not_as_a_bug(error, capsy
     assert "hint: " in told
     assert "bug" not in told
     assert "GPU 0" not in told
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "arguments", ["--version", "score --ckpt nowhere --text -", "pack --stats no"]
+)
+def test_a_closed_stream_is_as_good_as_dev_null(closed, arguments, tmp_path):
+    def run(redirected):
+        command = f"exec {sys.executable} -m illada_cli {arguments} {redirected}"
+        return subprocess.run(
+            ["sh", "-c", command],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=command_environment(),
+        )
+
+    devnull = closed.replace("<&-", "</dev/null").replace(">&-", ">/dev/null")
+    done, expected = run(closed), run(devnull)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        expected.returncode,
+        expected.stdout,
+        expected.stderr,
+    )
+    assert "Traceback" not in done.stderr

@@ -147,3 +147,18 @@ def test_nproc_within_ranks_must_be_their_number(illada, tiny):
     ranks = {"RANK": "0", "WORLD_SIZE": "4"}
     done = illada("pretrain", tiny(), "--nproc", "2", code=2, **ranks)
     assert "--nproc 2 asks for another number of processes than the 4" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE is 2, but MASTER_ADDR is not set"),
+        ({"RANK": "1"}, "RANK is 1, but WORLD_SIZE is 1"),
+        ({"RANK": "first"}, "RANK is 'first', not a whole number"),
+        ({"RANK": "0", "WORLD_SIZE": "-1"}, "WORLD_SIZE is '-1', not a whole number"),
+    ],
+)
+def test_ranks_that_cannot_meet_are_a_usage_error(illada, tiny, environment, sentence):
+    done = illada("pretrain", tiny(), code=2, **environment)
+    assert sentence in done.stderr
+    assert "hint: ranks are started by" in done.stderr
