@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from threading import Thread
 from typing import Any, Generic, Literal, TypeVar
 
@@ -24,6 +24,7 @@ from illada_core.errors import IlladaError, UsageError
 Parsed = TypeVar("Parsed")
 OnError = Literal["stop", "skip"]
 CHUNK_BYTES = 1 << 16
+CHUNKS_AHEAD = 64
 IDLE_S = 0.02
 
 
@@ -134,8 +135,11 @@ def raw_lines(source: str) -> Iterator[bytes | None]:
 
 
 def piped_lines() -> Iterator[bytes | None]:
-    """Return the lines of standard input as they come, None whenever none is waiting."""
-    arrived: SimpleQueue[bytes] = SimpleQueue()
+    """Return the lines of standard input as they come, None whenever none is waiting.
+
+    What is read ahead is bounded: a writer that is faster than the work has to wait.
+    """
+    arrived: Queue[bytes] = Queue(CHUNKS_AHEAD)
 
     def read() -> None:
         # Not through sys.stdin: its lock must be free when the interpreter ends.
@@ -143,19 +147,35 @@ def piped_lines() -> Iterator[bytes | None]:
             arrived.put(chunk)
         arrived.put(b"")
 
+    def chunks() -> Iterator[bytes | None]:
+        while True:
+            try:
+                chunk = arrived.get_nowait()
+            except Empty:
+                yield None
+                continue
+            if not chunk:
+                return
+            yield chunk
+
     Thread(target=read, daemon=True).start()
-    rest = b""
-    while True:
-        try:
-            chunk = arrived.get_nowait()
-        except Empty:
+    return lines_of(chunks())
+
+
+def lines_of(chunks: Iterator[bytes | None]) -> Iterator[bytes | None]:
+    """Cut chunks at line ends, None for one that is not there yet; linear in a line's length."""
+    begun: list[bytes] = []
+    for chunk in chunks:
+        if chunk is None:
             yield None
             continue
-        if not chunk:
-            break
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        if others:
+            yield b"".join(begun)
+            yield from others[:-1]
+            begun = [others[-1]]
+    if rest := b"".join(begun):
         yield rest
 
 

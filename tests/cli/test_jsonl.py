@@ -1,10 +1,12 @@
 """Requests in JSON Lines: each bad line is named by its number, whatever it holds."""
 
 import json
+import random
+import time
 
 import pytest
 
-from illada_cli.jsonl import JsonLines
+from illada_cli.jsonl import JsonLines, lines_of
 from illada_cli.ui import Talk
 from illada_core.errors import UsageError
 from illada_core.inference.requests import read_request
@@ -45,3 +47,25 @@ def test_lines_of_any_encoding_survive_json(tmp_path):
     file = tmp_path / "lines.jsonl"
     file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
     assert [r.value for r in JsonLines(str(file), read_request, "stop", Talk())] == texts
+
+
+def test_lines_are_the_same_wherever_their_bytes_are_cut():
+    draws = random.Random(0)
+    for _ in range(300):
+        text = bytes(draws.choices(b"ab\n", k=draws.randrange(40)))
+        cuts = sorted(draws.choices(range(len(text) + 1), k=3))
+        chunks = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        arriving = [each for chunk in chunks for each in (None, chunk)]
+        lines = list(lines_of(iter(arriving)))
+        assert lines.count(None) == len(chunks)
+        whole = text.split(b"\n")
+        assert [line for line in lines if line is not None] == whole[:-1] + whole[-1:] * bool(
+            whole[-1]
+        )
+
+
+def test_a_long_line_takes_time_in_proportion_to_its_length():
+    started = time.process_time()
+    (line,) = lines_of(b"x" * 65_536 for _ in range(1024))
+    assert len(line) == 1 << 26
+    assert time.process_time() - started < 3  # quadratic, it is some 20 s
