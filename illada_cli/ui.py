@@ -80,9 +80,9 @@ class Talk:
         if self.verbose:
             self.say(text)
 
-    def warn(self, text: str) -> None:
-        """Write a warning, the same one only once, even when quiet."""
-        if text not in self.said:
+    def warn(self, text: str, again: bool = False) -> None:
+        """Write a warning, even when quiet; the same one only once, unless `again`."""
+        if again or text not in self.said:
             self.said.add(text)
             print(f"illada: warning: {printable(text)}", file=sys.stderr, flush=True)
 
@@ -132,8 +132,10 @@ def live_progress(title: str, total: float | None, unit: str, before: float) -> 
             nonlocal done
             done += count
             rate = (done - before) / max(time.monotonic() - started, 1e-6)
-            counted = f"{si(done)}{unit}, {si(rate)}{unit}/s"
-            bar.update(task, advance=count, counted=counted, note=printable(note))
+            share = f" of {si(total)}{unit}" if total else ""
+            counted = f"{si(done)}{unit}{share}, {si(rate)}{unit}/s"
+            reached = min(done, total) if total else done
+            bar.update(task, completed=reached, counted=counted, note=printable(note))
 
         yield advance
 

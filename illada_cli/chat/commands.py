@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from illada_core.errors import DataError, UsageError
 from illada_core.inference.settings import change_settings, parse_setting
 from illada_core.inference.trace import open_trace
 
+TRUNCATE = "truncate"
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -41,7 +44,7 @@ def tell_help(chat: Chat, argument: str) -> str:
             *rows,
             'A line that ends in \\ goes on in the next; so do all between two """.',
             "A turn that begins with a slash is written with two slashes.",
-            "Ctrl-C stops an answer; at the prompt it leaves, as Ctrl-D does.",
+            "Ctrl-C stops an answer, clears a line, and leaves when it comes twice; Ctrl-D leaves.",
         ]
     )
 
@@ -64,25 +67,54 @@ def save(chat: Chat, argument: str) -> str:
 
 
 def load(chat: Chat, argument: str) -> str:
-    chat.conversation.load(needed_path(argument, None))
+    chat.conversation.load(needed_path(argument, chat.autosave))
     return f"loaded {len(chat.conversation.turns)} turns"
 
 
 def needed_path(argument: str, usual: Path | None) -> Path:
-    if not argument and usual is None:
+    """Return the file that is named, else the usual one. Raises UsageError without any."""
+    if argument:
+        return path_of(argument)
+    if usual is None:
         raise UsageError("name a file")
-    return Path(argument).expanduser() if argument or usual is None else usual
+    return usual
+
+
+def path_of(argument: str) -> Path:
+    """Return a path as it was typed. Raises UsageError for one that cannot be."""
+    if "\0" in argument:
+        raise UsageError("a path cannot hold a zero byte")
+    try:
+        return Path(argument).expanduser()
+    except RuntimeError:
+        raise UsageError(f"there is no home of {argument.partition('/')[0]}") from None
+
+
+def answer_again(chat: Chat, argument: str) -> str:
+    """Ask for another answer to the last turn, drawn with other random numbers."""
+    chat.take_back()
+    return "" if chat.settings.temperature else "at temperature 0 the answer stays the same"
 
 
 def change_setting(chat: Chat, argument: str) -> str:
-    """Change a setting, or list them all."""
+    """Change a setting, written `KEY VALUE` or `KEY=VALUE`, or list them all."""
     if not argument:
-        settings = vars(chat.settings).items()
-        return "\n".join(f"  {name:20} {setting_text(value)}" for name, value in settings)
-    typed, _, text = argument.partition(" ")
+        settings = {**vars(chat.settings), TRUNCATE: chat.prompting.truncate}
+        return "\n".join(f"  {name:20} {setting_text(value)}" for name, value in settings.items())
+    typed, _, text = re.sub(r"\s*[=\s]\s*", " ", argument, count=1).partition(" ")
     name = typed.replace("-", "_")
-    chat.change(change_settings(chat.settings, {name: parse_setting(name, text.strip())}))
+    if name == TRUNCATE:
+        return set_truncation(chat, text)
+    chat.change(change_settings(chat.settings, {name: parse_setting(name, text)}))
     return f"{name} is {setting_text(vars(chat.settings)[name])}"
+
+
+def set_truncation(chat: Chat, text: str) -> str:
+    """Say what is done with a conversation that is too long for the context."""
+    if text not in ("left", "none"):
+        raise UsageError(f"{TRUNCATE} is left or none, not {text!r}")
+    chat.prompting = replace(chat.prompting, truncate="left" if text == "left" else None)
+    return f"{TRUNCATE} is {text}"
 
 
 def setting_text(value: Any) -> str:
@@ -98,7 +130,7 @@ def trace(chat: Chat, argument: str) -> str:
         raise UsageError("there is no answer yet")
     tokenizer = chat.checkpoint.require_tokenizer()
     if argument:
-        path = Path(argument).expanduser()
+        path = path_of(argument)
         if path.exists():
             raise UsageError(f"{path} exists already", "give another name")
         with open_trace(path, tokenizer) as file:
@@ -135,7 +167,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Chat, str], str], str]] = {
     "system": ("/system TEXT", set_system, "what the system says; nothing: no system"),
     "reset": ("/reset", reset, "begin the conversation anew"),
     "save": ("/save FILE", save, "write it as JSON Lines, which illada generate --jsonl takes"),
-    "load": ("/load FILE", load, "go on with a saved one"),
+    "load": ("/load FILE", load, "go on with a saved one; alone: with what the last chat kept"),
+    "regen": ("/regen", answer_again, "answer the last turn again"),
     "set": ("/set KEY VALUE", change_setting, "change how answers are written; alone: list"),
     "trace": ("/trace FILE", trace, "write every commit of the last answer; alone: show steps"),
     "stats": ("/stats", tell_statistics, "what the last answer took"),

@@ -35,10 +35,14 @@ class Conversation:
             raise UsageError("there is nothing to save yet")
         if path.exists() and path != self.file:
             raise UsageError(f"{path} exists already", "give another name")
+        self.write(path)
+        self.file = path
+
+    def write(self, path: Path) -> None:
+        """Write the conversation as one JSON line, replacing what was there."""
         turns = [{"role": turn.role, "content": turn.content} for turn in self.messages()]
         line = json.dumps({"messages": turns}, ensure_ascii=False) + "\n"
         write_file(path, line.encode())
-        self.file = path
 
     def load(self, path: Path) -> None:
         """Take the last conversation of a file of JSON Lines. Raises UsageError or DataError."""
@@ -47,7 +51,7 @@ class Conversation:
             fields = json.loads(last)
         except FileNotFoundError:
             raise UsageError(f"there is no file {path}") from None
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} does not end with a line of JSON ({error})") from None
         if not isinstance(fields, dict) or "messages" not in fields:
             raise DataError(f"the last line of {path} holds no messages")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 PROMPT, CONTINUED = "> ", ". "
 QUOTES = '"""'
 HISTORY_LINES = 1000
+LOCAL_MODES = 3  # of what tcgetattr returns
 
 
 def piped_turns() -> Iterator[str]:
@@ -24,19 +28,60 @@ def typed_turns() -> Iterator[str]:
     """Return what is typed at the prompt until Ctrl-D; a turn may have several lines.
 
     A line that ends in a backslash goes on in the next; so do all after one that begins with
-    three double quotes, until three more.
+    three double quotes, until three more. Ctrl-C drops what was typed; twice on an empty line it
+    is raised.
     """
+    is_leaving = False
     while True:
         try:
-            text = read_turn()
+            with telling_interrupted_line():
+                text = read_turn()
         except EOFError:
             print()
             return
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             print()
-            raise
+            line = interrupt.args[0] if interrupt.args else ""
+            if is_leaving and not line:
+                raise
+            is_leaving = not line
+            if is_leaving:
+                print("Ctrl-C again leaves, as Ctrl-D does", file=sys.stderr)
+            continue
+        is_leaving = False
         if text.strip():
             yield text
+
+
+@contextmanager
+def telling_interrupted_line() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt with what was typed of the line at hand."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        readline = sys.modules.get("readline")
+        raise KeyboardInterrupt(readline.get_line_buffer() if readline else "")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def holding_keys() -> Iterator[None]:
+    """Show nothing of what is typed for a while: it waits for the next prompt."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    silent = [*before]
+    silent[LOCAL_MODES] &= ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def read_turn() -> str:
@@ -54,6 +99,9 @@ def read_turn() -> str:
                 lines.append(input(CONTINUED))
     except EOFError:
         print()
+    except KeyboardInterrupt:
+        print()
+        return ""
     return clean("\n".join(lines))
 
 
@@ -97,6 +145,16 @@ def line_editing(commands: Sequence[str]) -> Iterator[None]:
 
 
 def history_path() -> Path:
-    """Return where the freedesktop rules put a program's history."""
+    """Return where the history of lines is kept."""
+    return state_folder() / "chat_history"
+
+
+def autosave_path() -> Path:
+    """Return where the last conversation is kept."""
+    return state_folder() / "last_chat.jsonl"
+
+
+def state_folder() -> Path:
+    """Return where the freedesktop rules put what a program remembers."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "illada" / "chat_history"
+    return Path(state) / "illada"

@@ -8,7 +8,13 @@ from io import TextIOWrapper
 
 from illada_cli import ui
 from illada_cli.chat.commands import COMMANDS, obey
-from illada_cli.chat.input import line_editing, piped_turns, typed_turns
+from illada_cli.chat.input import (
+    autosave_path,
+    holding_keys,
+    line_editing,
+    piped_turns,
+    typed_turns,
+)
 from illada_cli.chat.options import ChatOptions
 from illada_cli.chat.session import Chat
 from illada_cli.chat.signals import ended_by_signals, interruptible
@@ -48,6 +54,7 @@ def converse(chat: Chat, as_json: bool) -> None:
         sys.stdin.reconfigure(errors="replace")
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal:
+        chat.autosave = autosave_path()
         chat.talk.say("/help lists the commands, Ctrl-D leaves")
     elif sys.stdin.isatty():
         chat.talk.say("reading turns from the terminal, a line each, until Ctrl-D")
@@ -78,11 +85,14 @@ def take_turn(chat: Chat, text: str, view: View) -> None:
         reply = obey(chat, text)
         if reply:
             print(ui.printable(reply), file=sys.stderr)
-        return
-    chat.conversation.add("user", text.removeprefix("/") if text.startswith("//") else text)
-    with interruptible() as is_stopped, view:
+        if not chat.is_asked:
+            return
+    else:
+        chat.ask(text.removeprefix("/") if text.startswith("//") else text)
+    with interruptible() as is_stopped, holding_keys(), view:
         answer = chat.respond(view, is_stopped)
     if answer.is_interrupted:
-        kept = "what had settled is kept" if answer.text else "your turn is taken back"
+        taken_back = "the answer before is back" if chat.replaced else "your turn is taken back"
+        kept = "what had settled is kept" if answer.text else taken_back
         chat.talk.say(f"stopped: {kept}")
     chat.talk.detail(answer.sentence())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from illada_cli.chat.conversation import Conversation
 from illada_cli.chat.view import View
-from illada_cli.ui import Talk
-from illada_core.errors import DataError
+from illada_cli.ui import Talk, os_error_sentence
+from illada_core.errors import DataError, UsageError
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting, Request
 from illada_core.inference.sampler import Commit, Logits
@@ -21,8 +22,9 @@ from illada_core.inference.text_sampler import (
     TextSampler,
     complete_settings,
 )
+from illada_core.text.chat_template import Message
 
-FULL_HINT = "/reset begins anew; illada chat --truncate left forgets the beginning"
+FULL_HINT = "/reset begins anew, /set truncate left forgets the beginning"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ class Chat:
         self.checkpoint, self.logits, self.device = checkpoint, logits, device
         self.prompting, self.talk = prompting, talk
         self.conversation = Conversation()
+        self.autosave: Path | None = None
         self.last: Answer | None = None
+        self.replaced: Message | None = None
+        self.sample = 0
         self.is_over = False
         self.change(settings)
 
@@ -80,31 +85,68 @@ class Chat:
         for notice in notices:
             self.talk.warn(notice)
 
+    def ask(self, text: str) -> None:
+        """Take a turn of the user, who waits for an answer now."""
+        self.conversation.add("user", text)
+        self.replaced, self.sample = None, 0
+
+    def take_back(self) -> None:
+        """Take the last answer back, so that another is given. Raises UsageError without one."""
+        turns = self.conversation.turns
+        if len(turns) < 2 or turns[-1].role != "assistant":
+            raise UsageError("there is no answer yet")
+        self.replaced = turns.pop()
+        self.sample += 1
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the last turn waits for an answer."""
+        turns = self.conversation.turns
+        return bool(turns) and turns[-1].role == "user"
+
     def respond(self, view: View, is_stopped: Callable[[], bool]) -> Answer:
         """Answer the last turn, and add what is answered to the conversation.
 
-        An interrupted answer keeps what had settled; if that is nothing, the turn is taken back,
-        as it is where the conversation does not fit the context, which raises DataError.
+        An interrupted answer keeps what had settled; if that is nothing, what stood there before
+        comes back, or the turn is taken back, as it is where the conversation does not fit the
+        context, which raises DataError.
         """
         try:
             answer = self.write(view, is_stopped)
         except DataError:
-            self.conversation.turns.pop()
+            self.restore()
             raise
         if answer.text:
             self.conversation.add("assistant", answer.text)
         else:
-            self.conversation.turns.pop()
+            self.restore()
         self.last = answer
+        self.keep()
         return answer
+
+    def restore(self) -> None:
+        """Put the answer back that was to be replaced, or take the turn back."""
+        if self.replaced:
+            self.conversation.turns.append(self.replaced)
+        else:
+            self.conversation.turns.pop()
+
+    def keep(self) -> None:
+        """Write the conversation where /load finds it after a crash, if it is to be kept."""
+        if self.autosave is not None and self.conversation.turns:
+            try:
+                self.autosave.parent.mkdir(parents=True, exist_ok=True)
+                self.conversation.write(self.autosave)
+            except OSError as error:
+                self.talk.warn(f"the conversation is not kept: {os_error_sentence(error)}")
 
     def write(self, view: View, is_stopped: Callable[[], bool]) -> Answer:
         """Return an answer to the conversation as it is; each step of it is shown."""
         task = self.task()
         if task.cut:
-            self.talk.warn("the conversation is cut on the left to fit the context")
+            self.talk.warn("the conversation is cut on the left to fit the context", again=True)
         sampler = TextSampler(self.checkpoint, self.logits, self.device)
-        index = sampler.add(task)
+        index = sampler.add(task, self.sample)
         steps: list[Commit] = []
         generation: Generation | None = None
         started = time.perf_counter()

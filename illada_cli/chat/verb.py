@@ -19,9 +19,10 @@ def chat(asked: ChatOptions) -> None:
       printf 'Hello.\\n/save hello.jsonl\\n' | illada chat --ckpt DIR --json | jq -r .text
 
     \b
-    /help lists the commands: /system /reset /save /load /set /trace /stats /quit. A line that
-    ends in \\ goes on in the next, and so do all lines between two \"\"\". Ctrl-C stops an answer;
-    at the prompt it leaves, as Ctrl-D does. Without a terminal each line is a turn.
+    /help lists the commands: /system /reset /regen /save /load /set /trace /stats /quit. A line
+    that ends in \\ goes on in the next, and so do all lines between two \"\"\". Ctrl-C stops an
+    answer and clears a line; twice at an empty prompt it leaves, as Ctrl-D does. Without a
+    terminal each line is a turn.
     """
     talk = Talk(asked.quiet, asked.verbose)
     talk.say(f"loading {asked.ckpt}")

@@ -53,7 +53,8 @@ def show(events: Iterator[Event], verb: str, talk: Talk) -> Path | None:
 
 def show_step(event: StepDone, loss: float, advance: Advance) -> None:
     mfu = f", MFU {event.mfu:.0%}" if event.mfu is not None else ""
-    advance(event.step_tokens, f"loss {loss:.3f}{mfu}, step {event.step}")
+    now = f" ({event.loss:.3f} now)"
+    advance(event.step_tokens, f"loss {loss:.3f}{now}{mfu}, step {event.step}")
 
 
 def show_other(event: Event, talk: Talk) -> None:

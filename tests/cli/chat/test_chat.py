@@ -8,6 +8,8 @@ import select
 import signal
 import sys
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -150,6 +152,10 @@ def test_commands_change_what_they_say(session, tmp_path):
         ("/load nowhere.jsonl", "there is no file nowhere.jsonl"),
         ("/trace", "there is no answer yet"),
         ("/stats", "there is no answer yet"),
+        ("/regen", "there is no answer yet"),
+        ("/load ~nosuchuser/x", "there is no home of ~nosuchuser"),
+        ("/save a\0b", "a path cannot hold a zero byte"),
+        ("/set truncate", "truncate is left or none"),
     ],
 )
 def test_a_wrong_command_changes_nothing(session, line, sentence):
@@ -329,9 +335,64 @@ def test_an_answer_is_seen_denoising_and_ctrl_c_stops_it_but_not_the_chat(termin
     assert "Again" in (tmp_path / "illada" / "chat_history").read_text()
 
 
-def test_ctrl_c_at_the_prompt_leaves_with_130_and_sigterm_with_143(terminal):
-    first, second = terminal(), terminal()
+def test_ctrl_c_clears_a_line_and_leaves_with_130_when_it_comes_twice(terminal):
+    first, second = terminal("--max-new-tokens", 8), terminal()
+    first.type("half a turn")
+    first.wait_for("half a turn")
+    first.type("\x03")
+    first.wait_for("> ")
+    first.type("\x03")
+    first.wait_for("Ctrl-C again leaves")
+    first.wait_for("> ")
+    first.type("Hello\r")
+    first.wait_for("Hello")
+    assert "half" not in first.wait_for("> ")
+    first.type("\x03")
+    first.wait_for("Ctrl-C again leaves")
     first.type("\x03")
     assert first.exit_code() == 130
     os.kill(second.pid, signal.SIGTERM)
     assert second.exit_code() == 143
+
+
+def test_keys_typed_during_an_answer_wait_for_the_prompt_and_the_chat_is_kept(terminal, tmp_path):
+    chat = terminal("--max-new-tokens", 200, "--block-length", 8, "--eos-guard", "logits")
+    chat.type("Hello\r")
+    chat.wait_for("░")
+    chat.type("/set max_new_tokens 8\r")
+    shown = chat.wait_for("max_new_tokens is 8")
+    assert shown.count("/set max_new_tokens 8") == 1  # at the prompt, not within the answer
+    (kept,) = lines((tmp_path / "illada" / "last_chat.jsonl").read_text())
+    assert [turn["role"] for turn in kept["messages"]] == ["user", "assistant"]
+    os.kill(chat.pid, signal.SIGKILL)
+    again = terminal()
+    again.type("/load\r")
+    again.wait_for("loaded 2 turns")
+
+
+def test_the_last_turn_is_answered_again_with_other_numbers(session):
+    session.change(replace(session.settings, temperature=1.0))
+    first, _ = say(session, "Hello")
+    with pytest.raises(UsageError, match="no answer yet"):
+        Chat.take_back(SimpleNamespace(conversation=Conversation()))
+    assert obey(session, "/regen") == ""
+    assert session.is_asked
+    view = Spy()
+    second = session.respond(view, lambda: False)
+    assert second.text != first.text
+    assert [turn.content for turn in session.conversation.turns] == ["Hello", second.text]
+    obey(session, "/regen")
+    session.respond(Spy(), lambda: True)
+    assert [turn.content for turn in session.conversation.turns] == ["Hello", second.text]
+
+
+def test_settings_may_be_written_with_an_equals_sign_and_truncation_is_one(session):
+    assert obey(session, "/set temperature=0.7") == "temperature is 0.7"
+    assert obey(session, "/set top-p = 0.5") == "top_p is 0.5"
+    assert obey(session, "/set stop a = b") == "stop is 'a = b'"
+    assert obey(session, "/set truncate left") == "truncate is left"
+    say(session, "x" * 600)
+    assert obey(session, "/set truncate=none") == "truncate is none"
+    with pytest.raises(UsageError, match="truncate is left or none"):
+        obey(session, "/set truncate right")
+    assert "truncate             none" in obey(session, "/set")
