@@ -6,7 +6,6 @@ answered at once.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -20,6 +19,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from illada_cli.ui import Talk
 from illada_core.errors import IlladaError, UsageError
+from illada_core.files import decode_json
 
 Parsed = TypeVar("Parsed")
 OnError = Literal["stop", "skip"]
@@ -96,17 +96,12 @@ class BeforeFault(Generic[Parsed]):
 def fields_of(line: bytes) -> dict[str, Any]:
     """Read one line as a JSON object. Raises UsageError."""
     try:
-        fields = json.loads(line, parse_constant=refuse_constant)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        fields = decode_json(line)
+    except ValueError as error:
         raise UsageError(f"not valid JSON ({error})") from None
     if not isinstance(fields, dict):
         raise UsageError("not a JSON object")
     return fields
-
-
-def refuse_constant(name: str) -> None:
-    """Refuse NaN and infinities, which Python would write back and nobody else reads."""
-    raise UsageError(f"not valid JSON ({name})")
 
 
 def enumerate_arrived(lines: Iterator[bytes | None]) -> Iterator[tuple[int, bytes | None]]:

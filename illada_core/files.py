@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
@@ -170,12 +171,52 @@ def read_json(path: Path, error: type[IlladaError] = DataError) -> dict[str, Any
 def parse_json(data: bytes, path: Path, error: type[IlladaError] = DataError) -> dict[str, Any]:
     """Return the JSON object that the bytes of a file hold, as `read_json` does."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as cause:
+        value = decode_json(data)
+    except ValueError as cause:
         raise error(f"{path} is not valid JSON ({cause})") from None
     if not isinstance(value, dict):
         raise error(f"{path} holds no JSON object")
     return value
+
+
+def decode_json(data: bytes | str) -> Any:
+    """Return the value that JSON holds. Raises ValueError for all that another reader may refuse.
+
+    That is NaN, numbers beyond float64 or of thousands of digits, a name that stands twice in an
+    object, and nesting that is too deep.
+    """
+    try:
+        return json.loads(
+            data,
+            parse_constant=refuse_constant,
+            parse_float=finite_number,
+            object_pairs_hook=unique_names,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def refuse_constant(name: str) -> None:
+    """Refuse NaN and infinities, which Python would write back and nobody else reads."""
+    raise ValueError(name)
+
+
+def finite_number(text: str) -> float:
+    """Return a number that float64 holds. Raises ValueError."""
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text[:20]} is out of range")
+    return number
+
+
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the names and values of an object. Raises ValueError where a name stands twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice in an object")
+    return found
 
 
 def json_bytes(value: Any) -> bytes:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import binary, text
 
 from illada_core import files
 from illada_core.errors import CheckpointError, DataError
@@ -109,3 +111,36 @@ def test_what_is_no_json_object_is_told_in_one_sentence(tmp_path, data, sentence
     assert str(path) in caught.value.sentence
     with pytest.raises(CheckpointError, match=sentence):
         files.read_json(path, CheckpointError)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a": 1e400}',
+        b'{"a": NaN}',
+        b'{"a": ' + b"9" * 10_000 + b"}",
+        b"[" * 100_000,
+        b'{"a": ' * 100_000,
+        b'{"a": 1, "b": 2, "a": 3}',
+        b"\xff",
+        b"",
+        b"[1]",
+        b"5",
+    ],
+    ids=lambda data: repr(data[:20]),
+)
+def test_json_that_another_reader_might_refuse_is_one_sentence_with_the_name(tmp_path, data):
+    (tmp_path / "some.json").write_bytes(data)
+    with pytest.raises(DataError, match=r"some\.json") as caught:
+        files.read_json(tmp_path / "some.json")
+    assert "\n" not in caught.value.sentence
+    assert len(caught.value.sentence) < 400
+
+
+@given(binary(max_size=60) | text(alphabet='{}[]",:0123456789.eE+-aN \\u', max_size=60))
+def test_any_bytes_at_all_are_json_or_a_value_error(data):
+    try:
+        value = files.decode_json(data)
+    except ValueError:
+        return
+    assert json.loads(json.dumps(value, allow_nan=False)) == value

@@ -103,6 +103,8 @@ def encode_line(line: dict[str, Any]) -> bytes:
 
 
 def jsonable(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [jsonable(each) for each in value]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 

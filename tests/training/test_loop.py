@@ -182,6 +182,7 @@ def test_a_non_finite_step_is_dropped_and_leaves_the_weights_alone(recipe, tmp_p
     assert 0 < dropped < 16
     kinds = [line["kind"] for line in losses(tmp_path / "run")]
     assert kinds.count("dropped") == dropped
+    assert b"NaN" not in (tmp_path / "run" / "metrics.jsonl").read_bytes()
 
 
 def test_too_many_bad_steps_end_the_run_and_keep_the_last_good_checkpoint(recipe, tmp_path):

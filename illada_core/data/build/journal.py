@@ -20,6 +20,7 @@ from illada_core.errors import DataError, UsageError
 from illada_core.files import (
     PARTIAL,
     another_run,
+    decode_json,
     flush,
     lock,
     locking,
@@ -163,7 +164,7 @@ def read_journal(folder: Path, job: str) -> list[dict[str, Any]]:
     # A line without its end was being written when the run was killed.
     lines = path.read_bytes().split(b"\n")[:-1]
     try:
-        header, *stages = [json.loads(line) for line in lines] or [{"job": job}]
+        header, *stages = [decode_json(line) for line in lines] or [{"job": job}]
         found = header["job"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged", FRESH_HINT) from error

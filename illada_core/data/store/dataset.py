@@ -222,9 +222,14 @@ def open_dataset(folder: Path) -> TokenDataset:
     if fields["kind"] == "parts":
         parts = " and ".join(str(folder / part) for part in fields["parts"])
         raise DataError(f"{folder} is a folder of datasets", f"name one of them: {parts}")
-    manifest = manifest_of(fields)
+    try:
+        manifest = manifest_of(fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / MANIFEST} lacks what a manifest says", DAMAGED_HINT) from error
     for shard in manifest.shards:
         path = folder / shard.name
+        if not SHARD_NAME.fullmatch(shard.name):
+            raise DataError(f"{folder / MANIFEST} names {shard.name!r} as a shard", DAMAGED_HINT)
         if not path.exists():
             raise DataError(f"damaged dataset: {path} is missing", DAMAGED_HINT)
         if path.stat().st_size != shard.bytes:
@@ -241,6 +246,8 @@ def open_parts(folder: Path) -> dict[str, TokenDataset]:
     fields = read_manifest_file(folder)
     if fields["kind"] != "parts":
         return {fields["kind"]: open_dataset(folder)}
+    if not isinstance(fields["parts"], dict) or fields["parts"].keys() - {TRAIN, VALIDATION}:
+        raise DataError(f"{folder / MANIFEST} names parts that there are not", DAMAGED_HINT)
     parts = {part: open_dataset(folder / part) for part in fields["parts"]}
     for part, dataset in parts.items():
         if dataset.fingerprint != fields["parts"][part]:
@@ -303,8 +310,11 @@ def is_token_dataset(folder: Path) -> bool:
 
 
 def manifest_of(fields: dict[str, Any]) -> Manifest:
-    """Build a Manifest from its JSON fields."""
+    """Build a Manifest from its JSON fields. Raises KeyError or TypeError for any other shape."""
     tokenizer = fields["tokenizer"]
+    counts = [number for shard in fields["shards"] for number in vars(ShardEntry(**shard)).values()]
+    if not isinstance(fields["settings"], dict) or any(type(n) is int and n < 0 for n in counts):
+        raise TypeError("settings are an object, and no shard has less than nothing")
     return Manifest(
         kind=fields["kind"],
         tokenizer=TokenizerRecord(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from illada_core.arrays import Ids
 from illada_core.errors import DataError
+from illada_core.files import decode_json
 
 SHARD_VERSION = 1
 FRAME_TOKENS = 131_072
@@ -26,6 +27,8 @@ UINT16_VOCABULARY = 65_536
 SKIPPABLE_HEADER = struct.Struct("<II")  # magic, size of what follows
 INDEX_MAGIC = 0x184D2A5A
 INDEX_HEADER_SIZE = struct.Struct("<I")
+# A token is the end of a document, a segment, a row and a span at most: ten arrays of 8 bytes.
+INDEX_HEADER_BYTES, INDEX_BYTES_A_TOKEN = 1 << 20, 80
 SEEK_TABLE_MAGIC = 0x184D2A5E
 SEEK_TABLE_ENTRY = struct.Struct("<II")  # compressed size, inflated size
 SEEK_TABLE_FOOTER = struct.Struct("<IBI")  # entries, descriptor, magic
@@ -108,13 +111,15 @@ def compress_tokens(token_bytes: int, stored: memoryview) -> bytes:
     return CODEC.of_tokens[token_bytes].compress(stored)
 
 
-def inflate(frame: bytes, inflated_bytes: int | None = None) -> bytes:
-    """Return what one zstd frame holds; DataError if it is damaged or not `inflated_bytes` long."""
+def inflate(frame: bytes, least_bytes: int, most_bytes: int) -> bytes:
+    """Return what one zstd frame holds; DataError if it is damaged or of another size.
+
+    The size it promises is read first: no file may ask for more memory than it can have use for.
+    """
     try:
-        # The promise is read first: a flipped bit in it must not ask for terabytes of memory.
         promised = zstandard.get_frame_parameters(frame).content_size
-        if inflated_bytes is not None and promised != inflated_bytes:
-            raise DataError(f"it promises {promised} bytes where {inflated_bytes} belong")
+        if not least_bytes <= promised <= most_bytes:
+            raise DataError(f"it promises {promised} bytes where {most_bytes} belong at most")
         return CODEC.decompressor.decompress(frame)
     except (zstandard.ZstdError, MemoryError) as error:
         raise DataError("it does not inflate, or its checksum is wrong") from error
@@ -157,20 +162,26 @@ def pack_index(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> bytes
     return SKIPPABLE_HEADER.pack(INDEX_MAGIC, len(frame)) + frame
 
 
-def unpack_index(skippable: bytes) -> tuple[dict[str, Any], dict[str, NDArray[np.uint64]]]:
-    """Return the header and the arrays of an index; DataError if it is damaged."""
+def unpack_index(
+    skippable: bytes, tokens: int
+) -> tuple[dict[str, Any], dict[str, NDArray[np.uint64]]]:
+    """Return the header and the arrays of the index of `tokens` tokens; DataError if damaged."""
     if SKIPPABLE_HEADER.unpack_from(skippable) != (
         INDEX_MAGIC,
         len(skippable) - SKIPPABLE_HEADER.size,
     ):
         raise DataError("it does not begin as an index does")
-    payload = inflate(skippable[SKIPPABLE_HEADER.size :])
-    start = INDEX_HEADER_SIZE.size + INDEX_HEADER_SIZE.unpack_from(payload)[0]
-    header = json.loads(payload[INDEX_HEADER_SIZE.size : start])
-    if header["version"] != SHARD_VERSION:
-        raise DataError(f"its format version is {header['version']}, not {SHARD_VERSION}")
-    arrays = {}
-    for name, count in header["arrays"]:
-        arrays[name] = np.frombuffer(payload, "<u8", count, start)
-        start += 8 * count
+    most_bytes = INDEX_HEADER_BYTES + INDEX_BYTES_A_TOKEN * tokens
+    payload = inflate(skippable[SKIPPABLE_HEADER.size :], 0, most_bytes)
+    try:
+        start = INDEX_HEADER_SIZE.size + INDEX_HEADER_SIZE.unpack_from(payload)[0]
+        header = decode_json(payload[INDEX_HEADER_SIZE.size : start])
+        if header["version"] != SHARD_VERSION:
+            raise DataError(f"its format version is {header['version']}, not {SHARD_VERSION}")
+        arrays = {}
+        for name, count in header["arrays"]:
+            arrays[name] = np.frombuffer(payload, "<u8", count, start)
+            start += 8 * count
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise DataError("its header is damaged") from error
     return header, arrays

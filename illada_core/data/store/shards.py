@@ -289,7 +289,7 @@ class ShardReader:
         """Return the tokens of one frame as they are stored."""
         compressed, inflated = self._sizes[frame]
         try:
-            data = inflate(self._pread(compressed, self._offsets[frame]), inflated)
+            data = inflate(self._pread(compressed, self._offsets[frame]), inflated, inflated)
         except DataError as error:
             raise self._damage(error.sentence, f"frame {frame}") from error
         return np.frombuffer(data, np.uint8)
@@ -310,8 +310,9 @@ class ShardReader:
 
     def _read_index(self) -> tuple[dict[str, Any], ShardIndex]:
         try:
-            header, arrays = unpack_index(self._pread(self._index_bytes, self._offsets[-1]))
-            if (header["tokens"], header["token_bytes"]) != (self.tokens, self.token_bytes):
+            index = self._pread(self._index_bytes, self._offsets[-1])
+            header, arrays = unpack_index(index, self.tokens)
+            if (header.get("tokens"), header.get("token_bytes")) != (self.tokens, self.token_bytes):
                 raise DataError("it does not fit the tokens")
             return header, index_of(arrays, self.tokens)
         except DataError as error:

@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 import zstandard
 
-from illada_core.data.store.dataset import open_dataset
-from illada_core.data.store.frames import FRAME_TOKENS, narrow, widen
+from illada_core.data.store.dataset import open_dataset, write_manifest_file
+from illada_core.data.store.frames import (
+    FRAME_TOKENS,
+    INDEX_MAGIC,
+    SKIPPABLE_HEADER,
+    narrow,
+    unpack_index,
+    widen,
+)
 from illada_core.data.store.shards import TokenShardWriter, finished_shard
 from illada_core.errors import DataError, UsageError
 
@@ -189,3 +196,56 @@ def test_a_manifest_that_is_none_is_refused(small_dataset, text):
     (small_dataset.folder / "manifest.json").write_text(text)
     with pytest.raises(DataError, match="not the manifest"):
         open_dataset(small_dataset.folder)
+
+
+def rewrite_manifest(folder, change):
+    """Write a manifest anew, changed, with the fingerprint that belongs to it."""
+    fields = json.loads((folder / "manifest.json").read_text())
+    del fields["fingerprint"]
+    change(fields)
+    kept = {name: value for name, value in fields.items() if name not in ("format", "version")}
+    write_manifest_file(folder, kept)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "shard-000000.u16.zst/..", "", "x"])
+def test_a_manifest_names_no_file_that_is_no_shard_of_its_folder(small_dataset, name):
+    rewrite_manifest(small_dataset.folder, lambda fields: fields["shards"][0].update(name=name))
+    with pytest.raises(DataError, match=r"manifest\.json names"):
+        open_dataset(small_dataset.folder)
+
+
+@pytest.mark.parametrize("key", ["tokenizer", "inputs", "shards", "settings"])
+@pytest.mark.parametrize("value", [None, 5, [5], "text"])
+def test_a_manifest_of_another_shape_is_one_sentence(small_dataset, key, value):
+    rewrite_manifest(small_dataset.folder, lambda fields: fields.update({key: value}))
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        open_dataset(small_dataset.folder)
+
+
+def test_an_index_may_not_ask_for_more_memory_than_its_tokens_can_need():
+    header = json.dumps({"version": 1, "arrays": []}).encode()
+    payload = len(header).to_bytes(4, "little") + header + bytes(1 << 28)
+    frame = zstandard.ZstdCompressor(write_content_size=True).compress(payload)
+    unsized = zstandard.ZstdCompressor(write_content_size=False).compress(payload)
+    for bomb in (frame, unsized):
+        assert len(bomb) < 1 << 16
+        skippable = SKIPPABLE_HEADER.pack(INDEX_MAGIC, len(bomb)) + bomb
+        with pytest.raises(DataError, match="belong at most"):
+            unpack_index(skippable, tokens=1000)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff\xff\xff\xff",
+        b"\x02\x00\x00\x00{}",
+        b"\x02\x00\x00\x00[]",
+        b"\x03\x00\x00\x00{{{",
+        b'\x2b\x00\x00\x00{"version": 1, "arrays": [["a", 1000000000]]}',
+    ],
+)
+def test_an_index_of_any_bytes_is_sound_or_a_data_error(payload):
+    frame = zstandard.ZstdCompressor().compress(payload)
+    with pytest.raises(DataError):
+        unpack_index(SKIPPABLE_HEADER.pack(INDEX_MAGIC, len(frame)) + frame, tokens=10)
