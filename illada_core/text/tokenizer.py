@@ -20,12 +20,11 @@ import tokenizers
 
 from illada_core.arrays import Counts, Ids
 from illada_core.errors import DataError, UsageError
+from illada_core.text.library_json import decoding_json, encoding_json
+from illada_core.text.special_tokens import SpecialIds
 from illada_core.text.tokenizer_files import (
-    SpecialIds,
     TokenizerFiles,
     TokenizerRecord,
-    decoding_json,
-    encoding_json,
     read_tokenizer_files,
     with_eos,
     with_mask,
@@ -40,13 +39,14 @@ CHECKED_CHARACTERS = 64_000
 class Tokenizer:
     """Turn text into ids and ids into text. Threads may share it.
 
-    Text never gives control tokens: a literal `<[MASK]>` is encoded as the characters it has.
+    Text never gives control tokens: a literal `<[MASK]>` is encoded as the characters it has. Other
+    added tokens are vocabulary, and found in text as in transformers.
     `engine` names the library that encodes, `fallback` says why it is not the fast one.
     """
 
     def __init__(self, files: TokenizerFiles, engine: Engine) -> None:
         self.files = files
-        self._encoding_json = encoding_json(files.json)
+        self._encoding_json = encoding_json(files.json, files.added, files.controls)
         self.fallback: str | None = None
         self._reference: Encoder | None = None
         self.engine, self._encode = self._load(engine)
@@ -99,8 +99,9 @@ class Tokenizer:
         wrong = next((n for n in numbers if not 0 <= n < self.vocab_size), None)
         if wrong is not None:
             raise DataError(f"id {wrong} is not in the vocabulary of {self.vocab_size}")
-        named = [number for number in numbers if number in self._named]
-        text: str = self._decoder.decode(named, skip_special_tokens=not keep_special)
+        shown = self._named if keep_special else self._worded
+        kept = [number for number in numbers if number in shown]
+        text: str = self._decoder.decode(kept, skip_special_tokens=False)
         return text
 
     def piece(self, id: int) -> str:
@@ -160,8 +161,12 @@ class Tokenizer:
         return frozenset(self.files.ids.values())
 
     @cached_property
+    def _worded(self) -> frozenset[int]:
+        return self._named.difference(self.controls.values())
+
+    @cached_property
     def _decoder(self) -> Any:
-        return tokenizers_tokenizer(decoding_json(self.files.json))
+        return tokenizers_tokenizer(decoding_json(self.files.json, self.files.added))
 
 
 def load_tokenizer(
