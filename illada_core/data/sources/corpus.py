@@ -22,6 +22,8 @@ from illada_core.data.sources.reading import (
     fault_chunk,
     why,
 )
+from illada_core.data.sources.records import record_chunks
+from illada_core.data.sources.separated import separated_chunks
 
 CHUNK_FILES = 512
 Position = tuple[int, int]  # file, record
@@ -63,9 +65,11 @@ def source_chunks(number: int, source: Source, first: int, key: str) -> Iterator
             case "lines":
                 yield from line_chunks(number, source, first, read_plain_line)
             case "jsonl":
-                yield from line_chunks(number, source, first, partial(read_json_line, key))
+                yield from record_chunks(number, source, first, partial(read_json_line, key))
             case "chat":
-                yield from line_chunks(number, source, first, read_example_line)
+                yield from record_chunks(number, source, first, read_example_line)
+            case "csv":
+                yield from separated_chunks(number, source, first, key)
             case "parquet" | "arrow" if source.is_stream:
                 fault = Fault(number, 0, "cannot be read", "a table has no place in a pipe")
                 yield fault_chunk(fault, Digest(number, 0, ""))

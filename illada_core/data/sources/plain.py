@@ -21,9 +21,10 @@ from illada_core.data.sources.reading import (
     bad_byte,
     end_chunk,
     fault_chunk,
-    inflate_blocks,
     open_bytes,
     open_twice_readable,
+    recoded,
+    utf8_blocks,
     why,
 )
 from illada_core.text.cutting import cut_text
@@ -40,7 +41,10 @@ def read_small_files(files: Sequence[tuple[int, Source]]) -> Texts:
             result.digests.append(Digest(number, source.bytes, ""))
             continue
         result.digests.append(Digest(number, len(data), hashlib.sha256(data).hexdigest()))
-        add_text(result, data, number)
+        try:
+            add_text(result, recoded(data, source.encoding), number)
+        except BrokenInput as error:
+            result.faults.append(Fault(number, 0, "damaged", str(error)))
     return result
 
 
@@ -80,7 +84,7 @@ def large_text(number: int, source: Source) -> Iterator[Chunk]:
         fault = None
         check = TextCheck(number)
         try:
-            for block in inflate_blocks(meter, source.compression):
+            for block in utf8_blocks(meter, source):
                 size += len(block)
                 if size <= WHOLE_BYTES:
                     blocks.append(block)
@@ -149,7 +153,7 @@ def whole_text(data: bytes, number: int, digest: Digest) -> Texts:
 def giant_text(number: int, source: Source, meter: Meter, digest: Digest) -> Iterator[Chunk]:
     """Yield a checked text piece by piece, as one document."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    text = (decoder.decode(block) for block in inflate_blocks(meter, source.compression))
+    text = (decoder.decode(block) for block in utf8_blocks(meter, source))
     before: str | None = None
     for piece in cut_text(text):
         if before is not None:
