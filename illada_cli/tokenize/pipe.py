@@ -25,7 +25,7 @@ from illada_core.text.tokenizer import Tokenizer
 
 def print_ids(sources: Sequence[Source], tokenizer: Tokenizer, asked: TokenizeOptions) -> None:
     """Print the ids of each document as a line of JSON, without an end token."""
-    chunks = corpus_chunks(sources, asked.text_key)
+    chunks = corpus_chunks(sources, asked.text_key, is_clean=tokenizer.cuts_cleanly)
     encoded: Iterator[Encoded]
     if any(source.is_stream for source in sources):  # the ids of a line follow it at once
         encoded = (encode_texts(chunk.read(), 0, tokenizer, None) for chunk in chunks)

@@ -75,7 +75,8 @@ def tokenize_corpus(
     ):
         resumed_shards = len(journal.shards)
         yield earlier_headway(job, journal)
-        chunks = corpus_chunks(job.sources, job.text_key, journal.position)
+        is_clean = job.tokenizer.cuts_cleanly
+        chunks = corpus_chunks(job.sources, job.text_key, journal.position, is_clean)
         chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
         if job.tokenizer.fallback:
             yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")

@@ -55,8 +55,8 @@ class Digest:
 class Texts:
     """The documents of a chunk, column by column, and what else came to light on the way.
 
-    With `is_open` the last text is a piece of a document that goes on in the next chunk. `sizes`
-    are UTF-8 bytes.
+    With `is_open` the last text is a piece of a document that goes on in the next chunk, with
+    `is_rest` the first one goes on with a document. `sizes` are UTF-8 bytes.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -64,6 +64,7 @@ class Texts:
     records: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     is_open: bool = False
+    is_rest: bool = False
     faults: list[Fault] = field(default_factory=list)
     digests: list[Digest] = field(default_factory=list)
 
