@@ -158,6 +158,17 @@ def is_opening(part: Mapping[str, Any]) -> bool:
     return part["type"] == "Prepend" or str(pattern.get("Regex", "")).startswith("\\A")
 
 
+def lost_bytes(content: Mapping[str, Any]) -> list[str]:
+    """Say if a byte-level vocabulary has no token for some bytes, which go without a trace."""
+    splitters = parts_of(content.get("pre_tokenizer"), "pretokenizers")
+    model = content["model"]
+    is_byte_level = any(part.get("type") == "ByteLevel" for part in splitters)
+    if not is_byte_level or model.get("unk_token") or isinstance(model["vocab"], list):
+        return []
+    lost = sum(letter not in model["vocab"] for letter in BYTE_LETTERS)
+    return [f"the vocabulary lacks {lost} of 256 bytes: text loses them"] if lost else []
+
+
 def byte_letters() -> list[str]:
     """Return the letter that stands for each byte in byte-level vocabularies (GPT-2's)."""
     plain = {*range(33, 127), *range(161, 173), *range(174, 256)}

@@ -82,6 +82,11 @@ class Tokenizer:
         return self.files.controls
 
     @property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary lacks, None if there is none."""
+        return self.files.unknown_id
+
+    @property
     def record(self) -> TokenizerRecord:
         """What a manifest says of this tokenizer."""
         return TokenizerRecord(self.sha256, self.vocab_size, self.special)
@@ -192,23 +197,26 @@ class Tokenizer:
             raise DataError(f"{self.files.path} cannot be loaded: {error}") from error
 
     @cached_property
+    def _copy(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self._encoding_json)
+        return content
+
+    @cached_property
     def _rest_encoder(self) -> Encoder:
-        content = json.loads(self._encoding_json)
-        if not opens(content):
+        if not opens(self._copy):
             return lambda texts: self._encode(texts)
-        rest = json.dumps(continuing(content), ensure_ascii=False)
+        rest = json.dumps(continuing(self._copy), ensure_ascii=False)
         if self.engine.startswith("fastokens"):
             return fastokens_encoder(rest)
         return tokenizers_encoder(rest)
 
     @cached_property
     def _joints(self) -> Joints:
-        content = json.loads(self._encoding_json)
-        return Joints(content, lambda text: self.encode_rest(text).tolist())
+        return Joints(self._copy, lambda text: self.encode_rest(text).tolist())
 
     @cached_property
     def _cutting_words(self) -> re.Pattern[str] | None:
-        return cutting_words(json.loads(self._encoding_json))
+        return cutting_words(self._copy)
 
     @cached_property
     def _names(self) -> dict[int, str]:

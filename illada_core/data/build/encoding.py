@@ -44,6 +44,7 @@ class Encoded:
     """Documents as ids. After the last end may follow the beginning of one that goes on.
 
     `sizes` are the UTF-8 bytes of the documents that end here, `open_size` those of what follows.
+    `unknown` counts the tokens that stand for what the vocabulary lacks.
     """
 
     ids: Ids
@@ -56,6 +57,7 @@ class Encoded:
     digests: list[Digest]
     source_bytes: int
     examples: Examples | None = None
+    unknown: int = 0
 
 
 # Encodes the documents of one chunk, which brings the reader so many bytes on in the sources.
@@ -85,6 +87,7 @@ def encode_texts(
     """
     closed = len(texts.texts) - texts.is_open
     ids, ends = encode_documents(texts.texts, tokenizer, texts.is_rest)
+    unknown = 0 if tokenizer.unknown_id is None else int((ids == tokenizer.unknown_id).sum())
     open_size = sum(texts.sizes[closed:])
     columns = (texts.files, texts.records, texts.sizes)
     files, records, sizes = (np.array(column[:closed], np.int64) for column in columns)
@@ -98,7 +101,18 @@ def encode_texts(
                 column[sizes > 0] for column in (files, records, ends, sizes)
             )
         ids, ends = insert_eos(ids, ends, eos_id)
-    return Encoded(ids, ends, files, records, sizes, open_size, faults, texts.digests, source_bytes)
+    return Encoded(
+        ids,
+        ends,
+        files,
+        records,
+        sizes,
+        open_size,
+        faults,
+        texts.digests,
+        source_bytes,
+        unknown=unknown,
+    )
 
 
 def encode_documents(

@@ -6,17 +6,12 @@ Only names are looked at here, and the first bytes of `.json` files; others open
 from __future__ import annotations
 
 import glob
-import gzip
-import json
 import os
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
-
-import zstandard
+from typing import Literal
 
 from illada_core.errors import DataError, UsageError
 
@@ -34,7 +29,6 @@ LAYOUTS: dict[str, Layout] = {
     ".arrow": "arrow",
 }
 COMPRESSIONS = (".gz", ".zst")
-BEGINNING_BYTES = 1 << 20  # enough for a record or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +107,11 @@ def file_source(name: str, path: str, wanted: Wanted) -> Source:
     layout = LAYOUTS.get(os.path.splitext(plain)[1].lower(), "text")
     if wanted != "auto" and layout not in ("parquet", "arrow"):
         layout = wanted
-    elif plain.lower().endswith(".json") and is_records(path, compression):
-        layout = "jsonl"
+    elif plain.lower().endswith(".json") and os.path.isfile(path):
+        # What opens files knows this one.
+        from illada_core.data.sources.beginnings import is_records
+
+        layout = "jsonl" if is_records(path, compression) else "text"
     # A name in an odd encoding must not keep the manifest from being UTF-8.
     name = os.fsencode(name).decode("utf-8", "backslashreplace")
     try:
@@ -123,49 +120,6 @@ def file_source(name: str, path: str, wanted: Wanted) -> Source:
         size = 0  # reading it will tell what is wrong
     is_stream = not os.path.isfile(path) and os.path.exists(path)
     return Source(name, path, layout, compression, size, is_stream)
-
-
-def is_records(path: str, compression: str) -> bool:
-    """Tell whether a file of JSON holds records: an array of objects, or objects a line.
-
-    A single object, such as a package.json, is a text like any other unless it holds a `text`.
-    """
-    try:
-        beginning = first_bytes(path, compression)
-    except (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError):
-        return False  # reading it will tell what is wrong
-    text = beginning.decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
-    if text[:1] == "[":
-        return text[1:].lstrip()[:1] == "{"
-    lines = [line for line in text.split("\n") if line.strip()]
-    if len(lines) == 1 and len(beginning) == BEGINNING_BYTES:
-        return text[:1] == "{"  # one line, and a long one
-    found = [record_of(line) for line in lines[:2]]
-    if not found or found[0] is None:
-        return False
-    return "text" in found[0] if len(lines) == 1 else len(lines) > 2 or found[1] is not None
-
-
-def record_of(line: str) -> dict[str, Any] | None:
-    """Return the object that a line of JSON holds, if it does."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def first_bytes(path: str, compression: str) -> bytes:
-    """Return the beginning of what a file holds."""
-    if not os.path.isfile(path):
-        return b""
-    with open(path, "rb") as file:
-        match compression:
-            case ".gz":
-                return gzip.GzipFile(fileobj=file).read(BEGINNING_BYTES)
-            case ".zst":
-                return zstandard.ZstdDecompressor().stream_reader(file).read(BEGINNING_BYTES)
-        return file.read(BEGINNING_BYTES)
 
 
 def walk(folder: str, exclude: Collection[Path]) -> Iterator[str]:

@@ -41,6 +41,12 @@ class Fault:
     detail: str = ""
     line: int = 0
 
+    def text(self, sources: Sequence[Source]) -> str:
+        """Say it as `file:line: reason (detail)`."""
+        name = sources[self.file].name
+        where = f"{name}:{self.line}" if self.line else name
+        return f"{where}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Digest:
