@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Sequence
 from dataclasses import replace
 
-from illada_core.data.sources.beginnings import BEGINNING_BYTES, first_bytes
+from illada_core.data.sources.beginnings import first_bytes
 from illada_core.data.sources.listing import UTF8, Source
 from illada_core.data.sources.reading import (
     BrokenInput,
