@@ -46,7 +46,8 @@ def generation_defaults(
     ends, thinking = [special.eos], []
     if tokenizer is not None:
         ends.append(turn_end_id(tokenizer))
-        thinking.append(tokenizer.controls.get(END_OF_THINKING))
+        added = {token.content: token.id for token in tokenizer.files.added}
+        thinking.append(added.get(END_OF_THINKING))
     return GenerationDefaults(
         special=special,
         eos_ids=tuple(dict.fromkeys(number for number in ends if number is not None)),

@@ -18,6 +18,7 @@ from illada_core.inference.sampler import Commit, Completion, Logits, Sampler
 from illada_core.inference.settings import Settings
 from illada_core.inference.tasks import TextTask
 from illada_core.inference.text import completed_text, settled_ids, settled_text, stop_finder
+from illada_core.text.tokenizer import UNFINISHED
 
 INTERRUPTED = "interrupt"
 
@@ -126,7 +127,7 @@ class TextSampler:
         settled = tuple(settled_ids(ids, self.checkpoint.mask_id))
         text = None
         if self.checkpoint.tokenizer is not None:
-            text = settled_text(settled, self.checkpoint.tokenizer, ())
+            text = self.checkpoint.tokenizer.decode(settled).rstrip(UNFINISHED)
         return Generation(task.request, text, settled, INTERRUPTED, forwards)
 
     def settled(self, index: int) -> str | None:
@@ -162,7 +163,7 @@ def complete_settings(settings: Settings, checkpoint: Checkpoint) -> tuple[Setti
 
     Raises UsageError where settings and checkpoint contradict.
     """
-    notices = []
+    notices = list(checkpoint.tokenizer.files.notices) if checkpoint.tokenizer else []
     settings = replace(settings, block_length=settings.block_length or checkpoint.block_length)
     if settings.end_thinking_boost and checkpoint.tokenizer is None:
         notices.append("without a tokenizer the end of thinking has no ids: its boost is off")

@@ -6,8 +6,10 @@ are used through the few calls that `tokenizers` 0.2x and 1.0 share.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.metadata import version
@@ -20,12 +22,13 @@ import tokenizers
 
 from illada_core.arrays import Counts, Ids
 from illada_core.errors import DataError, UsageError
+from illada_core.text.decoders import BYTE, is_steady, joins_bytes
+from illada_core.text.joints import Joints, continuing, cutting_words, opens
+from illada_core.text.library_json import decoding_json, encoding_json
+from illada_core.text.special_tokens import SpecialIds
 from illada_core.text.tokenizer_files import (
-    SpecialIds,
     TokenizerFiles,
     TokenizerRecord,
-    decoding_json,
-    encoding_json,
     read_tokenizer_files,
     with_eos,
     with_mask,
@@ -35,18 +38,20 @@ Engine = Literal["auto", "fastokens", "tokenizers"]
 # Texts in; their ids end to end, and where each text's ids end.
 Encoder = Callable[[Sequence[str]], tuple[Ids, Counts]]
 CHECKED_CHARACTERS = 64_000
+UNFINISHED = "\ufffd"  # what the bytes of a character decode to until its last token is there
 
 
 class Tokenizer:
     """Turn text into ids and ids into text. Threads may share it.
 
-    Text never gives control tokens: a literal `<[MASK]>` is encoded as the characters it has.
+    Text never gives control tokens: a literal `<[MASK]>` is encoded as the characters it has. Other
+    added tokens are vocabulary, and found in text as in transformers.
     `engine` names the library that encodes, `fallback` says why it is not the fast one.
     """
 
     def __init__(self, files: TokenizerFiles, engine: Engine) -> None:
         self.files = files
-        self._encoding_json = encoding_json(files.json)
+        self._encoding_json = encoding_json(files.library_content, files.added, files.controls)
         self.fallback: str | None = None
         self._reference: Encoder | None = None
         self.engine, self._encode = self._load(engine)
@@ -77,6 +82,11 @@ class Tokenizer:
         return self.files.controls
 
     @property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary lacks, None if there is none."""
+        return self.files.unknown_id
+
+    @property
     def record(self) -> TokenizerRecord:
         """What a manifest says of this tokenizer."""
         return TokenizerRecord(self.sha256, self.vocab_size, self.special)
@@ -84,6 +94,22 @@ class Tokenizer:
     def encode_flat(self, texts: Sequence[str]) -> tuple[Ids, Counts]:
         """Encode texts: all ids end to end as uint32, and where each text's ids end as int64."""
         return self._encode(texts)
+
+    def encode_rest(self, text: str) -> Ids:
+        """Encode a piece of a document that does not begin it.
+
+        What is put in front of a text is also put behind each added token, but not here in front.
+        """
+        found = self._cutting_words.search(text) if self._cutting_words else None
+        at = found.start() if found else len(text)
+        parts = [self._rest_encoder([text[:at]])[0]]
+        if found:
+            parts.append(self._encode([text[at:]])[0])
+        return np.concatenate(parts)
+
+    def cuts_cleanly(self, before: str, after: str) -> bool:
+        """Tell whether a text may be cut at a place, by what is around it, and no id changes."""
+        return self._joints.is_clean(before, after)
 
     def encode(self, text: str) -> list[int]:
         """Encode one text."""
@@ -93,15 +119,29 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], keep_special: bool = False) -> str:
         """Turn ids into text, control tokens left out or kept as their names.
 
-        An id in a gap of the vocabulary has no text. DataError if one lies outside it.
+        An id in a gap of the vocabulary has no text, nor has a mask id past it, as some models have
+        it. DataError if any other lies outside it.
         """
         numbers = [int(number) for number in ids]
-        wrong = next((n for n in numbers if not 0 <= n < self.vocab_size), None)
+        roles = vars(self.special).values()
+        wrong = next((n for n in numbers if not 0 <= n < self.vocab_size and n not in roles), None)
         if wrong is not None:
             raise DataError(f"id {wrong} is not in the vocabulary of {self.vocab_size}")
-        named = [number for number in numbers if number in self._named]
-        text: str = self._decoder.decode(named, skip_special_tokens=not keep_special)
+        shown = self._named if keep_special else self._worded
+        kept = [number for number in numbers if number in shown]
+        text: str = self._decoder.decode(kept, skip_special_tokens=False)
         return text
+
+    def settled(self, ids: Iterable[int]) -> str:
+        """Turn ids into as much of their text as no ids after them can change."""
+        decoder = self.files.json.get("decoder")
+        if not is_steady(decoder):
+            return ""
+        kept = [number for number in map(int, ids) if number in self._worded]
+        if joins_bytes(decoder):
+            while kept and BYTE.fullmatch(self._names[kept[-1]]):
+                kept.pop()
+        return self.decode(kept).rstrip(UNFINISHED)
 
     def piece(self, id: int) -> str:
         """Return the text of one token, replacement characters where it is part of a character."""
@@ -127,6 +167,7 @@ class Tokenizer:
     def fall_back(self, reason: str) -> None:
         """Encode with `tokenizers` from now on."""
         self.fallback = reason
+        self.__dict__.pop("_rest_encoder", None)
         self.engine, self._encode = self._load("tokenizers")
 
     def _load(self, engine: Engine) -> tuple[str, Encoder]:
@@ -156,12 +197,42 @@ class Tokenizer:
             raise DataError(f"{self.files.path} cannot be loaded: {error}") from error
 
     @cached_property
-    def _named(self) -> frozenset[int]:
-        return frozenset(self.files.ids.values())
+    def _copy(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self._encoding_json)
+        return content
+
+    @cached_property
+    def _rest_encoder(self) -> Encoder:
+        if not opens(self._copy):
+            return lambda texts: self._encode(texts)
+        rest = json.dumps(continuing(self._copy), ensure_ascii=False)
+        if self.engine.startswith("fastokens"):
+            return fastokens_encoder(rest)
+        return tokenizers_encoder(rest)
+
+    @cached_property
+    def _joints(self) -> Joints:
+        return Joints(self._copy, lambda text: self.encode_rest(text).tolist())
+
+    @cached_property
+    def _cutting_words(self) -> re.Pattern[str] | None:
+        return cutting_words(self._copy)
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {number: name for name, number in self.files.ids.items()}
+
+    @property
+    def _named(self) -> Collection[int]:
+        return self._names.keys()
+
+    @cached_property
+    def _worded(self) -> frozenset[int]:
+        return frozenset(self._names).difference(self.controls.values())
 
     @cached_property
     def _decoder(self) -> Any:
-        return tokenizers_tokenizer(decoding_json(self.files.json))
+        return tokenizers_tokenizer(decoding_json(self.files.json, self.files.added))
 
 
 def load_tokenizer(

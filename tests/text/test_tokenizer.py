@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from illada_core.data.build.vocabulary import CONTROL_TOKENS, train_vocabulary
 from illada_core.errors import DataError, UsageError
+from illada_core.text.library_json import encoding_json
+from illada_core.text.special_tokens import KNOWN_NAMES, TURN_ENDS, SpecialIds
 from illada_core.text.tokenizer import load_tokenizer
 from illada_core.text.tokenizer_files import (
-    KNOWN_NAMES,
-    SpecialIds,
-    encoding_json,
     read_tokenizer_files,
     with_eos,
     with_mask,
@@ -31,7 +30,7 @@ def write_tokenizer(folder, content, **beside):
     return folder
 
 
-def added_token(content, id, special=True):
+def added_token(content, id, special=True, **flags):
     return {
         "id": id,
         "content": content,
@@ -40,6 +39,7 @@ def added_token(content, id, special=True):
         "rstrip": False,
         "normalized": False,
         "special": special,
+        **flags,
     }
 
 
@@ -75,7 +75,7 @@ def test_flat_ids_are_those_of_each_text(tokenizer):
     assert parts == [tokenizer.encode(text) for text in texts]
 
 
-@pytest.mark.parametrize("name", [*CONTROL_TOKENS, *FAMILY_NAMES, "<|reserved|>", "<think>", "~~"])
+@pytest.mark.parametrize("name", [*CONTROL_TOKENS, *FAMILY_NAMES, "<|reserved|>", *TURN_ENDS, "~~"])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("in_vocabulary", [False, True])
 def test_text_never_becomes_a_control_token(tmp_path, content, name, engine, in_vocabulary):
@@ -83,7 +83,7 @@ def test_text_never_becomes_a_control_token(tmp_path, content, name, engine, in_
     content["model"]["ignore_merges"] = True  # a whole word is looked up, as Llama 3 does
     number = content["model"]["vocab"].get(name, 400)
     if name not in CONTROL_TOKENS:
-        content["added_tokens"].append(added_token(name, number, special=name != "<think>"))
+        content["added_tokens"].append(added_token(name, number, special=name not in TURN_ENDS))
         if in_vocabulary:
             content["model"]["vocab"][name] = number
     content["post_processor"] = {
@@ -229,7 +229,7 @@ def test_a_mask_token_can_be_added_and_travels_with_the_files(tmp_path, content)
     assert tokenizer.piece(400) == "<[MASK]>"
 
 
-def test_a_token_of_the_vocabulary_can_be_the_mask(tokenizer_file, tmp_path):
+def test_an_added_token_can_be_the_mask(tokenizer_file, tmp_path):
     files = with_mask(read_tokenizer_files(tokenizer_file), "<[UNK]>")
     assert (files.special.mask, files.vocab_size) == (3, 400)
     write_tokenizer_files(files, tmp_path)
@@ -243,8 +243,9 @@ def test_chat_templates_are_found_in_both_places(tmp_path, content):
     assert read_tokenizer_files(folder).chat_template == "new"
 
 
-def test_the_copy_for_encoding_keeps_every_id(content):
-    copy = json.loads(encoding_json(content))
+def test_the_copy_for_encoding_keeps_every_id(tmp_path, content):
+    files = read_tokenizer_files(write_tokenizer(tmp_path / "t", content))
+    copy = json.loads(encoding_json(content, files.added, files.controls))
     assert sorted(copy["model"]["vocab"].values()) == sorted(content["model"]["vocab"].values())
     assert not set(copy["model"]["vocab"]) & set(CONTROL_TOKENS)
 

@@ -73,14 +73,17 @@ def tokenize_corpus(
         ThreadPoolExecutor(workers, thread_name_prefix="compress") as pool,
         ShardSeries(folder, vocab_size, job.shard_tokens, journal, pool.map) as series,
     ):
-        resumed_shards = len(journal.shards)
+        resumed_shards, unknown = len(journal.shards), 0
         yield earlier_headway(job, journal)
-        chunks = corpus_chunks(job.sources, job.text_key, journal.position)
+        is_clean = job.tokenizer.cuts_cleanly
+        chunks = corpus_chunks(job.sources, job.text_key, journal.position, is_clean)
         chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
+        yield from map(Notice, job.tokenizer.files.notices)
         if job.tokenizer.fallback:
             yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")
         with closing(encode_chunks(chunks, job.encode, workers)) as parts:
             for encoded in parts:
+                unknown += encoded.unknown
                 if should_stop():
                     return
                 for fault in encoded.faults:
@@ -88,9 +91,18 @@ def tokenize_corpus(
                         yield leave_out(fault, job.sources, on_error)
                 series.add(encoded)
                 yield Headway(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
+        if unknown:
+            yield unknown_notice(job.tokenizer, unknown)
         stages = series.finish((len(job.sources), 0))
         yield write_dataset(job, folder, series.shards, stages, resumed_shards)
         journal.remove()
+
+
+def unknown_notice(tokenizer: Tokenizer, unknown: int) -> Notice:
+    """Say how much of the text the vocabulary lacks."""
+    name = tokenizer.piece(tokenizer.unknown_id) if tokenizer.unknown_id is not None else ""
+    what = "1 token is" if unknown == 1 else f"{unknown:,} tokens are"
+    return Notice(f"{what} {name}: the vocabulary lacks letters of this text")
 
 
 def comes_again(source: Source) -> bool:
