@@ -6,21 +6,41 @@ the same random weights and must agree.
 
     python benchmarks/score.py --vocab-size 32000 --rule confidence
     python benchmarks/score.py --rule likelihood --samples 128 --plain-every 16
+
+With --pick-only both sides are illada: the whole confidence rule, and best first, which stops when
+the pick is certain. They must pick alike. With --ckpt and --jsonl items and weights are real ones.
+
+    python benchmarks/score.py --pick-only --vocab-size 32000
+    python benchmarks/score.py --pick-only --ckpt DIR --jsonl arc.jsonl --delimiter " " --items 200
 """
 
 import argparse
+import json
 import platform
 import time
+from dataclasses import replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
 from unittest import mock
 
 import numpy as np
 import torch
 
 from illada_core.evaluation.bound import sample
+from illada_core.evaluation.items import ScoringSettings, prepare_item
 from illada_core.evaluation.questions import Reader
-from illada_core.evaluation.scoring import Item, Masking, confidence, likelihood, score
+from illada_core.evaluation.scoring import (
+    Item,
+    Masking,
+    best_first,
+    confidence,
+    likelihood,
+    pick,
+    score,
+)
+from illada_core.evaluation.shapes import read_choice_request
+from illada_core.inference.checkpoint import open_checkpoint
+from illada_core.inference.requests import Prompting
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
 from illada_core.model.kernels import linear
@@ -36,6 +56,8 @@ SHAPE = {
 MASK_ID = 5
 PLAIN_BATCH = 16
 BUDGET_TOKENS = 2048
+CONFIDENCE = {"confidence": confidence, "pick only": best_first}
+MEASURES = ("sum", "byte", "token")
 
 
 def random_items(count, vocab_size, prompt_tokens, choice_tokens, seed=0):
@@ -107,8 +129,8 @@ def packed(model, items, rule, mask_id, samples, sure):
     """Score items with illada; return their scores and the forwards that took."""
     reader = Reader(model.logits_at, mask_id, torch.device("cpu"), budget_tokens=BUDGET_TOKENS)
     masking = Masking(mask_id)
-    if rule == "confidence":
-        how = partial(confidence, masking=masking)
+    if rule in CONFIDENCE:
+        how = partial(CONFIDENCE[rule], masking=masking)
     else:
         how = partial(likelihood, masking=masking, samples=samples, seed=0, sure=sure)
     steps = list(score(items, how, reader))
@@ -165,10 +187,83 @@ def compare(model, items, rule, options):
         )
 
 
+def compare_picks(model, items_by_measure, mask_id, turns):
+    """Find the picks by the whole rule and best first, a share at a time in turns; print rows."""
+    for measure, items in items_by_measure.items():
+        seconds = {rule: [] for rule in CONFIDENCE}
+        forwards = dict.fromkeys(CONFIDENCE, 0)
+        packed(model, items[:2], "confidence", mask_id, 0, 0.0)
+        for turn in range(turns):
+            share, picks = items[turn::turns], {}
+            for rule in list(CONFIDENCE)[:: 1 if turn % 2 else -1]:
+                (scores, used), took = timed(packed, model, share, rule, mask_id, 0, 0.0)
+                seconds[rule].append(took)
+                forwards[rule] += used
+                pairs = zip(scores, share, strict=True)
+                picks[rule] = [pick(found.sums, item.divisors) for found, item in pairs]
+            assert picks["confidence"] == picks["pick only"], "the two sides disagree"
+        print_saved(f"| {model.config.vocab_size} | {measure} ", forwards, seconds)
+
+
+def print_saved(start, forwards, seconds):
+    """Print what going on with the best alone saves."""
+    whole, best = CONFIDENCE
+    ratios = sorted(w / b for w, b in zip(seconds[whole], seconds[best], strict=True))
+    print(
+        f"{start}| {forwards[whole]} | {forwards[best]} | {forwards[whole] / forwards[best]:.2f} "
+        f"| {sum(seconds[whole]):.1f} | {sum(seconds[best]):.1f} "
+        f"| {sum(seconds[whole]) / sum(seconds[best]):.2f} | {ratios[0]:.2f} to {ratios[-1]:.2f} |",
+        flush=True,
+    )
+
+
+def divided(items):
+    """Return random items by what their choices are compared by: sums, or means per token."""
+    by_token = [
+        replace(item, divisors=tuple(float(len(choice)) for choice in item.choices))
+        for item in items
+    ]
+    return {"sum": items, "token": by_token}
+
+
+def real_items(options, checkpoint):
+    """Read the first items of a file, by what their choices are compared by."""
+    with open(options.jsonl) as file:
+        fields = [json.loads(line) for line in islice(file, options.items)]
+    return {
+        measure: [
+            prepare_item(
+                read_choice_request(None, each),
+                checkpoint,
+                ScoringSettings(normalize=measure, delimiter=options.delimiter),
+                Prompting(truncate="left"),
+            ).item
+            for each in fields
+        ]
+        for measure in MEASURES
+    }
+
+
 def plain_forwards(items, rule, samples):
     """Count the canvases that the plain side reads."""
     choices = [choice for item in items for choice in item.choices]
     return sum(map(len, choices)) if rule == "confidence" else samples * len(choices)
+
+
+def main_picks(options):
+    """Print what --pick-only saves, on random models or on a real one."""
+    print("| vocabulary | compared by | forwards | pick only | ratio | s | s | ratio | by turn |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    if options.ckpt:
+        checkpoint = open_checkpoint(options.ckpt)
+        items = real_items(options, checkpoint)
+        compare_picks(checkpoint.load(), items, checkpoint.mask_id, options.turns)
+        return
+    for vocab_size in options.vocab_size:
+        model = new_model(ModelConfig(vocab_size=vocab_size, max_length=2048, **SHAPE), seed=0)
+        lengths = options.prompt_tokens, options.choice_tokens
+        items = random_items(options.items, vocab_size, *lengths)
+        compare_picks(model.eval(), divided(items), MASK_ID, options.turns)
 
 
 def main():
@@ -185,10 +280,18 @@ def main():
         "--plain-every", type=int, default=1, help="plain side: one item in so many, time scaled"
     )
     parser.add_argument("--same-products", action="store_true")
+    parser.add_argument("--pick-only", action="store_true")
+    parser.add_argument("--ckpt", help="with --pick-only and --jsonl: real weights")
+    parser.add_argument("--jsonl", help="real items for --ckpt")
+    parser.add_argument("--delimiter", default="")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, float32")
     print(f"{options.items} items of 4 choices, {vars(options)}")
+    if options.pick_only:
+        with torch.no_grad():
+            main_picks(options)
+        return
     print("| vocabulary | rule | plain forwards | forwards | plain s | s | ratio | by turn |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for vocab_size in options.vocab_size:

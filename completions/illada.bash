@@ -23,7 +23,7 @@ _illada() {
         "score --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "score --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
         "score --rule") COMPREPLY=($(compgen -W "confidence likelihood one-shot" -- "$word")); return ;;
-        "score --normalize") COMPREPLY=($(compgen -W "sum token byte" -- "$word")); return ;;
+        "score --normalize") COMPREPLY=($(compgen -W "sum token byte character" -- "$word")); return ;;
         "score --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "chat --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "chat --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
@@ -38,7 +38,7 @@ _illada() {
             pretrain) COMPREPLY=($(compgen -W "--help -h --data --ckpt --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
             sft) COMPREPLY=($(compgen -W "--help -h --ckpt --data --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
             generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --samples --device --dtype --mask-id --batch-tokens --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
-            score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --samples --stop-gap --cfg --seed --window --stride --device --dtype --mask-id --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
+            score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --mask-id --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
             chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --device --dtype --mask-id --json --quiet -q --verbose -v" -- "$word")) ;;
         esac
         return

@@ -15,12 +15,12 @@ from illada_core.errors import UsageError
 from illada_core.evaluation.items import (
     ScoringSettings,
     prepare_item,
-    read_choice_request,
     rule_for,
 )
 from illada_core.evaluation.perplexity import WINDOW_SAMPLES, TextBound, cut_text
 from illada_core.evaluation.questions import reader_for
 from illada_core.evaluation.scoring import Item, Scores, score
+from illada_core.evaluation.shapes import parse_map, read_choice_request
 from illada_core.evaluation.verdicts import Verdict, judge
 from illada_core.inference.checkpoint import Checkpoint, choose_device, open_checkpoint
 from illada_core.inference.presets import load_preset
@@ -209,17 +209,20 @@ class Model:
         *,
         bos: bool | None = None,
         truncate: str | None = None,
+        names: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> Verdict | list[Verdict]:
         """Score choices after a prompt, and pick the best.
 
         `score(prompt, [choice, …])`, or `score([prompt, …], [[choice, …], …])`; without `choices`
-        items are what a line of JSON Lines holds, `{"query": …, "choices": …, "gold": 0}`. Raises
-        DataError for an item that cannot be scored.
+        items are what a line of JSON Lines holds, `{"query": …, "choices": …, "gold": 0}`, and
+        `names={"gold": "correct"}` says where fields of ours stand. Raises DataError for an item
+        that cannot be scored, or whose answer is not understood.
         """
+        names = parse_map([f"{field}={name}" for field, name in (names or {}).items()])
         asked = prompts if isinstance(prompts, list) else [prompts]
         if choices is None:
-            requests = [read_choice_request(None, fields_of(each)) for each in asked]
+            requests = [read_choice_request(None, fields_of(each), names) for each in asked]
         else:
             beside = choices if isinstance(prompts, list) else [choices]
             pairs = zip(asked, beside, strict=True)

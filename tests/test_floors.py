@@ -63,6 +63,7 @@ TORCH_FREE = (
     "illada_core/data/",
     "illada_core/model/config.py",
     "illada_core/model/configfile.py",
+    "illada_core/model/features.py",
     "illada_core/model/finding.py",
     "illada_core/model/layouts.py",
     "illada_core/inference/defaults.py",

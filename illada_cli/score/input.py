@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from illada_cli.jsonl import JsonLines, read_text
 from illada_cli.score.options import ScoreOptions, items_source
 from illada_cli.ui import Talk
-from illada_core.evaluation.items import (
-    ChoiceItem,
-    ChoiceRequest,
-    ScoringSettings,
-    prepare_item,
-    read_choice_request,
-)
+from illada_core.evaluation.items import ChoiceItem, ScoringSettings, prepare_item
+from illada_core.evaluation.shapes import ChoiceRequest, parse_map, read_choice_request
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting
 from illada_core.text.chat_template import Message
@@ -46,10 +41,11 @@ def read_items(
         prompt = (Message("user", text),) if asked.chat else text
         request = ChoiceRequest(prompt, asked.choices or [])
         return Items(iter([prepare_item(request, checkpoint, settings, prompting)]), 1)
+    names = parse_map(asked.map)
     lines = JsonLines(
         source,
         lambda line, fields: prepare_item(
-            read_choice_request(line, fields), checkpoint, settings, prompting
+            read_choice_request(line, fields, names), checkpoint, settings, prompting
         ),
         asked.on_error,
         talk,

@@ -14,7 +14,7 @@ from typing import IO, Any
 from illada_cli.ui import plural, printable
 from illada_core.errors import UsageError
 from illada_core.evaluation.items import ChoiceItem
-from illada_core.evaluation.scoring import wilson_interval
+from illada_core.evaluation.measures import NAMES, NORMALIZES, Normalize, Tally
 from illada_core.evaluation.verdicts import Verdict
 from illada_core.files import flush
 
@@ -22,8 +22,16 @@ from illada_core.files import flush
 def plain_line(verdict: Verdict) -> str:
     """Return an item as tab-separated text: line, pick, right or wrong, and the scores."""
     judged = {True: "right", False: "wrong", None: "-"}[verdict.correct]
-    scores = [f"{score:.4f}" for score in verdict.scores]
-    return "\t".join([str(verdict.request.line), str(verdict.pick), judged, *scores])
+    return "\t".join([str(verdict.request.line), str(verdict.pick), judged, *shown(verdict)])
+
+
+def shown(verdict: Verdict) -> list[str]:
+    """Return scores as text; what is only known to be below a number has a sign in front."""
+    bounds = verdict.upper_bounds or verdict.scores
+    return [
+        f"<{bound:.4f}" if score is None else f"{score:.4f}"
+        for score, bound in zip(verdict.scores, bounds, strict=True)
+    ]
 
 
 def plain_table(verdict: Verdict, choices: list[str]) -> str:
@@ -32,42 +40,38 @@ def plain_table(verdict: Verdict, choices: list[str]) -> str:
     rows = [
         (
             "*" if place == verdict.pick else " ",
-            f"{score:.4f}" + (f" ± {error:.4f}" if error else ""),
+            score + (f" ± {error:.4f}" if error else ""),
             printable(choice).replace("\n", "\\n"),
         )
         for place, (score, error, choice) in enumerate(
-            zip(verdict.scores, errors, choices, strict=True)
+            zip(shown(verdict), errors, choices, strict=True)
         )
     ]
     width = max(len(score) for _, score, _ in rows)
     return "\n".join(f"{star} {score.rjust(width)}  {choice}" for star, score, choice in rows)
 
 
-@dataclass
-class Accuracy:
-    """How many items were scored, and how many of those with an answer were right."""
-
-    items: int = 0
-    answered: int = 0
-    right: int = 0
-
-    def add(self, correct: bool | None) -> None:
-        """Count an item; None is one without an answer."""
-        self.items += 1
-        self.answered += correct is not None
-        self.right += bool(correct)
-
-    def sentence(self) -> str:
-        """Tell the accuracy with its 95 % interval, where there is one."""
-        items = plural(self.items, "item")
-        if not self.answered:
-            return f"{items} scored, none with an answer"
-        low, high = (100 * share for share in wilson_interval(self.right, self.answered))
-        return (
-            f"accuracy {100 * self.right / self.answered:.1f} % "
-            f"(95 %: {low:.1f} to {high:.1f} %), {self.right:,} right of {self.answered:,} "
-            f"in {items}"
+def accuracy_lines(tally: Tally, normalize: Normalize) -> list[str]:
+    """Tell the accuracy by the measure that decides, then by each, with 95 % intervals."""
+    items, decisive = plural(tally.items, "item"), tally.accuracy(normalize)
+    if decisive is None:
+        return [f"{items} scored, none with an answer"]
+    low, high = (100 * share for share in decisive.interval)
+    lines = [
+        f"accuracy {100 * decisive.share:.1f} % (95 %: {low:.1f} to {high:.1f} %), "
+        f"{decisive.right:,} right of {decisive.answered:,} in {items}"
+    ]
+    known = {name: found for name in NORMALIZES if (found := tally.accuracy(name))}
+    if len(known) == 1:
+        return lines
+    width = max(len(NAMES[name]) for name in known)
+    for name, found in known.items():
+        low, high = (100 * share for share in found.interval)
+        of = "" if found.answered == decisive.answered else f", of {found.answered:,}"
+        lines.append(
+            f"  {NAMES[name]:{width}} {100 * found.share:5.1f} % ({low:.1f} to {high:.1f} %){of}"
         )
+    return lines
 
 
 @dataclass
@@ -85,7 +89,8 @@ class Ledger:
     finished: list[dict[str, Any]] = field(default_factory=list)
 
     def key(self, asked: ChoiceItem) -> str:
-        ids = [ids.tolist() for ids in (asked.item.prompt, *asked.item.choices)]
+        item = asked.item
+        ids = [ids.tolist() for ids in (item.prompt, *item.choices, *item.contexts)]
         named = [self.settings, ids, asked.request.answer, asked.request.id]
         return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
 
@@ -127,9 +132,13 @@ def read_finished(path: Path) -> tuple[list[dict[str, Any]], int]:
         except ValueError:
             fields = None
         if not isinstance(fields, dict) or "key" not in fields:
-            raise UsageError(
-                f"{path}, line {number}: not written by illada score -o",
-                "--fresh replaces the file, -o names another",
-            )
-        finished.append(fields)
+            fault = "not written by illada score -o"
+        elif not isinstance(fields.get("picks"), dict):
+            fault = "written by an earlier illada, without the sums and sizes of all measures"
+        else:
+            finished.append(fields)
+            continue
+        raise UsageError(
+            f"{path}, line {number}: {fault}", "--fresh replaces the file, -o names another"
+        )
     return finished, len(whole)

@@ -40,6 +40,15 @@ TextFile = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="FIELD=NAME",
+        help="In JSON Lines, read our FIELD under another NAME; repeatable.",
+        rich_help_panel=INPUT,
+    ),
+]
 Delimiter = Annotated[
     str | None,
     typer.Option(
@@ -65,10 +74,20 @@ VisibleEos = Annotated[
     ),
 ]
 Normalize = Annotated[
-    Literal["sum", "token", "byte"] | None,
+    Literal["sum", "token", "byte", "character"] | None,
     typer.Option(
         "--normalize",
-        help="Compare sums, or means per token or byte [default: sum].",
+        help="What decides the pick: sums, or means per token, byte or character (of the choice "
+        "without its leading space, as lm-evaluation-harness has it) [default: sum].",
+        rich_help_panel=RULE,
+    ),
+]
+PickOnly = Annotated[
+    bool,
+    typer.Option(
+        "--pick-only",
+        help="confidence: leave choices unfinished that cannot win; the same pick in fewer "
+        "forwards, bounds in place of their scores.",
         rich_help_panel=RULE,
     ),
 ]
@@ -129,13 +148,15 @@ class ScoreOptions:
     jsonl: str | None
     text: str | None
     chat: bool
+    map: list[str]
     delimiter: str | None
     bos: bool | None
     truncate: Literal["left"] | None
     on_error: Literal["stop", "skip"]
     rule: Literal["confidence", "likelihood", "one-shot"]
     visible_eos: bool
-    normalize: Literal["sum", "token", "byte"] | None
+    normalize: Literal["sum", "token", "byte", "character"] | None
+    pick_only: bool
     samples: int | None
     stop_gap: float | None
     cfg: float
@@ -160,9 +181,12 @@ def check(asked: ScoreOptions) -> None:
         raise UsageError(
             "--chat is for one prompt", "in JSON Lines a conversation is given as messages"
         )
+    if asked.map:
+        check_map(asked)
     about_choices = {
         "--visible-eos": asked.visible_eos or None,
         "--normalize": asked.normalize,
+        "--pick-only": asked.pick_only or None,
         "--delimiter": asked.delimiter,
         "--truncate": asked.truncate,
         "--stop-gap": asked.stop_gap,
@@ -172,11 +196,25 @@ def check(asked: ScoreOptions) -> None:
     refuse({"--window": asked.window, "--stride": asked.stride}, not is_text, "about --text")
     draws = {"--samples": asked.samples, "--stop-gap": asked.stop_gap}
     refuse(draws, asked.rule != "likelihood", "about --rule likelihood")
+    refuse(
+        {"--pick-only": asked.pick_only or None},
+        asked.rule != "confidence",
+        "about --rule confidence",
+    )
     if is_text and asked.rule != "likelihood":
         raise UsageError(f"--text bounds a likelihood, so --rule {asked.rule} does not go with it")
     keep = asked.ledger
     if keep and not keep.parent.is_dir():
         raise UsageError(f"there is no folder {keep.parent} to write {keep.name} to")
+
+
+def check_map(asked: ScoreOptions) -> None:
+    """Raise UsageError for a --map that would do nothing, or that names no field of ours."""
+    from illada_core.evaluation.shapes import parse_map
+
+    if items_source(asked) is None:
+        raise UsageError("--map is about JSON Lines")
+    parse_map(asked.map)
 
 
 def refuse(given: Mapping[str, object], is_useless: bool, reason: str) -> None:

@@ -15,12 +15,19 @@ from functools import partial
 from illada_cli.jsonl import IDLE_S, BeforeFault
 from illada_cli.options import ModelOptions
 from illada_cli.score.input import Items, read_items
-from illada_cli.score.ledger import Accuracy, Ledger, open_ledger, plain_line, plain_table
+from illada_cli.score.ledger import (
+    Ledger,
+    accuracy_lines,
+    open_ledger,
+    plain_line,
+    plain_table,
+)
 from illada_cli.score.options import ScoreOptions, items_source
 from illada_cli.signals import stop_on_signals
 from illada_cli.ui import Talk, plural, si
 from illada_core.errors import UsageError
 from illada_core.evaluation.items import ChoiceItem, ScoringSettings, rule_for, tail_ids
+from illada_core.evaluation.measures import Tally
 from illada_core.evaluation.questions import Reader, reader_for
 from illada_core.evaluation.scoring import Rule, Scored, Scorer, Scores
 from illada_core.evaluation.verdicts import Verdict, judge
@@ -39,6 +46,7 @@ def score_choices(asked: ScoreOptions, model: ModelOptions, talk: Talk) -> None:
         normalize=asked.normalize or "sum",
         delimiter=asked.delimiter or "",
         visible_eos=asked.visible_eos,
+        pick_only=asked.pick_only,
         samples=asked.samples or ITEM_SAMPLES,
         stop_gap=STOP_GAP if asked.stop_gap is None else asked.stop_gap,
         cfg=asked.cfg,
@@ -86,6 +94,8 @@ def named_settings(settings: ScoringSettings, checkpoint: Checkpoint, weights: T
         "mask_id": checkpoint.mask_id,
         "dtype": str(weights.compute_dtype),
     }
+    if settings.pick_only:  # named only where it is on, so that older names stay what they were
+        named["pick_only"] = True
     told = ", ".join(f"{name}={value!r}" for name, value in named.items())
     return f"How({told}) {digest.hexdigest()}"
 
@@ -99,8 +109,8 @@ class ItemRun:
     def __init__(self, ledger: Ledger | None, line_of: Callable[[Verdict], str]) -> None:
         self.ledger, self.line_of = ledger, line_of
         self.waiting: deque[ChoiceItem] = deque()
-        self.accuracy, self.work = Accuracy(), Work()
-        self.recalled = self.cut = self.draws = 0
+        self.tally, self.work = Tally(), Work()
+        self.recalled = self.cut = self.apart = self.draws = 0
 
     def run(self, items: Items, rule: Rule, reader: Reader, talk: Talk) -> None:
         """Score all that comes before a bad line, which is an error then.
@@ -125,12 +135,12 @@ class ItemRun:
                     if stop.requested():
                         break
             resume = "run the same command again to go on" if self.ledger else None
-            stop.leave(f"stopped after {plural(self.accuracy.items, 'item')}", resume)
+            stop.leave(f"stopped after {plural(self.tally.items, 'item')}", resume)
         sound.raise_fault()
         if self.ledger and self.recalled < len(self.ledger.finished):
             raise UsageError(
                 f"{self.ledger.path} holds {plural(len(self.ledger.finished), 'line')}, more than "
-                f"the {plural(self.accuracy.items, 'item')} here",
+                f"the {plural(self.tally.items, 'item')} here",
                 "--fresh replaces the file, -o names another",
             )
 
@@ -144,8 +154,10 @@ class ItemRun:
             if item is None:
                 return True
             self.cut += item.cut > 0
+            self.apart += bool(item.apart)
             if self.ledger and self.recalled < len(self.ledger.finished):
-                self.accuracy.add(self.ledger.recall(self.recalled, item)["correct"])
+                fields = self.ledger.recall(self.recalled, item)
+                self.tally.add(item.request.answer, fields["picks"])
                 self.recalled += 1
             else:
                 self.waiting.append(item)
@@ -168,15 +180,16 @@ class ItemRun:
             self.ledger.write(verdict, item)
         else:
             print(self.line_of(verdict))
-        self.accuracy.add(verdict.correct)
+        self.tally.add(verdict.answer, verdict.picks)
         self.draws += scores.samples or 0
 
     def tell(self, items: Items, settings: ScoringSettings, talk: Talk) -> None:
         """Say how it went: accuracy, cost, and what was out of the ordinary."""
-        if self.accuracy.items > 1 or self.accuracy.answered:
-            talk.say(self.accuracy.sentence())
+        if self.tally.items > 1 or self.tally.answered:
+            for line in accuracy_lines(self.tally, settings.normalize):
+                talk.say(line)
         talk.say(self.work.sentence())
-        scored = self.accuracy.items - self.recalled
+        scored = self.tally.items - self.recalled
         if self.draws:
             mean = self.draws / scored
             talk.say(f"{mean:.3g} of {settings.samples} masks an item on average")
@@ -186,6 +199,11 @@ class ItemRun:
             talk.say(f"{plural(items.lines.skipped, 'line')} skipped")
         if self.cut:
             talk.warn(f"{plural(self.cut, 'prompt')} cut on the left to fit the context")
+        if self.apart:
+            talk.warn(
+                f"{plural(self.apart, 'item')} with choices that melt into the last token of their "
+                "prompt: these choices were encoded apart"
+            )
 
 
 @dataclass

@@ -13,6 +13,7 @@ def score(
     choices: options.Choices = None,
     jsonl: shared.JsonlFile = None,
     text: options.TextFile = None,
+    map: options.Map = None,
     chat: shared.Chat = False,
     delimiter: options.Delimiter = None,
     bos: shared.Bos = None,
@@ -21,6 +22,7 @@ def score(
     rule: options.RuleName = None,
     visible_eos: options.VisibleEos = False,
     normalize: options.Normalize = None,
+    pick_only: options.PickOnly = False,
     samples: options.Samples = None,
     stop_gap: options.StopGap = None,
     cfg: shared.Cfg = None,
@@ -49,6 +51,7 @@ def score(
     \b
     A line of JSON Lines holds prompt (or query, or messages) and choices, or prompt_ids and
     choices_ids, and may hold answer (or gold): the right choice's place from 0, or its text.
+    The fields of ARC, HellaSwag, WinoGrande and PIQA are understood, others by --map.
     Choices follow the prompt as they are, so begin them with the space that belongs there, or
     give --delimiter.
     """
@@ -59,6 +62,7 @@ def score(
         jsonl=jsonl,
         text=text,
         chat=chat,
+        map=map or [],
         delimiter=delimiter,
         bos=bos,
         truncate=truncate,
@@ -66,6 +70,7 @@ def score(
         rule=rule or ("confidence" if text is None else "likelihood"),
         visible_eos=visible_eos,
         normalize=normalize,
+        pick_only=pick_only,
         samples=samples,
         stop_gap=stop_gap,
         cfg=cfg or 0.0,

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from illada_core.errors import CheckpointError
 from illada_core.inference.checkpoint import batch_tokens_for
 from illada_core.model.transformer import Transformer
 
@@ -190,7 +191,16 @@ def launch(batch: CanvasBatch, reader: Reader) -> Tensor:
 
 
 def collect(batch: CanvasBatch, log_probs_R: Tensor) -> LogProbs:
-    """Bring the log-probabilities of one batch back and hand them to its questions."""
+    """Bring the log-probabilities of one batch back and hand them to its questions.
+
+    Raises CheckpointError where some are no finite numbers: they would still have a largest one.
+    """
+    found_R = log_probs_R.double().cpu().numpy()
+    if not np.isfinite(found_R).all():
+        raise CheckpointError(
+            "the model gives log-probabilities that are not finite numbers",
+            "float16 may overflow: try --dtype bfloat16 or float32",
+        )
     ends = np.cumsum([len(question.positions_R) for question in batch.questions])
-    pieces = np.split(log_probs_R.double().cpu().numpy(), ends[:-1])
+    pieces = np.split(found_R, ends[:-1])
     return LogProbs(dict(zip(batch.places, pieces, strict=True)), len(batch.canvases), batch.tokens)

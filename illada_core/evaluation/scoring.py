@@ -26,13 +26,19 @@ class Item:
     """A prompt and its choices, as ids.
 
     Choices are compared by score over `divisors` (1 to compare sums). `noise_key` below 2^32
-    names the draws of the likelihood rule, one set for all choices.
+    names the draws of the likelihood rule, one set for all choices. Where choices have prompts of
+    their own, these are the `contexts`.
     """
 
     prompt: np.ndarray
     choices: tuple[np.ndarray, ...]
     divisors: tuple[float, ...]
     noise_key: int = 0
+    contexts: tuple[np.ndarray, ...] = ()
+
+    def prompt_of(self, choice: int) -> np.ndarray:
+        """Return what stands before a choice."""
+        return self.contexts[choice] if self.contexts else self.prompt
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Scores:
 
     `standard_errors` and `samples` belong to the likelihood rule (error 0: the bound is exact;
     None: a single draw), `orders` to the confidence rule: the places in order of revelation.
+    Where not all choices are `finished`, the sums of the others are upper bounds.
     """
 
     sums: tuple[float, ...]
@@ -48,6 +55,7 @@ class Scores:
     standard_errors: tuple[float | None, ...] | None = None
     samples: int | None = None
     orders: tuple[tuple[int, ...], ...] | None = None
+    finished: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,11 @@ Rule = Callable[[Item], Asking]
 
 def question(item: Item, choice: int, hidden_L: np.ndarray, masking: Masking) -> Question:
     """Lay out prompt, choice and tail with some tokens of the choice hidden and asked about."""
-    target = item.choices[choice]
+    prompt, target = item.prompt_of(choice), item.choices[choice]
     shown = np.where(hidden_L, masking.mask_id, target)
-    ids = np.concatenate((item.prompt, shown, np.array(masking.tail, dtype=np.int64)))
+    ids = np.concatenate((prompt, shown, np.array(masking.tail, dtype=np.int64)))
     places = np.flatnonzero(hidden_L)
-    return Question(ids, len(item.prompt), len(item.prompt) + places, target[places])
+    return Question(ids, len(prompt), len(prompt) + places, target[places])
 
 
 def one_shot(item: Item, masking: Masking) -> Asking:
@@ -78,23 +86,66 @@ def one_shot(item: Item, masking: Masking) -> Asking:
     return Scores(tuple(float(log_probs.sum()) for log_probs in answers))
 
 
+class Revealing:
+    """A choice under way from all masks to its text: what is hidden, and the sum so far."""
+
+    def __init__(self, length: int) -> None:
+        self.hidden_L = np.ones(length, dtype=bool)
+        self.total = 0.0
+        self.order: list[int] = []
+
+    @property
+    def is_finished(self) -> bool:
+        return not self.hidden_L.any()
+
+    def reveal(self, log_probs: np.ndarray) -> None:
+        """Show the hidden token that is surest, the leftmost of equals, and add it to the sum."""
+        surest = log_probs.argmax()
+        place = int(np.flatnonzero(self.hidden_L)[surest])
+        self.total += float(log_probs[surest])
+        self.hidden_L[place] = False
+        self.order.append(place)
+
+
 def confidence(item: Item, masking: Masking) -> Asking:
     """Reveal each choice from all masks, the surest true token first, and sum (iLLaDA Eq. 2).
 
     One forward a token; of equally sure tokens the leftmost goes first.
     """
-    hidden = [np.ones(len(choice), dtype=bool) for choice in item.choices]
-    sums = [0.0] * len(item.choices)
-    orders: list[list[int]] = [[] for _ in item.choices]
-    while unfinished := [i for i, hidden_L in enumerate(hidden) if hidden_L.any()]:
-        answers = yield [question(item, i, hidden[i], masking) for i in unfinished]
+    choices = [Revealing(len(choice)) for choice in item.choices]
+    while unfinished := [i for i, choice in enumerate(choices) if not choice.is_finished]:
+        answers = yield [question(item, i, choices[i].hidden_L, masking) for i in unfinished]
         for i, log_probs in zip(unfinished, answers, strict=True):
-            surest = log_probs.argmax()
-            place = int(np.flatnonzero(hidden[i])[surest])
-            sums[i] += float(log_probs[surest])
-            hidden[i][place] = False
-            orders[i].append(place)
-    return Scores(tuple(sums), orders=tuple(map(tuple, orders)))
+            choices[i].reveal(log_probs)
+    return Scores(
+        tuple(choice.total for choice in choices),
+        orders=tuple(tuple(choice.order) for choice in choices),
+    )
+
+
+def best_first(item: Item, masking: Masking) -> Asking:
+    """Find the pick of the confidence rule, and leave choices that cannot win unfinished.
+
+    No log-probability is above 0, so sums only fall and each bounds its choice from above: when
+    the best of all sums is a finished one, it is the pick. Going on with the best alone asks no
+    question that a proof of the pick could do without, but for the first of each choice, which
+    equal lengths share.
+    """
+    choices = [Revealing(len(choice)) for choice in item.choices]
+    asked = list(range(len(choices)))
+    while True:
+        answers = yield [question(item, i, choices[i].hidden_L, masking) for i in asked]
+        for i, log_probs in zip(asked, answers, strict=True):
+            choices[i].reveal(log_probs)
+        sums = tuple(choice.total for choice in choices)
+        asked = [pick(sums, item.divisors)]
+        if choices[asked[0]].is_finished:
+            break
+    return Scores(
+        sums,
+        orders=tuple(tuple(choice.order) for choice in choices),
+        finished=tuple(choice.is_finished for choice in choices),
+    )
 
 
 def likelihood(item: Item, masking: Masking, samples: int, seed: int, sure: float) -> Asking:

@@ -5,7 +5,7 @@ cross-checks.
 """
 
 from dataclasses import dataclass
-from math import prod, sqrt
+from math import inf, prod, sqrt
 
 from illada_core.errors import CheckpointError, UsageError
 
@@ -51,8 +51,8 @@ class ModelConfig:
             raise UsageError(f"{self.heads} heads cannot share {self.kv_heads} key/value heads")
         if self.head_size % 2:
             raise UsageError(f"rotary positions need an even head size, not {self.head_size}")
-        if self.rope_theta <= 0 or self.norm_eps <= 0:
-            raise UsageError("the model's rope_theta and norm_eps must be above 0")
+        if not (0 < self.rope_theta < inf and 0 < self.norm_eps < inf):
+            raise UsageError("the model's rope_theta and norm_eps must be above 0, and finite")
         if self.family not in FAMILIES:
             raise UsageError(f"unknown model family {self.family!r}: {' or '.join(FAMILIES)}")
 

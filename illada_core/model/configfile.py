@@ -1,49 +1,16 @@
 """`config.json` of the two released families, both ways; no torch.
 
-Whatever a file says that this transformer does not compute is an error, never ignored. Dropout is
-the exception: it is off outside the training that wrote the file.
+Whatever a file says that this transformer does not compute is an error (`features`).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import read_json
 from illada_core.model.config import LLADA_8B, ModelConfig
+from illada_core.model.features import refuse_features, rope_theta
 from illada_core.model.finding import CONFIG
-
-# What a file may say only in this way, because nothing else is implemented. An absent key is fine.
-ILLADA_FIXED: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
-    "layer_norm_eps": (None,),
-    "rope_scaling": (None, {"rope_type": "default"}, {"type": "default"}),
-    "partial_rotary_factor": (1.0, None),
-    "sliding_window": (None,),
-    "qk_norm": (False, None),
-    "use_qk_norm": (False, None),
-    "quantization_config": (None,),
-}
-LLADA_FIXED: dict[str, tuple[Any, ...]] = {
-    "block_type": ("llama",),
-    "activation_type": ("silu",),
-    "layer_norm_type": ("rms",),
-    "layer_norm_with_affine": (True,),
-    "bias_for_layer_norm": (False, None),
-    "attention_layer_norm": (False,),
-    "include_bias": (False,),
-    "include_qkv_bias": (False,),
-    "input_emb_norm": (False,),
-    "scale_logits": (False,),
-    "alibi": (False,),
-    "rope": (True,),
-    "clip_qkv": (None,),
-    "multi_query_attention": (False, None),
-    "rope_scaling": (None, {"rope_type": "default"}, {"type": "default"}),
-    "quantization_config": (None,),
-}
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -65,22 +32,17 @@ def read_config(folder: Path) -> ModelConfig:
             f"{path}: the model type is {family!r}, which this transformer does not compute",
             hint="models of type illada (iLLaDA) and llada (LLaDA-8B, LLaDA-1.5) can be loaded",
         )
-    for key, allowed in (ILLADA_FIXED if family == "illada" else LLADA_FIXED).items():
-        if key in facts and facts[key] not in allowed:
-            raise CheckpointError(
-                f"{path}: {key} is {json.dumps(facts[key])}, which is not supported",
-                hint=f"only {json.dumps(allowed[0])} is",
-            )
     try:
+        refuse_features(facts)
         return illada_config(facts) if family == "illada" else llada_config(facts)
     except KeyError as error:
         raise CheckpointError(f"{path} does not say {error.args[0]}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path} holds a value that is no number ({error})") from None
     except ZeroDivisionError:
         raise CheckpointError(f"{path} gives the model no attention heads") from None
     except UsageError as error:
-        raise CheckpointError(f"{path}: {error.sentence}") from None
+        raise CheckpointError(f"{path}: {error.sentence}", error.hint) from None
 
 
 def special_ids(facts: dict[str, Any]) -> dict[str, Any]:
@@ -92,13 +54,13 @@ def special_ids(facts: dict[str, Any]) -> dict[str, Any]:
     return ids
 
 
+def optional_number(facts: dict[str, Any], name: str) -> float | None:
+    """Return a number that a file may leave out. Raises TypeError or ValueError for another."""
+    return None if facts.get(name) is None else float(facts[name])
+
+
 def illada_config(facts: dict[str, Any]) -> ModelConfig:
     """Translate the Llama-style keys of iLLaDA."""
-    rope = facts.get("rope_parameters") or facts
-    if not isinstance(rope, dict):
-        raise UsageError(f"rope_parameters is {json.dumps(rope)}, not an object")
-    if rope.get("rope_type", "default") != "default":
-        raise UsageError(f"rotary positions of type {rope['rope_type']!r} are not supported")
     heads = int(facts["num_attention_heads"])
     return ModelConfig(
         vocab_size=int(facts["vocab_size"]),
@@ -109,13 +71,13 @@ def illada_config(facts: dict[str, Any]) -> ModelConfig:
         head_size=int(facts.get("head_dim") or int(facts["hidden_size"]) // heads),
         ffn_size=int(facts["intermediate_size"]),
         max_length=int(facts["max_position_embeddings"]),
-        rope_theta=float(rope["rope_theta"]),
+        rope_theta=rope_theta(facts),
         norm_eps=float(facts["rms_norm_eps"]),
         # transformers writes no key that has its own default, and here that is true.
         tied=bool(facts.get("tie_word_embeddings", True)),
         rope_in_float32=bool(facts.get("rope_full_precision", False)),
         family="illada",
-        initializer_range=facts.get("initializer_range"),
+        initializer_range=optional_number(facts, "initializer_range"),
         **special_ids(facts),
     )
 
@@ -123,6 +85,8 @@ def illada_config(facts: dict[str, Any]) -> ModelConfig:
 def llada_config(facts: dict[str, Any]) -> ModelConfig:
     """Translate the OLMo-style keys of LLaDA."""
     width, heads = int(facts["d_model"]), int(facts["n_heads"])
+    if facts.get("head_dim") not in (None, width // heads):
+        raise UsageError(f"head_dim is {facts['head_dim']}, and the layout has {width // heads}")
     return ModelConfig(
         vocab_size=int(facts.get("embedding_size") or facts["vocab_size"]),
         width=width,
@@ -132,12 +96,12 @@ def llada_config(facts: dict[str, Any]) -> ModelConfig:
         head_size=width // heads,
         ffn_size=int(facts.get("mlp_hidden_size") or facts["mlp_ratio"] * width),
         max_length=int(facts["max_sequence_length"]),
-        rope_theta=float(facts["rope_theta"]),
+        rope_theta=rope_theta(facts),
         norm_eps=float(facts["rms_norm_eps"]),
         tied=bool(facts["weight_tying"]),
         rope_in_float32=bool(facts.get("rope_full_precision", LLADA_8B.rope_in_float32)),
         family="llada",
-        initializer_range=facts.get("init_std"),
+        initializer_range=optional_number(facts, "init_std"),
         **special_ids(facts),
     )
 

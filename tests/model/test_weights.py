@@ -304,37 +304,6 @@ def test_paths_that_hold_no_model_are_told(folder, tmp_path):
         load_model(FIXTURES / "illada-tiny", dtype="fp8")
 
 
-@pytest.mark.parametrize(
-    ("facts", "told"),
-    [
-        ({"model_type": "llama"}, "the model type is 'llama'"),
-        ({"model_type": None}, "the model type is None"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling is"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rotary positions of type 'yarn'"),
-        ({"attention_bias": True}, "attention_bias is true"),
-        ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05"),
-        ({"use_qk_norm": True}, "use_qk_norm is true"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config is"),
-        ({"hidden_size": "wide"}, "no number"),
-        ({"hidden_size": None}, "no number"),
-        ({"num_attention_heads": 0}, "no attention heads"),
-        ({"rope_parameters": "default"}, 'rope_parameters is "default", not an object'),
-        ({"num_key_value_heads": 3}, "cannot share"),
-    ],
-)
-def test_configurations_it_cannot_compute_are_refused(folder, facts, told):
-    change_config(folder, **facts)
-    with pytest.raises(CheckpointError, match=told):
-        read_config(folder)
-
-
-@pytest.mark.parametrize("scaling", [{"rope_type": "default"}, {"type": "default"}])
-def test_rotary_positions_that_are_not_scaled_may_say_so(folder, scaling):
-    before = read_config(folder)
-    change_config(folder, rope_scaling=scaling)
-    assert read_config(folder) == before
-
-
 def test_a_head_of_which_nothing_is_said_is_tied(folder):
     path = folder / "config.json"
     facts = json.loads(path.read_text())
