@@ -35,7 +35,7 @@ from illada_core.inference.text_sampler import (
 )
 from illada_core.model.config import ModelConfig
 from illada_core.model.transformer import Transformer
-from illada_core.text.chat_template import Message, parse_messages
+from illada_core.text.messages import Message, parse_messages
 from illada_core.text.tokenizer import Tokenizer
 
 Prompt = str | Mapping[str, Any]  # a text, or the fields of a line of JSON Lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from illada_core.errors import DataError, UsageError
 from illada_core.files import write_file
-from illada_core.text.chat_template import Message, parse_messages
+from illada_core.text.messages import Message, parse_messages
 
 
 @dataclass

@@ -17,7 +17,7 @@ from illada_core.evaluation.items import (
 )
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting
-from illada_core.text.chat_template import Message
+from illada_core.text.messages import Message
 
 
 @dataclass(frozen=True)

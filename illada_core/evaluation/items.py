@@ -13,7 +13,7 @@ from illada_core.evaluation.scoring import Item, Masking, Rule, confidence, like
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting, checked_ids
 from illada_core.inference.tasks import check_characters, check_range, fit_prompt
-from illada_core.text.chat_template import Message, parse_messages
+from illada_core.text.messages import Message, parse_messages
 from illada_core.text.pairs import encode_continuations
 
 RuleName = Literal["confidence", "likelihood", "one-shot"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from illada_core.errors import DataError
-from illada_core.text.chat_template import parse_messages
+from illada_core.text.messages import parse_messages
 
 KINDS = ("prompt", "messages", "prompt_ids", "infill", "infill_ids")
 

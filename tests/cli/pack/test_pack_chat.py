@@ -12,7 +12,7 @@ import pytest
 
 from illada_core.data.store.dataset import open_dataset, open_packed
 from illada_core.inference.checkpoint import open_checkpoint
-from illada_core.text.chat_template import Message
+from illada_core.text.messages import Message
 from tests.byte_model import CONTROLS, FIRST_BYTE_ID
 
 EOS, TURN_END = CONTROLS["<[EOS]>"], CONTROLS["<|eot_id|>"]
