@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from illada_core.errors import CheckpointError, UsageError
-from illada_core.files import read_json
 from illada_core.inference.defaults import find_block_length, find_end_ids
 from illada_core.inference.rules import ModelIds
 from illada_core.model.config import ModelConfig, choose_mask_id
@@ -28,8 +27,7 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 class Checkpoint:
     """A model folder before its weights are loaded.
 
-    `end_ids` end a text; `add_bos` says whether the files want bos before a plain prompt, and
-    `block_length` how many positions it was made to fill together.
+    `end_ids` end a text, and `block_length` says how many positions it was made to fill together.
     """
 
     folder: Path
@@ -37,7 +35,6 @@ class Checkpoint:
     tokenizer: Tokenizer | None
     mask_id: int
     end_ids: tuple[int, ...]
-    add_bos: bool
     block_length: int
 
     @property
@@ -56,11 +53,17 @@ class Checkpoint:
         return self.tokenizer
 
     def encode_text(self, text: str, bos: bool | None = None) -> list[int]:
-        """Return the ids of plain text, with bos in front where asked for or the files want it."""
-        ids = self.require_tokenizer().encode(text)
-        if not (self.add_bos if bos is None else bos):
+        """Return the ids of plain text, with bos in front where asked for.
+
+        Where nobody says, what the tokenizer's files put in front stands there, as in transformers.
+        """
+        tokenizer = self.require_tokenizer()
+        ids = tokenizer.encode(text)
+        if bos is None:
+            return [*tokenizer.files.opening_ids, *ids]
+        if not bos:
             return ids
-        named = (self.config.bos_id, self.require_tokenizer().special.bos)
+        named = (self.config.bos_id, tokenizer.special.bos)
         bos_id = next((number for number in named if number is not None), None)
         if bos_id is None:
             raise CheckpointError(f"{self.folder} names no bos id, so --bos cannot be obeyed")
@@ -116,7 +119,6 @@ def open_checkpoint(ckpt: str | Path, mask_id: int | None = None) -> Checkpoint:
                 f"the model only {config.vocab_size:,}",
                 f"they belong to different models: put the right {TOKENIZER_FILE} into the folder",
             )
-    settings = read_json(folder / "tokenizer_config.json")
     return Checkpoint(
         folder=folder,
         config=config,
@@ -124,5 +126,4 @@ def open_checkpoint(ckpt: str | Path, mask_id: int | None = None) -> Checkpoint:
         mask_id=choose_mask_id(config, mask_id, tokenizer.special.mask if tokenizer else None),
         end_ids=find_end_ids(folder, config, tokenizer),
         block_length=find_block_length(folder),
-        add_bos=settings.get("add_bos_token") is True,
     )

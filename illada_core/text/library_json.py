@@ -16,6 +16,34 @@ from illada_core.errors import DataError
 from illada_core.text.special_tokens import AddedToken
 
 
+def as_class_builds(content: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer.json as the class that tokenizer_config.json names is built from it.
+
+    transformers 5 takes no more than the vocabulary of a Llama tokenizer from its file: a space
+    goes in front of a text that has none, where the file puts it in front of every text.
+    """
+    name = config.get("tokenizer_class")
+    is_llama = isinstance(name, str) and name.removesuffix("Fast") == "LlamaTokenizer"
+    if not is_llama or content["model"].get("type") != "BPE" or has_byte_level(content):
+        return content
+    spaced = config.get("add_prefix_space")
+    scheme = "always" if config.get("legacy", False) else "first"
+    metaspace = {
+        "type": "Metaspace",
+        "replacement": "\u2581",
+        "prepend_scheme": "never" if spaced is False else scheme,
+        "split": False,
+    }
+    model = {**content["model"], "unk_token": None, "fuse_unk": True, "byte_fallback": True}
+    return {**content, "normalizer": None, "pre_tokenizer": metaspace, "model": model}
+
+
+def has_byte_level(content: Mapping[str, Any]) -> bool:
+    """Tell whether any part of a tokenizer.json works on bytes as letters."""
+    parts = {key: value for key, value in content.items() if key not in ("model", "added_tokens")}
+    return '"ByteLevel"' in json.dumps(parts)
+
+
 def encoding_json(
     content: Mapping[str, Any], added: Sequence[AddedToken], controls: Mapping[str, int]
 ) -> str:

@@ -46,7 +46,7 @@ class Tokenizer:
 
     def __init__(self, files: TokenizerFiles, engine: Engine) -> None:
         self.files = files
-        self._encoding_json = encoding_json(files.json, files.added, files.controls)
+        self._encoding_json = encoding_json(files.library_content, files.added, files.controls)
         self.fallback: str | None = None
         self._reference: Encoder | None = None
         self.engine, self._encode = self._load(engine)

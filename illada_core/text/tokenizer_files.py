@@ -7,13 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from illada_core.errors import DataError, UsageError
-from illada_core.files import parse_json, read_json, write_file
+from illada_core.files import parse_json, read_json, write_file, write_json
+from illada_core.text.companions import (
+    ADDED_FILE,
+    CONFIG_FILE,
+    DEFAULT_TEMPLATE,
+    MAP_FILE,
+    MODEL_CONFIG_FILE,
+    OLD_TEMPLATE_FILE,
+    TEMPLATE_FILE,
+    Beside,
+    end_ids_beside,
+    merged_tokens,
+    misplaced,
+    opening_ids,
+    read_beside,
+)
+from illada_core.text.library_json import as_class_builds
 from illada_core.text.special_tokens import (
     AddedToken,
     SpecialIds,
@@ -23,12 +40,8 @@ from illada_core.text.special_tokens import (
 )
 
 TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
-TEMPLATE_FILE = "chat_template.jinja"
-MODEL_CONFIG_FILE = "config.json"
-GENERATION_FILE = "generation_config.json"
 # What belongs to a tokenizer.json and travels with it, into datasets and models.
-COMPANIONS = (CONFIG_FILE, "special_tokens_map.json", "added_tokens.json", TEMPLATE_FILE)
+COMPANIONS = (CONFIG_FILE, MAP_FILE, ADDED_FILE, TEMPLATE_FILE, OLD_TEMPLATE_FILE)
 
 
 @dataclass(frozen=True)
@@ -44,25 +57,24 @@ class TokenizerRecord:
 class TokenizerFiles:
     """One tokenizer as its files describe it.
 
-    `data` and `json` are the content of tokenizer.json; `config` is what a person changed of
-    tokenizer_config.json.
+    `data` and `json` are the content of tokenizer.json, `added` the added tokens of all files,
+    `beside` what the others say; `config` is what a person changed of tokenizer_config.json.
+    `notices` say what the files disagree on.
     """
 
     path: Path
     data: bytes
     json: dict[str, Any]
+    added: tuple[AddedToken, ...]
     special: SpecialIds
+    beside: Beside
+    notices: tuple[str, ...] = ()
     config: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:
         """The hash of tokenizer.json."""
         return hashlib.sha256(self.data).hexdigest()
-
-    @cached_property
-    def added(self) -> tuple[AddedToken, ...]:
-        """The tokens that were added to the vocabulary."""
-        return tuple(added_tokens_of(self.json))
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -75,10 +87,27 @@ class TokenizerFiles:
         """The largest id + 1."""
         return max(self.ids.values()) + 1
 
-    @cached_property
+    @property
+    def chat_templates(self) -> Mapping[str, str]:
+        """The chat templates by name; that of most tokenizers is `default`."""
+        return self.beside.templates
+
+    @property
     def chat_template(self) -> str | None:
         """The text of the chat template, if there is one."""
-        return read_chat_template(self.path.parent)
+        return self.beside.templates.get(DEFAULT_TEMPLATE)
+
+    @cached_property
+    def opening_ids(self) -> tuple[int, ...]:
+        """What a plain text begins with: bos, or what the post-processor puts there."""
+        ids = opening_ids(self.json.get("post_processor"))
+        adds_bos = self.beside.config.get("add_bos_token") is True and self.special.bos is not None
+        return ids or ((self.special.bos,) if adds_bos else ())  # type: ignore[return-value]
+
+    @cached_property
+    def library_content(self) -> dict[str, Any]:
+        """The content of tokenizer.json as transformers builds the tokenizer."""
+        return as_class_builds(self.json, self.beside.config)
 
     @cached_property
     def controls(self) -> dict[str, int]:
@@ -98,19 +127,35 @@ def read_tokenizer_files(path: Path) -> TokenizerFiles:
     data = path.read_bytes()
     try:
         content = parse_json(data, path)
-        vocabulary, added = ids_of_vocabulary(content), added_tokens_of(content)
-    except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
+        vocabulary, own = ids_of_vocabulary(content), added_tokens_of(content)
+        opening = opening_ids(content.get("post_processor"))
+    except (DataError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a tokenizer.json of the Hugging Face kind") from error
     if not vocabulary:
         raise DataError(f"{path} holds an empty vocabulary")
+    beside = read_beside(path.parent)
+    added, told = merged_tokens(own, vocabulary, beside)
     special = find_special_ids(
-        named=read_json(path.parent / CONFIG_FILE),
+        named=beside.named,
         model=read_json(path.parent / MODEL_CONFIG_FILE),
         added={token.content: token.id for token in added},
         vocabulary=vocabulary,
-        where=str(path.parent / CONFIG_FILE),
+        where=str(path.parent),
     )
-    return TokenizerFiles(path, data, content, special)
+    notices = [*beside.notices, *told, *misplaced(own, vocabulary)]
+    if (
+        beside.config.get("add_bos_token") is (special.bos not in opening)
+        and special.bos is not None
+    ):
+        notices.append(bos_notice(bool(opening)))
+    return TokenizerFiles(path, data, content, added, special, beside, tuple(notices))
+
+
+def bos_notice(is_added: bool) -> str:
+    """Say that two files disagree on whether a text begins with bos."""
+    if is_added:
+        return f"{CONFIG_FILE} wants no bos before a text, tokenizer.json puts it there: it stands"
+    return f"{CONFIG_FILE} wants bos before a text, tokenizer.json puts none there: it is added"
 
 
 def ids_of_vocabulary(content: dict[str, Any]) -> dict[str, int]:
@@ -124,16 +169,6 @@ def ids_of_vocabulary(content: dict[str, Any]) -> dict[str, int]:
 def added_tokens_of(content: dict[str, Any]) -> list[AddedToken]:
     """Return the tokens that a tokenizer.json adds to its vocabulary."""
     return [added_token(token, token["id"]) for token in content.get("added_tokens") or ()]
-
-
-def end_ids_beside(folder: Path) -> list[int]:
-    """Return the ids that end a text according to a model's files, if a model lies there."""
-    ids: list[int] = []
-    for name in (MODEL_CONFIG_FILE, GENERATION_FILE):
-        listed = read_json(folder / name).get("eos_token_id")
-        numbers = listed if isinstance(listed, list) else [listed]
-        ids += [number for number in numbers if type(number) is int]
-    return ids
 
 
 def with_eos(files: TokenizerFiles, token: str) -> TokenizerFiles:
@@ -165,10 +200,11 @@ def with_mask(files: TokenizerFiles, token: str) -> TokenizerFiles:
         **files.json,
         "added_tokens": [*(files.json.get("added_tokens") or ()), asdict(new)],
     }
-    return TokenizerFiles(
-        path=files.path,
+    return replace(
+        files,
         data=json.dumps(content, ensure_ascii=False, indent=2).encode(),
         json=content,
+        added=(*files.added, new),
         special=replace(files.special, mask=new.id),
         config=config,
     )
@@ -201,22 +237,12 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 def write_tokenizer_files(files: TokenizerFiles, folder: Path) -> None:
     """Write tokenizer.json and what belongs to it into a folder, with what a person changed."""
     write_file(folder / TOKENIZER_FILE, files.data)
+    changed = {CONFIG_FILE: files.config, MAP_FILE: files.config} if files.config else {}
     for name in COMPANIONS:
         beside = files.path.parent / name
-        if beside.is_file() and not (name == CONFIG_FILE and files.config):
+        if beside.is_file() and name in changed:
+            write_json(folder / name, {**read_json(beside), **changed[name]})
+        elif beside.is_file():
             write_file(folder / name, beside.read_bytes())
-    if files.config:
-        config = {**read_json(files.path.parent / CONFIG_FILE), **files.config}
-        write_file(folder / CONFIG_FILE, json.dumps(config, ensure_ascii=False, indent=2).encode())
-
-
-def read_chat_template(folder: Path) -> str | None:
-    """Return the chat template beside a tokenizer, if there is one."""
-    file = folder / TEMPLATE_FILE
-    if file.exists():
-        return file.read_text(encoding="utf-8")
-    template = read_json(folder / CONFIG_FILE).get("chat_template")
-    if isinstance(template, list):
-        by_name = {item["name"]: item["template"] for item in template}
-        template = by_name.get("default")
-    return template
+        elif name == CONFIG_FILE and files.config:
+            write_json(folder / name, files.config)
