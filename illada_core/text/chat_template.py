@@ -6,18 +6,17 @@ date. What of the text is a mark and what only looks like one is the business of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError
-
 from illada_core.errors import DataError, UsageError
-from illada_core.text.harmless import pattern_of
+from illada_core.text.harmless import begins_mark, kept_strings, pattern_of
 from illada_core.text.messages import ASSISTANT, REASONING, SYSTEM, USER, Dialogue, Message
-from illada_core.text.template_environment import compile_template, literals_of
+from illada_core.text.template_environment import TemplateError, compile_template, literals_of
 
 # Every turn opens with bos and its role; eos is what an assistant says when it has finished.
 PLAIN_TEMPLATE = (
@@ -53,10 +52,19 @@ class View:
 
 
 class ChatTemplate:
-    """One template with the special tokens of its tokenizer, and a clock if it may have one."""
+    """One template with the special tokens of its tokenizer, and a clock if it may have one.
 
-    def __init__(self, source: str, strings: Mapping[str, str], clock: Clock | None) -> None:
-        self.source, self.strings, self.clock = source, strings, clock
+    `strings` are its names for special tokens, `marks` are all special tokens.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        strings: Mapping[str, str],
+        marks: frozenset[str],
+        clock: Clock | None = None,
+    ) -> None:
+        self.source, self.strings, self.marks, self.clock = source, strings, marks, clock
 
     def view(self, dialogue: Dialogue) -> View:
         """Return a conversation as this template is to see it."""
@@ -107,8 +115,18 @@ class ChatTemplate:
         return self.clock().strftime(form)
 
     @cached_property
-    def literals(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The strings in its expressions, and the text it prints as it is."""
+    def kept(self) -> re.Pattern[str]:
+        """Match what it may look for in a message, as far as that is no part of a mark."""
+        return pattern_of(kept_strings(self._literals[0], self.marks))
+
+    @cached_property
+    def leaves_open(self) -> bool:
+        """Whether it prints the beginning of a mark that what follows may complete."""
+        constants, printed = self._literals
+        return begins_mark(constants | printed, self.marks)
+
+    @cached_property
+    def _literals(self) -> tuple[frozenset[str], frozenset[str]]:
         try:
             return literals_of(self.source)
         except TemplateError as error:
@@ -130,10 +148,11 @@ class ChatTemplate:
             return ""
         return wanted[len(told) :]
 
-    def trailing_prompt(self, marks: frozenset[str]) -> str:
-        """Return the generation prompt of a template that prints it in any case, else nothing.
+    @cached_property
+    def trailing_prompt(self) -> str:
+        """The generation prompt of a template that prints it in any case, else nothing.
 
-        It begins behind the first of the `marks` after an answer, or where a further turn differs.
+        It begins behind the first mark after an answer, or where a further turn differs.
         """
         asked = [{"role": USER, "content": PROBE}]
         answered = [*asked, {"role": ASSISTANT, "content": PROBE}]
@@ -144,7 +163,7 @@ class ChatTemplate:
         if twice.startswith(once.rstrip()):
             return ""
         shared = common_length(once, twice)
-        mark = pattern_of(marks).search(once, once.rfind(PROBE) + len(PROBE))
+        mark = pattern_of(self.marks).search(once, once.rfind(PROBE) + len(PROBE))
         begin = mark.end() if mark and mark.end() <= shared else shared
         prompt = once[begin:].lstrip()
         return prompt if told.endswith(prompt) else once[shared:]

@@ -13,14 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from illada_core.errors import DataError
-from illada_core.files import read_json
 from illada_core.text.chat_template import (
     PLAIN_TEMPLATE,
     ChatTemplate,
@@ -29,21 +27,21 @@ from illada_core.text.chat_template import (
     can_fold,
     fold_system,
 )
+from illada_core.text.companions import DEFAULT_TEMPLATE
 from illada_core.text.harmless import (
     StandIns,
-    begins_mark,
     changed_strings,
     choose_stand_ins,
-    kept_strings,
     pattern_of,
     strings_in,
 )
 from illada_core.text.messages import ASSISTANT, Dialogue, Message, called_name
 from illada_core.text.rendered import Encoding, encoder_of
 from illada_core.text.responses import Telling, find_responses
+from illada_core.text.special_tokens import name_in
 from illada_core.text.tokenizer import Tokenizer
 
-SPECIAL_MAP_FILE, CONFIG_FILE = "special_tokens_map.json", "tokenizer_config.json"
+TOOL_TEMPLATE = "tool_use"
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class Printed:
     `restored` is what it says really, `marks` are the special tokens that are meant.
     """
 
+    template: ChatTemplate
     view: View
     text: str
     restored: str
@@ -85,11 +84,20 @@ class Chats:
 
     def __init__(self, tokenizer: Tokenizer, clock: Clock | None = None) -> None:
         self.tokenizer = tokenizer
-        is_plain = tokenizer.chat_template is None
-        source = PLAIN_TEMPLATE if tokenizer.chat_template is None else tokenizer.chat_template
-        strings = usual_strings(tokenizer) if is_plain else special_strings(tokenizer)
-        self.template = ChatTemplate(source, strings, clock)
         self.marks = frozenset(filter(None, tokenizer.controls))
+        sources = dict(tokenizer.files.chat_templates)
+        sources[DEFAULT_TEMPLATE] = template_source(tokenizer)
+        is_plain = tokenizer.chat_template is None
+        strings = usual_strings(tokenizer) if is_plain else special_strings(tokenizer)
+        self.templates = {
+            name: ChatTemplate(source, strings, self.marks, clock)
+            for name, source in sources.items()
+        }
+
+    def template_for(self, dialogue: Dialogue) -> ChatTemplate:
+        """Return the template of a conversation: some tokenizers have one for tools."""
+        name = TOOL_TEMPLATE if dialogue.tools is not None else DEFAULT_TEMPLATE
+        return self.templates.get(name, self.templates[DEFAULT_TEMPLATE])
 
     def prompt_ids(self, dialogue: Dialogue) -> list[int]:
         """Return the ids of a conversation, up to where the assistant is to speak.
@@ -112,7 +120,7 @@ class Chats:
         """
         printed = self.print_out(dialogue, is_prompt=False)
         check_calls(dialogue, printed)
-        telling = Telling(self.template, printed.view, printed.text, self.trailing_prompt)
+        telling = Telling(printed.template, printed.view, printed.text)
         found = find_responses(telling)
         folded = len(dialogue.messages) - len(printed.view.messages)
         trained = [
@@ -171,44 +179,42 @@ class Chats:
 
         A template that refuses the role `system` gets that text in front of the next message.
         """
-        view = self.template.view(dialogue)
+        template = self.template_for(dialogue)
+        view = template.view(dialogue)
         try:
-            return self.print_view(view, is_prompt)
+            return self.print_view(template, view, is_prompt)
         except DataError:
             if not can_fold(view):
                 raise
-        return self.print_view(fold_system(view), is_prompt)
+        return self.print_view(template, fold_system(view), is_prompt)
 
-    def print_view(self, view: View, is_prompt: bool) -> Printed:
+    def print_view(self, template: ChatTemplate, view: View, is_prompt: bool) -> Printed:
         """Render what a template is to see, and find the marks that are its own."""
         texts = list(strings_in([view.messages, view.tools, dict(view.variables)]))
         spelled = pattern_of(self.marks)
         stand_ins = StandIns({})
         if any(spelled.search(text) for text in texts):
-            stand_ins = self.stand_ins(texts)
+            stand_ins = self.stand_ins(template, texts)
             view = self.changed(view, partial(stand_ins.hide_marks, marks=spelled), stand_ins)
-        text = self.template.render(view, is_prompt)
+        text = template.render(view, is_prompt)
         encoder = encoder_of(self.tokenizer)
         marks = encoder.marks_in(text)
-        if self.may_lend(texts):
-            stand_ins = stand_ins if stand_ins.of else self.stand_ins(texts)
-            hidden = self.hidden(view, stand_ins)
-            harmless = self.template.render(hidden, is_prompt)
+        if template.leaves_open or any(first in text for first in self._firsts for text in texts):
+            # A message may be the beginning of a mark, or go on with one.
+            stand_ins = stand_ins if stand_ins.of else self.stand_ins(template, texts)
+            hidden = self.hidden(template, view, stand_ins)
+            harmless = template.render(hidden, is_prompt)
             own = encoder.marks_in(harmless)
             if [mark for _, mark in own] != [mark for _, mark in marks]:
                 view, text, marks = hidden, harmless, own
-        return Printed(view, text, stand_ins.restore(text), marks, is_prompt)
-
-    def may_lend(self, texts: Sequence[str]) -> bool:
-        """Tell whether a content may be the beginning of a mark, or go on with one."""
-        return self._leaves_open or any(first in text for first in self._firsts for text in texts)
+        return Printed(template, view, text, stand_ins.restore(text), marks, is_prompt)
 
     def harmless(self, printed: Printed) -> str:
         """Render a conversation again with contents that are no part of any mark."""
         view = printed.view
         texts = list(strings_in([view.messages, view.tools, dict(view.variables)]))
-        hidden = self.hidden(view, self.stand_ins(texts))
-        return self.template.render(hidden, printed.is_prompt)
+        hidden = self.hidden(printed.template, view, self.stand_ins(printed.template, texts))
+        return printed.template.render(hidden, printed.is_prompt)
 
     def asked(self, told: Told, encoding: Encoding) -> NDArray[np.bool_]:
         """Tell of each token whether it is text of the messages alone, not the template's frame."""
@@ -224,13 +230,13 @@ class Chats:
         )
         return said & (encoding.ends > encoding.starts)
 
-    def stand_ins(self, texts: Sequence[str]) -> StandIns:
+    def stand_ins(self, template: ChatTemplate, texts: Sequence[str]) -> StandIns:
         """Choose stand-ins for the characters of a conversation."""
-        return choose_stand_ins(texts, self.marks, [self.template.source])
+        return choose_stand_ins(texts, self.marks, [template.source])
 
-    def hidden(self, view: View, stand_ins: StandIns) -> View:
+    def hidden(self, template: ChatTemplate, view: View, stand_ins: StandIns) -> View:
         """Return a conversation of which a template sees only white space and what it looks for."""
-        return self.changed(view, partial(stand_ins.hide_all, kept=self._kept), stand_ins)
+        return self.changed(view, partial(stand_ins.hide_all, kept=template.kept), stand_ins)
 
     def changed(self, view: View, change: Any, stand_ins: StandIns) -> View:
         """Return a conversation with other contents."""
@@ -242,22 +248,8 @@ class Chats:
         return View(messages, tools, variables)
 
     @cached_property
-    def trailing_prompt(self) -> str:
-        """The generation prompt of a template that prints it in any case."""
-        return self.template.trailing_prompt(self.marks)
-
-    @cached_property
     def _firsts(self) -> frozenset[str]:
         return frozenset(mark[0] for mark in self.marks)
-
-    @cached_property
-    def _leaves_open(self) -> bool:
-        constants, printed = self.template.literals
-        return begins_mark(constants | printed, self.marks)
-
-    @cached_property
-    def _kept(self) -> Any:
-        return pattern_of(kept_strings(self.template.literals[0], self.marks))
 
 
 def fill_gaps(is_said: NDArray[np.bool_], text: str) -> None:
@@ -317,8 +309,14 @@ def turn_end_id(tokenizer: Tokenizer) -> int | None:
 
 def template_fingerprint(tokenizer: Tokenizer) -> str:
     """Return the sha256 of the template that conversations are put into."""
+    tools = tokenizer.files.chat_templates.get(TOOL_TEMPLATE, "")
+    return hashlib.sha256((template_source(tokenizer) + tools).encode()).hexdigest()
+
+
+def template_source(tokenizer: Tokenizer) -> str:
+    """Return the template of a tokenizer, or the plain one."""
     template = tokenizer.chat_template
-    return hashlib.sha256((PLAIN_TEMPLATE if template is None else template).encode()).hexdigest()
+    return PLAIN_TEMPLATE if template is None else template
 
 
 def usual_strings(tokenizer: Tokenizer) -> dict[str, str]:
@@ -336,27 +334,9 @@ def special_strings(tokenizer: Tokenizer) -> dict[str, str]:
 
     A name that no file has at all is that of the tokenizer's known token.
     """
-    named = named_strings(tokenizer.files.path.parent) | dict(tokenizer.files.config)
-    given = {name: text for name, text in named.items() if text}
+    beside = tokenizer.files.beside
+    extra = beside.config.get("extra_special_tokens")
+    named = {**beside.named, **(extra if isinstance(extra, dict) else {}), **tokenizer.files.config}
+    given = {name: text for name in named if (text := name_in(named[name])) is not None}
     usual = usual_strings(tokenizer)
     return given | {name: text for name, text in usual.items() if name not in named}
-
-
-def named_strings(folder: Path) -> dict[str, str | None]:
-    """Return every `*_token` that the files of a folder name, None where they say there is none.
-
-    special_tokens_map.json wins, but counts only beside a configuration without a table of added
-    tokens, as in transformers.
-    """
-    config = read_json(folder / CONFIG_FILE)
-    facts = dict(config)
-    if "added_tokens_decoder" not in config:
-        facts |= read_json(folder / SPECIAL_MAP_FILE)
-    extra = facts.get("extra_special_tokens")
-    facts |= extra if isinstance(extra, dict) else {}
-    named: dict[str, str | None] = {}
-    for name, value in facts.items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and (text is None or isinstance(text, str)):
-            named[name] = text
-    return named

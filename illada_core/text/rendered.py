@@ -34,9 +34,9 @@ class RenderedEncoder:
     """Encode rendered conversations. Threads may share it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.files = tokenizer.files
+        self.files, self.content = tokenizer.files, tokenizer.files.library_content
         self.controls = dict(tokenizer.controls)
-        model = self.files.json["model"]
+        model = self.content["model"]
         unknown = model.get("unk_token") if isinstance(model["vocab"], dict) else None
         unknown_id = self.files.ids.get(unknown) if unknown else model.get("unk_id")
         # What a tokenizer gives for characters that it lacks is no mark.
@@ -93,12 +93,12 @@ class RenderedEncoder:
 
     @cached_property
     def _whole(self) -> Any:
-        return tokenizers_tokenizer(decoding_json(self.files.json, self.files.added))
+        return tokenizers_tokenizer(decoding_json(self.content, self.files.added))
 
     def _rename(self, names: tuple[tuple[str, str], ...]) -> Any:
         table = dict(names)
         added = [renamed_token(token, table) for token in self.files.added]
-        content = {**self.files.json, "model": renamed_model(self.files.json["model"], table)}
+        content = {**self.content, "model": renamed_model(self.content["model"], table)}
         return tokenizers_tokenizer(library_json(content, added, frozenset()))
 
 

@@ -28,15 +28,11 @@ class Responses:
 
 @dataclass(frozen=True)
 class Telling:
-    """A conversation whose last message is an answer, the text it became, and how it was printed.
-
-    `trailing` is a generation prompt that the template prints in any case.
-    """
+    """A conversation whose last message is an answer, and the text that it became."""
 
     template: ChatTemplate
     view: View
     whole: str
-    trailing: str
 
     def so_far(self, count: int, is_prompt: bool) -> str | None:
         """Return the text after so many messages; None if the template fails."""
@@ -50,8 +46,9 @@ class Telling:
 
         White space that is the answer's own stays.
         """
-        if self.trailing and text.endswith(self.trailing):
-            text = text[: -len(self.trailing)]
+        trailing = self.template.trailing_prompt
+        if trailing and text.endswith(trailing):
+            text = text[: -len(trailing)]
         own = text.rfind(content) + len(content) if content and content in text else 0
         return text[: max(len(text.rstrip()), own)]
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from illada_core.data.build.examples import Draft, read_encoding
 from illada_core.errors import DataError
-from illada_core.text.conversations import Chats, named_strings, prompt_ids
+from illada_core.text.conversations import Chats, prompt_ids, special_strings
 from illada_core.text.messages import Dialogue, Message, parse_messages, parse_tools
+from illada_core.text.tokenizer import load_tokenizer
 from tests.data.build.test_chat_cases import CHATML, LLADA, LLAMA2, THINKING
 from tests.text.small_tokenizers import KINDS, SPECIAL, WORDS, reference, small, write_small
 
@@ -61,8 +62,6 @@ KEPT = []
 @functools.cache
 def chats_of(kind, name):
     """Return the conversations of such a tokenizer."""
-    from illada_core.text.tokenizer import load_tokenizer
-
     return Chats(load_tokenizer(folder_of(kind, name), "tokenizers"), datetime.now)
 
 
@@ -344,11 +343,12 @@ def test_special_strings_are_those_of_the_files_and_the_map_wins_without_a_table
     (folder / "special_tokens_map.json").write_text(
         '{"eos_token": {"content": "</s>"}, "pad_token": null}'
     )
-    named = named_strings(folder)
-    found = [named[name] for name in ("eos_token", "pad_token", "boi_token")]
-    assert found == ["</s>", None, "<|head|>"]
-    write_small(folder, "bytes", added_tokens_decoder={}, extra_special_tokens={"x_token": "<s>"})
-    named = named_strings(folder)
+    named = special_strings(load_tokenizer(folder))
+    assert [named[name] for name in ("eos_token", "boi_token")] == ["</s>", "<|head|>"]
+    assert "pad_token" not in named
+    more = {"extra_special_tokens": {"x_token": "<s>"}}
+    write_small(folder, "bytes", added_tokens_decoder={}, **more)
+    named = special_strings(load_tokenizer(folder))
     assert (named["eos_token"], named["x_token"]) == ("<|im_end|>", "<s>")
 
 
@@ -364,3 +364,14 @@ def test_templates_are_given_what_transformers_gives(tmp_path):
     assert tokenizer.decode(ids, keep_special=True) == (
         'True True True <s> <|head|> False True {\n "é": [\n  1\n ]\n}'
     )
+
+
+def test_a_template_for_tools_is_taken_where_there_are_tools(tmp_path):
+    templates = [
+        {"name": "default", "template": CHATML},
+        {"name": "tool_use", "template": "{{ tools[0].function.name }}" + CHATML},
+    ]
+    tokenizer = small(tmp_path / "tokenizer", "bytes", chat_template=templates)
+    asked = [Message("user", "x")]
+    assert tokenizer.decode(prompt_ids(tokenizer, asked, [TOOL])).startswith("add")
+    assert not tokenizer.decode(prompt_ids(tokenizer, asked)).startswith("add")
