@@ -16,12 +16,13 @@ from illada_cli.corpus import (
 )
 from illada_cli.pack.options import PackOptions
 from illada_cli.ui import plural
-from illada_core.data.build.documents import make_room
-from illada_core.data.build.events import KEY_HINT, SKIP_HINT
+from illada_core.data.build.documents import QUIET, make_room
+from illada_core.data.build.events import KEY_HINT, SKIP_HINT, Report
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.job import Job
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.errors import DataError, UsageError
+from illada_core.text.conversations import require_date
 from illada_core.text.tokenizer import load_tokenizer
 
 MORE_OPTIONS = (
@@ -41,6 +42,7 @@ def chat_format(asked: PackOptions) -> ChatFormat | None:
         "--on-long": asked.on_long,
         "--eos-padding": asked.eos_padding,
         "--on-error": asked.on_error == "skip",
+        "--date": asked.date,
     }
     for name, value in given.items():
         if value:
@@ -65,7 +67,9 @@ def find_job(asked: PackOptions, output: Path, chat: ChatFormat | None) -> Job:
         refuse_other_layouts(sources)
     else:
         sources = list_sources(asked.inputs, exclude=own)
-    job = Job(sources, load_tokenizer(file), "text", chat=chat)
+    job = Job(sources, load_tokenizer(file), "text", chat=chat, date=asked.date)
+    if chat and asked.date is None:
+        require_date(job.tokenizer)
     if job.tokenizer.special.eos is None:
         noun, hint = ("an example", NAME_EOS) if chat else ("a document", MORE_OPTIONS)
         raise UsageError(f"{file} does not say which token ends {noun}", hint)
@@ -101,7 +105,21 @@ def tokenize_first(job: Job, output: Path, asked: PackOptions) -> Path:
         talk.say(f"cut to fit a row: {plural(report.cut, noun)}")
     if report.skipped:
         talk.say(name_skipped(report, noun))
+    if job.chat:
+        check_share(report, asked.skip_limit)
     return folder
+
+
+def check_share(report: Report, limit: float) -> None:
+    """Raise DataError if too many lines were left out that nobody asked to leave out."""
+    faults = sum(count for reason, count in report.skipped.items() if reason not in QUIET)
+    share = faults / max(1, faults + report.documents)
+    if share > limit:
+        raise DataError(
+            f"{plural(faults, 'line')} of {faults + report.documents:,} were left out, "
+            f"more than {limit:.0%}",
+            "mend them, or allow it with --skip-limit",
+        )
 
 
 def show_text_plan(job: Job, output: Path, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
@@ -35,7 +36,7 @@ from illada_core.text.harmless import (
     pattern_of,
     strings_in,
 )
-from illada_core.text.messages import ASSISTANT, Dialogue, Message, called_name
+from illada_core.text.messages import ASSISTANT, USER, Dialogue, Message, called_name
 from illada_core.text.rendered import Encoding, encoder_of
 from illada_core.text.responses import Telling, find_responses
 from illada_core.text.special_tokens import name_in
@@ -297,7 +298,7 @@ def turn_end_id(tokenizer: Tokenizer) -> int | None:
     """Return the special token that the template puts right behind an answer, if any."""
     chats = chats_of(tokenizer)
     answer = "answer"
-    messages = (Message("user", "question"), Message(ASSISTANT, answer))
+    messages = (Message(USER, "question"), Message(ASSISTANT, answer))
     try:
         printed = chats.tell(Dialogue(messages)).printed
     except DataError:
@@ -305,6 +306,13 @@ def turn_end_id(tokenizer: Tokenizer) -> int | None:
     place = printed.text.rfind(answer) + len(answer)
     place += len(printed.text[place:]) - len(printed.text[place:].lstrip())
     return next((tokenizer.controls[mark] for at, mark in printed.marks if at == place), None)
+
+
+def require_date(tokenizer: Tokenizer) -> None:
+    """Raise DateMissing if the template asks for the date even of a plain exchange."""
+    messages = (Message(USER, "question"), Message(ASSISTANT, "answer"))
+    with suppress(DataError):
+        Chats(tokenizer).print_out(Dialogue(messages), is_prompt=False)
 
 
 def template_fingerprint(tokenizer: Tokenizer) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from illada_core.errors import DataError
 from illada_core.text.chat_template import ChatTemplate, View, common_length
+from illada_core.text.harmless import pattern_of
 from illada_core.text.messages import ASSISTANT, REASONING
 
 
@@ -71,7 +72,7 @@ def find_responses(telling: Telling) -> Responses:
             told = telling.so_far(number + 1, is_prompt=False)
             told = None if told is None else telling.trimmed(told, content or "")
             is_rewritten |= told is None or not whole.startswith(told)
-            stop = stop_of(whole, told, begin, message)
+            stop = stop_of(telling, told, begin, message)
         is_rewritten |= begin is None
         found = begin is not None and stop is not None and before <= begin < stop
         spans[number] = (begin, stop) if found else None  # type: ignore[assignment]
@@ -103,19 +104,27 @@ def begin_of(telling: Telling, number: int, is_last: bool) -> int | None:
 
 
 def stop_of(
-    whole: str, told: str | None, begin: int | None, message: dict[str, object]
+    telling: Telling, told: str | None, begin: int | None, message: dict[str, object]
 ) -> int | None:
-    """Return where an earlier answer ends, None if not all of it is printed."""
+    """Return where an earlier answer ends, None if not all of it is printed.
+
+    `told` is the conversation as it was when the answer came last. Before the answer's text may
+    stand the marks that stood there then; it ends with the mark right behind its text.
+    """
+    whole, marks = telling.whole, pattern_of(telling.template.marks)
     if told is None or begin is None:
         return None
     if whole.startswith(told):
         return len(told)
     content = str(message.get("content") or "").strip()
-    tail = told[told.rfind(content) + len(content) :]
-    if not content or not tail.strip():
+    place = whole.find(content, begin) if content else -1
+    if place < 0:
         return None
-    place = whole.find(tail, begin)
-    said = whole[begin:place]
+    frame = told[begin : told.rfind(content)]
+    between = set(marks.findall(whole[begin:place]))
     thoughts = str(message.get(REASONING[0]) or "").strip()
-    is_whole = place >= 0 and said.endswith(content) and thoughts in said
-    return place + len(tail) if is_whole else None
+    if thoughts not in whole[begin:place] or not between <= set(marks.findall(frame)):
+        return None
+    stop = place + len(content)
+    mark = marks.match(whole, stop + len(whole[stop:]) - len(whole[stop:].lstrip()))
+    return mark.end() if mark else stop

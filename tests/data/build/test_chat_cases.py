@@ -214,3 +214,23 @@ def test_earlier_answers_that_a_template_rewrites_are_as_it_prints_them(packed):
     assert said(tokenizer, ids, turns) == "Hello<|im_end|>"
     assert said(tokenizer, ids, turns, 2) == "<think>\n\n</think>\n\nBye<|im_end|>"
     assert set(turns) == {0, 1, 2}
+
+
+# Ends an answer otherwise once the conversation goes on, as Phi's and gpt-oss' templates do.
+LAST = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '<|tail|>' + m.content }}"
+    "{% if loop.last and not add_generation_prompt %}</s>{% else %}<|im_end|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant<|tail|>' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [THINKING, LAST])
+def test_the_same_answer_twice_is_found_where_each_stands(packed, template):
+    messages = chat("2+2?", THOUGHT, f"You said {THOUGHT}", THOUGHT)
+    tokenizer, ids, turns, expected = packed(template, messages, config={"eos_token": "</s>"})
+    assert ids[: len(expected) - 1] == expected[: len(expected) - 1]
+    if template == LAST:
+        assert said(tokenizer, ids, turns) == f"{THOUGHT}<|im_end|>"
+        assert said(tokenizer, ids, turns, 2) == f"{THOUGHT}</s>"
+    else:
+        assert said(tokenizer, ids, turns) == f"{THOUGHT}<|im_end|></s>"
