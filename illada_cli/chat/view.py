@@ -21,8 +21,9 @@ from rich.segment import Segment
 from rich.text import Text
 
 from illada_cli import ui
-from illada_core.inference.text import UNFINISHED, Decoder, settled_ids, settled_text
+from illada_core.inference.text import Decoder, settled_ids, settled_text
 from illada_core.inference.text_sampler import Generation
+from illada_core.text.tokenizer import UNFINISHED
 
 FRAME_S = 0.05
 State = Literal["settled", "loose", "mask"]

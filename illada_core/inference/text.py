@@ -6,13 +6,13 @@ from typing import Protocol
 from illada_core.inference.rules import FindStop
 from illada_core.inference.sampler import Completion
 
-UNFINISHED = "\ufffd"  # what the bytes of a character decode to until its last token is there
-
 
 class Decoder(Protocol):
     """What turns ids into text; a tokenizer does."""
 
     def decode(self, ids: Sequence[int], keep_special: bool = False) -> str: ...
+
+    def settled(self, ids: Sequence[int]) -> str: ...
 
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:
@@ -64,9 +64,9 @@ def settled_ids(ids: Sequence[int], mask_id: int) -> list[int]:
 def settled_text(ids: Sequence[int], tokenizer: Decoder, stops: Sequence[str]) -> str:
     """Return what a reader may see of settled ids: nothing of it is ever taken back.
 
-    A character that lacks bytes is held back, and so is what may become a stop string.
+    What later ids may change is held back, and so is what may become a stop string.
     """
-    text = tokenizer.decode(ids).rstrip(UNFINISHED)
+    text = tokenizer.settled(ids)
     place = first_stop(text, stops)
     return text[: len(text) - stop_overlap(text, stops) if place is None else place]
 

@@ -18,6 +18,7 @@ from illada_core.inference.sampler import Commit, Completion, Logits, Sampler
 from illada_core.inference.settings import Settings
 from illada_core.inference.tasks import TextTask
 from illada_core.inference.text import completed_text, settled_ids, settled_text, stop_finder
+from illada_core.text.tokenizer import UNFINISHED
 
 INTERRUPTED = "interrupt"
 
@@ -126,7 +127,7 @@ class TextSampler:
         settled = tuple(settled_ids(ids, self.checkpoint.mask_id))
         text = None
         if self.checkpoint.tokenizer is not None:
-            text = settled_text(settled, self.checkpoint.tokenizer, ())
+            text = self.checkpoint.tokenizer.decode(settled).rstrip(UNFINISHED)
         return Generation(task.request, text, settled, INTERRUPTED, forwards)
 
     def settled(self, index: int) -> str | None:

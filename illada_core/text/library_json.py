@@ -49,7 +49,26 @@ def encoding_json(
 ) -> str:
     """Return a tokenizer.json by which no text becomes a control token, and nothing is added."""
     kept = [token for token in added if token.content not in controls]
+    if not kept:
+        content = without_metaspace(content)
     return library_json(content, kept, frozenset(controls.values()))
+
+
+def without_metaspace(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a tokenizer.json that marks spaces before it splits, if it splits nowhere.
+
+    The fast engine knows no Metaspace. Where no added token cuts a text the two are the same.
+    """
+    mark = content.get("pre_tokenizer") or {}
+    if mark.get("type") != "Metaspace" or mark.get("split") is not False or content["normalizer"]:
+        return content
+    sign = mark["replacement"]
+    steps = [{"type": "Replace", "pattern": {"String": " "}, "content": sign}]
+    if mark.get("prepend_scheme") != "never":
+        start = {"Regex": rf"\A(?!{sign})"}
+        steps.append({"type": "Replace", "pattern": start, "content": sign})
+    normalizer = {"type": "Sequence", "normalizers": steps}
+    return {**content, "normalizer": normalizer, "pre_tokenizer": None}
 
 
 def decoding_json(content: Mapping[str, Any], added: Sequence[AddedToken]) -> str:

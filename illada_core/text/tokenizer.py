@@ -7,7 +7,7 @@ are used through the few calls that `tokenizers` 0.2x and 1.0 share.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.metadata import version
@@ -20,6 +20,7 @@ import tokenizers
 
 from illada_core.arrays import Counts, Ids
 from illada_core.errors import DataError, UsageError
+from illada_core.text.decoders import BYTE, is_steady, joins_bytes
 from illada_core.text.library_json import decoding_json, encoding_json
 from illada_core.text.special_tokens import SpecialIds
 from illada_core.text.tokenizer_files import (
@@ -34,6 +35,7 @@ Engine = Literal["auto", "fastokens", "tokenizers"]
 # Texts in; their ids end to end, and where each text's ids end.
 Encoder = Callable[[Sequence[str]], tuple[Ids, Counts]]
 CHECKED_CHARACTERS = 64_000
+UNFINISHED = "\ufffd"  # what the bytes of a character decode to until its last token is there
 
 
 class Tokenizer:
@@ -93,16 +95,29 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], keep_special: bool = False) -> str:
         """Turn ids into text, control tokens left out or kept as their names.
 
-        An id in a gap of the vocabulary has no text. DataError if one lies outside it.
+        An id in a gap of the vocabulary has no text, nor has a mask id past it, as some models have
+        it. DataError if any other lies outside it.
         """
         numbers = [int(number) for number in ids]
-        wrong = next((n for n in numbers if not 0 <= n < self.vocab_size), None)
+        roles = vars(self.special).values()
+        wrong = next((n for n in numbers if not 0 <= n < self.vocab_size and n not in roles), None)
         if wrong is not None:
             raise DataError(f"id {wrong} is not in the vocabulary of {self.vocab_size}")
         shown = self._named if keep_special else self._worded
         kept = [number for number in numbers if number in shown]
         text: str = self._decoder.decode(kept, skip_special_tokens=False)
         return text
+
+    def settled(self, ids: Iterable[int]) -> str:
+        """Turn ids into as much of their text as no ids after them can change."""
+        decoder = self.files.json.get("decoder")
+        if not is_steady(decoder):
+            return ""
+        kept = [number for number in map(int, ids) if number in self._worded]
+        if joins_bytes(decoder):
+            while kept and BYTE.fullmatch(self._names[kept[-1]]):
+                kept.pop()
+        return self.decode(kept).rstrip(UNFINISHED)
 
     def piece(self, id: int) -> str:
         """Return the text of one token, replacement characters where it is part of a character."""
@@ -157,12 +172,16 @@ class Tokenizer:
             raise DataError(f"{self.files.path} cannot be loaded: {error}") from error
 
     @cached_property
-    def _named(self) -> frozenset[int]:
-        return frozenset(self.files.ids.values())
+    def _names(self) -> dict[int, str]:
+        return {number: name for name, number in self.files.ids.items()}
+
+    @property
+    def _named(self) -> Collection[int]:
+        return self._names.keys()
 
     @cached_property
     def _worded(self) -> frozenset[int]:
-        return self._named.difference(self.controls.values())
+        return frozenset(self._names).difference(self.controls.values())
 
     @cached_property
     def _decoder(self) -> Any:
