@@ -299,7 +299,7 @@ def request_of(prompt: Prompt) -> Request:
 def messages_of(conversation: list[Any]) -> list[Message]:
     """Return a conversation as messages. Raises DataError."""
     return parse_messages(
-        [vars(each) if isinstance(each, Message) else each for each in conversation]
+        [each.facts if isinstance(each, Message) else each for each in conversation]
     )
 
 
