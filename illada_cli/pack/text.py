@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from illada_cli.corpus import (
@@ -20,7 +19,7 @@ from illada_core.data.build.documents import QUIET, make_room
 from illada_core.data.build.events import KEY_HINT, SKIP_HINT, Report
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.job import Job
-from illada_core.data.sources.listing import STDIN, Source, list_sources
+from illada_core.data.sources.listing import STDIN, list_sources
 from illada_core.errors import DataError, UsageError
 from illada_core.text.conversations import require_date
 from illada_core.text.tokenizer import load_tokenizer
@@ -30,7 +29,8 @@ MORE_OPTIONS = (
 )
 NAME_EOS = 'name it as "eos_token" in tokenizer_config.json, beside tokenizer.json'
 # What is taken of a folder of chat examples.
-CHAT_FILES = tuple(f"*.{kind}{pressed}" for kind in ("jsonl", "ndjson") for pressed in ("", ".*"))
+LINES = tuple(f"*.{kind}{pressed}" for kind in ("jsonl", "ndjson") for pressed in ("", ".*"))
+CHAT_FILES = (*LINES, "*.parquet", "*.arrow")
 
 
 def chat_format(asked: PackOptions) -> ChatFormat | None:
@@ -64,7 +64,6 @@ def find_job(asked: PackOptions, output: Path, chat: ChatFormat | None) -> Job:
     own = no_input(file, output)
     if chat:
         sources = list_sources(asked.inputs, "chat", CHAT_FILES, own)
-        refuse_other_layouts(sources)
     else:
         sources = list_sources(asked.inputs, exclude=own)
     job = Job(sources, load_tokenizer(file), "text", chat=chat, date=asked.date)
@@ -74,16 +73,6 @@ def find_job(asked: PackOptions, output: Path, chat: ChatFormat | None) -> Job:
         noun, hint = ("an example", NAME_EOS) if chat else ("a document", MORE_OPTIONS)
         raise UsageError(f"{file} does not say which token ends {noun}", hint)
     return job
-
-
-def refuse_other_layouts(sources: Sequence[Source]) -> None:
-    """Raise UsageError for what cannot be read line by line."""
-    for source in sources:
-        if source.layout != "chat":
-            raise UsageError(
-                f"{source.name} cannot be read as chat examples",
-                "--chat takes JSON Lines: .jsonl, .jsonl.gz, .jsonl.zst, or - for standard input",
-            )
 
 
 def tokenize_first(job: Job, output: Path, asked: PackOptions) -> Path:

@@ -79,7 +79,8 @@ def tokenize_corpus(
     ):
         resumed_shards = len(journal.shards)
         yield earlier_headway(job, journal)
-        chunks = corpus_chunks(job.sources, job.text_key, journal.position)
+        key = None if job.chat else job.text_key
+        chunks = corpus_chunks(job.sources, key, journal.position)
         chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
         if job.tokenizer.fallback:
             yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")

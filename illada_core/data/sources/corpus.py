@@ -22,15 +22,19 @@ from illada_core.data.sources.reading import (
     fault_chunk,
     why,
 )
+from illada_core.data.sources.records import hub_records, table_records
 
 CHUNK_FILES = 512
 Position = tuple[int, int]  # file, record
 
 
 def corpus_chunks(
-    sources: Sequence[Source], key: str, start: Position = (0, 0)
+    sources: Sequence[Source], key: str | None, start: Position = (0, 0)
 ) -> Generator[Chunk, None, None]:
-    """Yield the documents of all sources from a position on; `key` names the text of a record."""
+    """Yield the documents of all sources from a position on; `key` names the text of a record.
+
+    Without a key a record of several columns is a document whole, as JSON.
+    """
     small: list[tuple[int, Source]] = []
     size = 0
     for number, source in enumerate(sources[start[0] :], start[0]):
@@ -54,7 +58,7 @@ def is_small_text(source: Source) -> bool:
     return is_plain and source.bytes <= WHOLE_BYTES
 
 
-def source_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:
+def source_chunks(number: int, source: Source, first: int, key: str | None) -> Iterator[Chunk]:
     """Yield the documents of one source from record `first` on; a fault if it cannot be read."""
     try:
         match source.layout:
@@ -62,20 +66,26 @@ def source_chunks(number: int, source: Source, first: int, key: str) -> Iterator
                 yield from text_digest(number, source) if first else large_text(number, source)
             case "lines":
                 yield from line_chunks(number, source, first, read_plain_line)
-            case "jsonl":
+            case "jsonl" if key is not None:
                 yield from line_chunks(number, source, first, partial(read_json_line, key))
-            case "chat":
+            case "chat" | "jsonl":
                 yield from line_chunks(number, source, first, read_example_line)
             case "parquet" | "arrow" if source.is_stream:
                 fault = Fault(number, 0, "cannot be read", "a table has no place in a pipe")
                 yield fault_chunk(fault, Digest(number, 0, ""))
+            case "parquet" | "arrow" if key is None:
+                yield from table_records(number, source, first)
             case "parquet" | "arrow":
+                assert key is not None
                 # Most corpora hold no tables, and pyarrow takes its time to load.
                 from illada_core.data.sources.columns import arrow_chunks, parquet_chunks
 
                 read = parquet_chunks if source.layout == "parquet" else arrow_chunks
                 yield from read(number, source, first, key)
+            case "hub" if key is None:
+                yield from hub_records(number, source, first)
             case "hub":
+                assert key is not None
                 # As above; `datasets` takes a second.
                 from illada_core.data.sources.hub import hub_chunks
 

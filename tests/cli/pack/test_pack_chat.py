@@ -360,8 +360,8 @@ def test_what_cannot_be_used_is_one_sentence(illada, model, write_pairs, tmp_pat
     assert "no tokenizer" in illada("pack", "--chat", pairs, code=2).stderr
     (tmp_path / "pairs.parquet").write_bytes(b"PAR1")
     command = ("--tokenizer", "model", "-o", "out")
-    refused = illada("pack", "--chat", "pairs.parquet", *command, code=2)
-    assert "pairs.parquet cannot be read as chat examples" in refused.stderr
+    refused = illada("pack", "--chat", "pairs.parquet", *command, code=1)
+    assert "pairs.parquet: damaged" in refused.stderr
     assert "no such file" in illada("pack", "--chat", "nowhere.jsonl", *command, code=1).stderr
     text = (model / "tokenizer.json").read_text()
     for name in ("<[EOS]>", "<|eot_id|>"):
