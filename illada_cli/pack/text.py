@@ -66,7 +66,8 @@ def find_job(asked: PackOptions, output: Path, chat: ChatFormat | None) -> Job:
         sources = list_sources(asked.inputs, "chat", CHAT_FILES, own)
     else:
         sources = list_sources(asked.inputs, exclude=own)
-    job = Job(sources, load_tokenizer(file), "text", chat=chat, date=asked.date)
+    tokenizer = load_tokenizer(file, "tokenizers" if chat else "auto")
+    job = Job(sources, tokenizer, "text", chat=chat, date=asked.date)
     if chat and asked.date is None:
         require_date(job.tokenizer)
     if job.tokenizer.special.eos is None:

@@ -81,7 +81,8 @@ def tokenize_corpus(
         yield earlier_headway(job, journal)
         key = None if job.chat else job.text_key
         chunks = corpus_chunks(job.sources, key, journal.position)
-        chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
+        if not job.chat:  # rendered conversations are encoded by `tokenizers`
+            chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
         if job.tokenizer.fallback:
             yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")
         rewritten = 0

@@ -5,6 +5,8 @@ from datetime import date
 
 import pytest
 
+from illada_core.data.build.documents import tokenize_corpus
+from illada_core.data.build.events import Notice
 from illada_core.errors import DataError
 from illada_core.text.conversations import prompt_ids
 from illada_core.text.messages import parse_messages
@@ -214,6 +216,16 @@ def test_earlier_answers_that_a_template_rewrites_are_as_it_prints_them(packed):
     assert said(tokenizer, ids, turns) == "Hello<|im_end|>"
     assert said(tokenizer, ids, turns, 2) == "<think>\n\n</think>\n\nBye<|im_end|>"
     assert set(turns) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("turns", [2, 4])
+def test_that_a_template_rewrites_answers_is_said_once(tmp_path, turns):
+    tokenizer = small(tmp_path / "tokenizer", "bytes", THINKING)
+    line = json.dumps({"messages": chat(*["hi", "Hello"] * (turns // 2))})
+    (tmp_path / "pairs.jsonl").write_text(f"{line}\n" * 5)
+    events = list(tokenize_corpus(job_of(tmp_path / "pairs.jsonl", tokenizer), tmp_path / "t", 1))
+    told = [event.text for event in events if isinstance(event, Notice)]
+    assert ["rewrites earlier answers" in text for text in told] == [True] * (turns > 2)
 
 
 # Ends an answer otherwise once the conversation goes on, as Phi's and gpt-oss' templates do.
