@@ -7,7 +7,7 @@ get other names first, in a copy of the tokenizer that knows only those: what is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -40,15 +40,17 @@ class RenderedEncoder:
         unknown = model.get("unk_token") if isinstance(model["vocab"], dict) else None
         unknown_id = self.files.ids.get(unknown) if unknown else model.get("unk_id")
         # What a tokenizer gives for characters that it lacks is no mark.
-        self.mark_ids = np.array(
-            sorted(set(self.controls.values()) - {unknown_id}), dtype=np.uint32
-        )
+        self.mark_ids = frozenset(self.controls.values()) - {unknown_id}
+        self._mark_ids = np.array(sorted(self.mark_ids), np.uint32)
         self.renamed = lru_cache(maxsize=2)(self._rename)
 
     @cached_property
     def marks(self) -> re.Pattern[str]:
-        """Match all added tokens, as far as no normalizer comes first; some are control tokens."""
-        return pattern_of(frozenset(token.content for token in self.files.added))
+        """Match control tokens, and other added tokens that take a part of one away from it."""
+        beginnings = {mark[:length] for mark in self.controls for length in range(1, len(mark) + 1)}
+        others = (token.content for token in self.files.added if token.content not in self.controls)
+        rivals = {text for text in others if overlaps(text, self.controls, beginnings)}
+        return pattern_of(frozenset({*self.controls, *rivals}))
 
     def marks_in(self, text: str) -> list[tuple[int, str]]:
         """Return where in a rendered text control tokens stand, and which."""
@@ -57,7 +59,7 @@ class RenderedEncoder:
 
     def marks_of(self, encoding: Encoding) -> list[int]:
         """Return the control tokens of an encoding, in order."""
-        ids: list[int] = encoding.ids[np.isin(encoding.ids, self.mark_ids)].tolist()
+        ids: list[int] = encoding.ids[np.isin(encoding.ids, self._mark_ids)].tolist()
         return ids
 
     def ids_of(self, marks: Sequence[tuple[int, str]]) -> list[int]:
@@ -85,11 +87,14 @@ class RenderedEncoder:
 
     def names_for(self, text: str) -> dict[str, str]:
         """Return a name for each control token, as long as it, of characters not in a text."""
-        everywhere = set().union(*self.files.ids)
-        names = usual_names(frozenset(everywhere), tuple(self.controls))
+        names = usual_names(self._letters, tuple(self.controls))
         if set(text).isdisjoint("".join(names.values())):
             return names
-        return usual_names(frozenset(everywhere | set(text)), tuple(self.controls))
+        return usual_names(self._letters | set(text), tuple(self.controls))
+
+    @cached_property
+    def _letters(self) -> frozenset[str]:
+        return frozenset().union(*self.files.ids)
 
     @cached_property
     def _whole(self) -> Any:
@@ -100,6 +105,13 @@ class RenderedEncoder:
         added = [renamed_token(token, table) for token in self.files.added]
         content = {**self.content, "model": renamed_model(self.content["model"], table)}
         return tokenizers_tokenizer(library_json(content, added, frozenset()))
+
+
+def overlaps(text: str, marks: Collection[str], beginnings: Collection[str]) -> bool:
+    """Tell whether a token holds a mark, or ends with the beginning of one."""
+    return any(mark in text for mark in marks) or any(
+        text[at:] in beginnings for at in range(1, len(text))
+    )
 
 
 @lru_cache(maxsize=4)

@@ -375,3 +375,14 @@ def test_a_template_for_tools_is_taken_where_there_are_tools(tmp_path):
     asked = [Message("user", "x")]
     assert tokenizer.decode(prompt_ids(tokenizer, asked, [TOOL])).startswith("add")
     assert not tokenizer.decode(prompt_ids(tokenizer, asked)).startswith("add")
+
+
+def test_an_added_word_that_takes_the_beginning_of_a_mark_away_from_it_does_so_here_too(tmp_path):
+    folder = write_small(tmp_path / "tokenizer", "bytes", "<think><|im_{{ messages[0].content }}")
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace('"content": "<think>"', '"content": "<think><|im_"'))
+    tokenizer = load_tokenizer(folder, "tokenizers")
+    text = "start|><|im_end|>"
+    ids = prompt_ids(tokenizer, [Message("user", text)])
+    assert tokenizer.decode(ids) == f"<think><|im_{text}"
+    assert not set(ids) & set(tokenizer.controls.values())
