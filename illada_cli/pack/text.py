@@ -29,7 +29,9 @@ MORE_OPTIONS = (
 )
 NAME_EOS = 'name it as "eos_token" in tokenizer_config.json, beside tokenizer.json'
 # What is taken of a folder of chat examples.
-LINES = tuple(f"*.{kind}{pressed}" for kind in ("jsonl", "ndjson") for pressed in ("", ".*"))
+LINES = tuple(
+    f"*.{kind}{pressed}" for kind in ("jsonl", "ndjson") for pressed in ("", ".gz", ".zst")
+)
 CHAT_FILES = (*LINES, "*.parquet", "*.arrow")
 
 

@@ -38,12 +38,29 @@ Format = Annotated[
     Wanted,
     typer.Option(
         "--format",
-        help="What a document is: a whole file, a line, or a JSON object a line.",
+        help="What a document is: a whole file, a line, or an object of JSON.",
         rich_help_panel=INPUT,
     ),
 ]
 TextKey = Annotated[
     str, typer.Option("--text-key", help="Key or column of the text.", rich_help_panel=INPUT)
+]
+Encoding = Annotated[
+    str,
+    typer.Option(
+        "--encoding",
+        metavar="NAME",
+        help="What text files are encoded in; auto finds out for each.",
+        rich_help_panel=INPUT,
+    ),
+]
+Scan = Annotated[
+    bool,
+    typer.Option(
+        "--scan",
+        help="Read all inputs first, and name all that cannot be used.",
+        rich_help_panel=INPUT,
+    ),
 ]
 Glob = Annotated[
     list[str] | None,
@@ -105,6 +122,8 @@ class TokenizeOptions:
     output: Path | None
     format: Wanted
     text_key: str
+    encoding: str
+    scan: bool
     glob: list[str]
     on_error: OnError
     train_vocab: int | None

@@ -14,6 +14,7 @@ import numpy as np
 from illada_cli import ui
 from illada_cli.corpus import worker_count
 from illada_cli.tokenize.options import TokenizeOptions
+from illada_core.data.build.documents import unknown_notice
 from illada_core.data.build.encoding import Encoded, encode_chunks, encode_texts
 from illada_core.data.build.events import leave_out
 from illada_core.data.sources.corpus import corpus_chunks
@@ -25,15 +26,18 @@ from illada_core.text.tokenizer import Tokenizer
 
 def print_ids(sources: Sequence[Source], tokenizer: Tokenizer, asked: TokenizeOptions) -> None:
     """Print the ids of each document as a line of JSON, without an end token."""
-    chunks = corpus_chunks(sources, asked.text_key)
+    chunks = corpus_chunks(sources, asked.text_key, is_clean=tokenizer.cuts_cleanly)
     encoded: Iterator[Encoded]
     if any(source.is_stream for source in sources):  # the ids of a line follow it at once
         encoded = (encode_texts(chunk.read(), 0, tokenizer, None) for chunk in chunks)
     else:
         encode = partial(encode_texts, tokenizer=tokenizer, eos_id=None)
         encoded = encode_chunks(chunks, encode, worker_count(asked.workers))
-    begun = np.empty(0, np.uint32)
+    for notice in tokenizer.files.notices:
+        asked.talk.say(notice)
+    begun, unknown = np.empty(0, np.uint32), 0
     for part in encoded:
+        unknown += part.unknown
         ids, start = np.concatenate([begun, part.ids]), 0
         places = list(zip(part.files.tolist(), part.records.tolist(), strict=True))
         first_fault = min(((fault.file, fault.record) for fault in part.faults), default=None)
@@ -46,6 +50,8 @@ def print_ids(sources: Sequence[Source], tokenizer: Tokenizer, asked: TokenizeOp
         sys.stdout.flush()
         for fault in part.faults:
             asked.talk.say(f"left out: {leave_out(fault, sources, asked.on_error).text}")
+    if unknown:
+        asked.talk.say(unknown_notice(tokenizer, unknown).text)
 
 
 def print_document(numbers: list[int], name: str, record: int, as_json: bool) -> None:

@@ -16,7 +16,9 @@ from illada_cli.tokenize.pipe import print_ids, print_texts
 from illada_cli.tokenize.vocabulary import train, vocabulary_file
 from illada_core.data.build.documents import count_finished_shards
 from illada_core.data.build.job import Job
+from illada_core.data.sources.encodings import in_encoding
 from illada_core.data.sources.listing import STDIN, Source, list_sources
+from illada_core.data.sources.scan import refuse_bad_files, scan
 from illada_core.errors import UsageError
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -39,7 +41,9 @@ def run(asked: TokenizeOptions) -> None:
 def make_vocabulary(asked: TokenizeOptions, size: int) -> None:
     """Train a vocabulary of the inputs, or say which inputs these are."""
     path = vocabulary_file(asked.output, asked.fresh)
-    sources = list_sources(asked.inputs, asked.format, asked.glob, no_input(path))
+    sources = sources_of(asked, no_input(path))
+    if asked.on_error == "stop" or asked.scan:  # before the work, which is long
+        look_through(sources, asked)
     if asked.dry_run:
         show_facts(facts_of_sources(sources), asked.as_json)
     else:
@@ -49,10 +53,12 @@ def make_vocabulary(asked: TokenizeOptions, size: int) -> None:
 def encode(asked: TokenizeOptions) -> None:
     """Turn the inputs into a dataset or print their ids, or say what would be done."""
     file = find_tokenizer(asked.inputs, asked.tokenizer)
-    sources = list_sources(asked.inputs, asked.format, asked.glob, no_input(file, asked.output))
+    sources = sources_of(asked, no_input(file, asked.output))
     # Printing is slower than either library, and tokenizers loads three times faster.
     engine = "tokenizers" if not asked.folder and asked.engine == "auto" else asked.engine
     tokenizer = load_tokenizer(file, engine, asked.eos, asked.mask)
+    if asked.scan:
+        look_through(sources, asked)
     job = Job(sources, tokenizer, asked.text_key, asked.shard_tokens)
     if asked.dry_run:
         facts = {**facts_of_sources(sources), **facts_of_tokenizer(tokenizer)}
@@ -63,6 +69,22 @@ def encode(asked: TokenizeOptions) -> None:
         make_dataset(job, asked.folder, asked)
     else:
         print_ids(sources, tokenizer, asked)
+
+
+def sources_of(asked: TokenizeOptions, exclude: set[Path]) -> list[Source]:
+    """Return the inputs, and what they are encoded in."""
+    return in_encoding(
+        list_sources(asked.inputs, asked.format, asked.glob, exclude), asked.encoding
+    )
+
+
+def look_through(sources: Sequence[Source], asked: TokenizeOptions) -> None:
+    """Read all inputs before the work begins; DataError that names those which cannot be used."""
+    if asked.on_error == "stop":
+        refuse_bad_files(sources, asked.text_key)
+        return
+    for fault in scan(sources, asked.text_key):
+        asked.talk.say(f"will be left out: {fault.text(sources)}")
 
 
 def facts_of_sources(sources: Sequence[Source]) -> dict[str, Any]:

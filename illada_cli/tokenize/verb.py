@@ -13,6 +13,8 @@ def tokenize(
     output: options.Output = None,
     format: options.Format = "auto",
     text_key: options.TextKey = "text",
+    encoding: options.Encoding = "utf-8",
+    scan: options.Scan = False,
     glob: options.Glob = None,
     on_error: options.OnErrorOption = "stop",
     train_vocab: options.TrainVocab = None,
@@ -38,10 +40,10 @@ def tokenize(
       echo some text | illada tokenize - --tokenizer tokenizer.json
       illada tokenize - --tokenizer tokenizer.json --decode < ids.jsonl
 
-    A file of any suffix is one document; .jsonl, .parquet and .arrow hold one in each record, and
-    .gz and .zst are read as what they hold. Every document ends with one end token, and control
-    strings in the text stay text. A run that was interrupted goes on where it was when the same
-    command is run again.
+    A file of any suffix is one document; .jsonl, .json with records, .csv, .tsv, .parquet and
+    .arrow hold one in each record, and .gz and .zst are read as what they hold. Every document ends
+    with one end token, and control strings in the text stay text. A run that was interrupted goes
+    on where it was when the same command is run again.
     """
     from illada_cli.tokenize.run import run
 
@@ -52,6 +54,8 @@ def tokenize(
             output=output,
             format=format,
             text_key=text_key,
+            encoding=encoding,
+            scan=scan,
             glob=glob or [],
             on_error=on_error,
             train_vocab=train_vocab,

@@ -1,19 +1,28 @@
 """Where a giant document may be cut so that its pieces are encoded apart.
 
-Byte-level BPE first splits text by a pattern. All patterns in use (GPT-2's and its descendants)
-begin a new part at a space that stands between a visible character and a letter, so a cut there
-changes no id. Where a document lies in buffers or files plays no role: a cut depends on the text.
+A cut depends on the text around it and on the tokenizer, which says whether a place is clean; where
+a document lies in buffers or files plays no role. A document without a clean place is not cut.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 PIECE_CHARACTERS = 1 << 19
 WINDOWS = (1 << 12, 1 << 16, PIECE_CHARACTERS)
-# A space before a letter; else a line's first letter; both after something visible.
-CLEAN_CUTS = (re.compile(r"(?<=\S)(?= [^\W\d_])"), re.compile(r"(?<=\S\n)(?=[^\W\d_])"))
+AROUND = 256  # characters on both sides by which a place is judged
+TRIED = 64  # places of each kind within a window
+# All patterns in use begin a new part at a space before a letter, or at a line's first letter, both
+# after something visible. Then come any places between letters and others.
+PLACES = (
+    re.compile(r"(?<=\S)(?= [^\W\d_])"),
+    re.compile(r"(?<=\S\n)(?=[^\W\d_])"),
+    re.compile(r"(?<=[^\W\d_])(?=[\W\d_])|(?<=[\W\d_])(?=[^\W\d_])"),
+)
+
+# Whether a text may be cut between what is before a place and what is after it.
+IsClean = Callable[[str, str], bool]
 
 
 def is_giant(text: str) -> bool:
@@ -21,30 +30,47 @@ def is_giant(text: str) -> bool:
     return len(text) > PIECE_CHARACTERS + 1
 
 
-def cut_text(blocks: Iterable[str]) -> Iterator[str]:
-    """Cut one document, given in blocks of any size, into pieces of at most PIECE_CHARACTERS."""
-    text, start = "", 0
+def cut_text(blocks: Iterable[str], is_clean: IsClean | None = None) -> Iterator[str]:
+    """Cut one document, given in blocks of any size, into pieces of about PIECE_CHARACTERS.
+
+    Without `is_clean` pieces are never longer, and their ids play no role.
+    """
+    text, start, reach = "", 0, PIECE_CHARACTERS
     for block in blocks:
         text, start = text[start:] + block, 0
-        while len(text) - start > PIECE_CHARACTERS + 1:
-            cut = last_clean_cut(text, start)
-            yield text[start:cut]
-            start = cut
+        while len(text) - start > reach + AROUND:
+            piece, start, reach = cut_once(text, start, reach, is_clean)
+            if piece:
+                yield piece
+    while len(text) - start > reach + 1:
+        piece, start, reach = cut_once(text, start, reach, is_clean)
+        if piece:
+            yield piece
     yield text[start:]
 
 
-def last_clean_cut(text: str, start: int) -> int:
+def cut_once(text: str, start: int, reach: int, is_clean: IsClean | None) -> tuple[str, int, int]:
+    """Return the piece up to a place below `reach`; where to go on, and how far to look then."""
+    stop = start + reach
+    cut = last_clean_cut(text, stop - PIECE_CHARACTERS, is_clean)
+    if cut is None:
+        return "", start, reach + PIECE_CHARACTERS
+    return text[start:cut], cut, PIECE_CHARACTERS
+
+
+def last_clean_cut(text: str, start: int, is_clean: IsClean | None = None) -> int | None:
     """Return the last place within PIECE_CHARACTERS from `start` where a cut changes no id.
 
-    A text without any such place is cut at PIECE_CHARACTERS: nothing is lost, and the ids beside
-    the cut may differ from those of the uncut text.
+    None if there is none; but where ids play no role any place will do.
     """
     stop = start + PIECE_CHARACTERS
     for window in WINDOWS:
         first = max(stop - window, start + 1)
-        for pattern in CLEAN_CUTS:
+        for pattern in PLACES[: len(PLACES) if is_clean else 2]:
             found = pattern.finditer(text, first, stop + 2)
             places = [place.start() for place in found if place.start() <= stop]
-            if places:
-                return places[-1]
-    return stop
+            for place in places[: -TRIED - 1 : -1]:
+                around = text[max(place - AROUND, 0) : place], text[place : place + AROUND]
+                if is_clean is None or is_clean(*around):
+                    return place
+    return stop if is_clean is None else None

@@ -6,7 +6,9 @@ are used through the few calls that `tokenizers` 0.2x and 1.0 share.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -21,6 +23,7 @@ import tokenizers
 from illada_core.arrays import Counts, Ids
 from illada_core.errors import DataError, UsageError
 from illada_core.text.decoders import BYTE, is_steady, joins_bytes
+from illada_core.text.joints import Joints, continuing, cutting_words, opens
 from illada_core.text.library_json import decoding_json, encoding_json
 from illada_core.text.special_tokens import SpecialIds
 from illada_core.text.tokenizer_files import (
@@ -79,6 +82,11 @@ class Tokenizer:
         return self.files.controls
 
     @property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary lacks, None if there is none."""
+        return self.files.unknown_id
+
+    @property
     def record(self) -> TokenizerRecord:
         """What a manifest says of this tokenizer."""
         return TokenizerRecord(self.sha256, self.vocab_size, self.special)
@@ -86,6 +94,22 @@ class Tokenizer:
     def encode_flat(self, texts: Sequence[str]) -> tuple[Ids, Counts]:
         """Encode texts: all ids end to end as uint32, and where each text's ids end as int64."""
         return self._encode(texts)
+
+    def encode_rest(self, text: str) -> Ids:
+        """Encode a piece of a document that does not begin it.
+
+        What is put in front of a text is also put behind each added token, but not here in front.
+        """
+        found = self._cutting_words.search(text) if self._cutting_words else None
+        at = found.start() if found else len(text)
+        parts = [self._rest_encoder([text[:at]])[0]]
+        if found:
+            parts.append(self._encode([text[at:]])[0])
+        return np.concatenate(parts)
+
+    def cuts_cleanly(self, before: str, after: str) -> bool:
+        """Tell whether a text may be cut at a place, by what is around it, and no id changes."""
+        return self._joints.is_clean(before, after)
 
     def encode(self, text: str) -> list[int]:
         """Encode one text."""
@@ -143,6 +167,7 @@ class Tokenizer:
     def fall_back(self, reason: str) -> None:
         """Encode with `tokenizers` from now on."""
         self.fallback = reason
+        self.__dict__.pop("_rest_encoder", None)
         self.engine, self._encode = self._load("tokenizers")
 
     def _load(self, engine: Engine) -> tuple[str, Encoder]:
@@ -170,6 +195,28 @@ class Tokenizer:
             return tokenizers_encoder(self._encoding_json)
         except Exception as error:
             raise DataError(f"{self.files.path} cannot be loaded: {error}") from error
+
+    @cached_property
+    def _copy(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self._encoding_json)
+        return content
+
+    @cached_property
+    def _rest_encoder(self) -> Encoder:
+        if not opens(self._copy):
+            return lambda texts: self._encode(texts)
+        rest = json.dumps(continuing(self._copy), ensure_ascii=False)
+        if self.engine.startswith("fastokens"):
+            return fastokens_encoder(rest)
+        return tokenizers_encoder(rest)
+
+    @cached_property
+    def _joints(self) -> Joints:
+        return Joints(self._copy, lambda text: self.encode_rest(text).tolist())
+
+    @cached_property
+    def _cutting_words(self) -> re.Pattern[str] | None:
+        return cutting_words(self._copy)
 
     @cached_property
     def _names(self) -> dict[int, str]:

@@ -30,6 +30,7 @@ from illada_core.text.companions import (
     opening_ids,
     read_beside,
 )
+from illada_core.text.joints import lost_bytes
 from illada_core.text.library_json import as_class_builds
 from illada_core.text.special_tokens import (
     AddedToken,
@@ -105,6 +106,15 @@ class TokenizerFiles:
         return ids or ((self.special.bos,) if adds_bos else ())  # type: ignore[return-value]
 
     @cached_property
+    def unknown_id(self) -> int | None:
+        """The id of what the vocabulary lacks, None if no token stands for it."""
+        model = self.library_content["model"]
+        if isinstance(model["vocab"], list):
+            number = model.get("unk_id")
+            return number if type(number) is int else None
+        return self.ids.get(model.get("unk_token") or "")
+
+    @cached_property
     def library_content(self) -> dict[str, Any]:
         """The content of tokenizer.json as transformers builds the tokenizer."""
         return as_class_builds(self.json, self.beside.config)
@@ -142,7 +152,7 @@ def read_tokenizer_files(path: Path) -> TokenizerFiles:
         vocabulary=vocabulary,
         where=str(path.parent),
     )
-    notices = [*beside.notices, *told, *misplaced(own, vocabulary)]
+    notices = [*beside.notices, *told, *misplaced(own, vocabulary), *lost_bytes(content)]
     if (
         beside.config.get("add_bos_token") is (special.bos not in opening)
         and special.bos is not None

@@ -77,17 +77,19 @@ def tokenize_corpus(
         ThreadPoolExecutor(workers, thread_name_prefix="compress") as pool,
         ShardSeries(folder, vocab_size, job.shard_tokens, journal, pool.map) as series,
     ):
-        resumed_shards = len(journal.shards)
+        resumed_shards, unknown = len(journal.shards), 0
         yield earlier_headway(job, journal)
         key = None if job.chat else job.text_key
-        chunks = corpus_chunks(job.sources, key, journal.position)
+        chunks = corpus_chunks(job.sources, key, journal.position, job.tokenizer.cuts_cleanly)
         if not job.chat:  # rendered conversations are encoded by `tokenizers`
             chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
+        yield from map(Notice, job.tokenizer.files.notices)
         if job.tokenizer.fallback:
             yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")
         rewritten = 0
         with closing(encode_chunks(chunks, job.encode, workers)) as parts:
             for encoded in parts:
+                unknown += encoded.unknown
                 if should_stop():
                     return
                 if encoded.examples and encoded.examples.rewritten and not rewritten:
@@ -98,9 +100,18 @@ def tokenize_corpus(
                         yield leave_out(fault, job.sources, on_error)
                 series.add(encoded)
                 yield Headway(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
+        if unknown:
+            yield unknown_notice(job.tokenizer, unknown)
         stages = series.finish((len(job.sources), 0))
         yield write_dataset(job, folder, series.shards, stages, resumed_shards)
         journal.remove()
+
+
+def unknown_notice(tokenizer: Tokenizer, unknown: int) -> Notice:
+    """Say how much of the text the vocabulary lacks."""
+    name = tokenizer.piece(tokenizer.unknown_id) if tokenizer.unknown_id is not None else ""
+    what = "1 token is" if unknown == 1 else f"{unknown:,} tokens are"
+    return Notice(f"{what} {name}: the vocabulary lacks letters of this text")
 
 
 def comes_again(source: Source) -> bool:

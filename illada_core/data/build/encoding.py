@@ -48,6 +48,7 @@ class Encoded:
     """Documents as ids. After the last end may follow the beginning of one that goes on.
 
     `sizes` are the UTF-8 bytes of the documents that end here, `open_size` those of what follows.
+    `unknown` counts the tokens that stand for what the vocabulary lacks.
     """
 
     ids: Ids
@@ -60,6 +61,7 @@ class Encoded:
     digests: list[Digest]
     source_bytes: int
     examples: Examples | None = None
+    unknown: int = 0
 
 
 # Encodes the documents of one chunk, which brings the reader so many bytes on in the sources.
@@ -88,7 +90,8 @@ def encode_texts(
     With an `eos_id` each document ends with it, and empty documents are left out as faults.
     """
     closed = len(texts.texts) - texts.is_open
-    ids, ends = encode_documents(texts.texts, tokenizer)
+    ids, ends = encode_documents(texts.texts, tokenizer, texts.is_rest)
+    unknown = 0 if tokenizer.unknown_id is None else int((ids == tokenizer.unknown_id).sum())
     open_size = sum(texts.sizes[closed:])
     columns = (texts.files, texts.records, texts.sizes)
     files, records, sizes = (np.array(column[:closed], np.int64) for column in columns)
@@ -102,20 +105,39 @@ def encode_texts(
                 column[sizes > 0] for column in (files, records, ends, sizes)
             )
         ids, ends = insert_eos(ids, ends, eos_id)
-    return Encoded(ids, ends, files, records, sizes, open_size, faults, texts.digests, source_bytes)
+    return Encoded(
+        ids,
+        ends,
+        files,
+        records,
+        sizes,
+        open_size,
+        faults,
+        texts.digests,
+        source_bytes,
+        unknown=unknown,
+    )
 
 
-def encode_documents(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[Ids, Counts]:
-    """Encode whole texts, giant ones piece by piece; return all ids, and where each text's end."""
-    if not any(is_giant(text) for text in texts):
+def encode_documents(
+    texts: Sequence[str], tokenizer: Tokenizer, is_rest: bool = False
+) -> tuple[Ids, Counts]:
+    """Encode whole texts, giant ones piece by piece; return all ids, and where each text's end.
+
+    With `is_rest` the first text goes on with a document that began earlier.
+    """
+    if not is_rest and not any(is_giant(text) for text in texts):
         return tokenizer.encode_flat(texts)
-    parts: list[str] = []
-    last = []
-    for text in texts:
-        parts.extend(cut_text([text]))
-        last.append(len(parts) - 1)
-    ids, ends = tokenizer.encode_flat(parts)
-    return ids, ends[last]
+    parts: list[Ids] = []
+    for number, text in enumerate(texts):
+        if is_rest and number == 0:
+            parts.append(tokenizer.encode_rest(text))  # a piece already
+            continue
+        first, *others = cut_text([text], tokenizer.cuts_cleanly)
+        rest = map(tokenizer.encode_rest, others)
+        parts.append(np.concatenate([tokenizer.encode_flat([first])[0], *rest]))
+    ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+    return np.concatenate(parts), ends
 
 
 def insert_eos(ids: Ids, ends: Counts, eos_id: int) -> tuple[Ids, Counts]:

@@ -65,9 +65,7 @@ BuildEvent = Headway | Notice | Skipped | Report
 
 def leave_out(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipped:
     """Tell of a document that cannot be used; DataError if that ends the work."""
-    name = sources[fault.file].name
-    where = f"{name}:{fault.line}" if fault.line else name
-    text = f"{where}: {fault.reason}" + (f" ({fault.detail})" if fault.detail else "")
+    text = fault.text(sources)
     if on_error == "stop":
         raise DataError(text, hint_for(fault.reason))
     return Skipped(text)

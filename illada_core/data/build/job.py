@@ -12,7 +12,7 @@ from illada_core.data.build.encoding import Encode, encode_texts
 from illada_core.data.build.examples import encode_examples
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.series import SHARD_DOCUMENTS
-from illada_core.data.sources.listing import Source
+from illada_core.data.sources.listing import UTF8, Source
 from illada_core.data.store.dataset import CHAT, fingerprint_of
 from illada_core.errors import UsageError
 from illada_core.text.conversations import Chats, template_fingerprint
@@ -62,7 +62,15 @@ class Job:
             "layouts": sorted({source.layout for source in self.sources}),
             "shard_tokens": self.shard_tokens,
             "shard_documents": SHARD_DOCUMENTS,
+            **self.encodings,
         }
+
+    @property
+    def encodings(self) -> dict[str, Any]:
+        """What the inputs are encoded in, where that is not UTF-8."""
+        others = {source.name: source.encoding for source in self.sources}
+        others = {name: encoding for name, encoding in others.items() if encoding != UTF8}
+        return {"encodings": others} if others else {}
 
     @property
     def encode(self) -> Encode:

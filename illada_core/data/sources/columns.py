@@ -20,6 +20,7 @@ from illada_core.data.sources.reading import (
     bad_byte,
     end_chunk,
     fault_chunk,
+    missing_column,
     utf8_size,
 )
 from illada_core.files import sha256_of
@@ -151,11 +152,6 @@ def add_value(result: Texts, value: Any, number: int, record: int) -> None:
             result.add(value, number, record, utf8_size(value))
         except UnicodeEncodeError:
             result.faults.append(fault("not UTF-8", "half of a surrogate pair"))
-
-
-def missing_column(number: int, key: str, names: list[str]) -> Fault:
-    """Say that a table has no such column, and which it has."""
-    return Fault(number, 0, f'no column "{key}"', f"there are: {', '.join(names)}")
 
 
 def file_digest(number: int, source: Source) -> Digest:

@@ -22,18 +22,25 @@ from illada_core.data.sources.reading import (
     fault_chunk,
     why,
 )
-from illada_core.data.sources.records import hub_records, table_records
+from illada_core.data.sources.records import record_chunks
+from illada_core.data.sources.rows import hub_records, table_records
+from illada_core.data.sources.separated import separated_chunks
+from illada_core.text.cutting import IsClean
 
 CHUNK_FILES = 512
 Position = tuple[int, int]  # file, record
 
 
 def corpus_chunks(
-    sources: Sequence[Source], key: str | None, start: Position = (0, 0)
+    sources: Sequence[Source],
+    key: str | None,
+    start: Position = (0, 0),
+    is_clean: IsClean | None = None,
 ) -> Generator[Chunk, None, None]:
     """Yield the documents of all sources from a position on; `key` names the text of a record.
 
-    Without a key a record of several columns is a document whole, as JSON.
+    Without a key a record of several columns is a document whole, as JSON. `is_clean` says where
+    giant documents may be cut; without it their ids play no role.
     """
     small: list[tuple[int, Source]] = []
     size = 0
@@ -47,7 +54,7 @@ def corpus_chunks(
             yield Chunk(partial(read_small_files, small), size, size)
             small, size = [], 0
         if not is_small:
-            yield from source_chunks(number, source, first, key)
+            yield from source_chunks(number, source, first, key, is_clean)
     if small:
         yield Chunk(partial(read_small_files, small), size, size)
 
@@ -58,18 +65,24 @@ def is_small_text(source: Source) -> bool:
     return is_plain and source.bytes <= WHOLE_BYTES
 
 
-def source_chunks(number: int, source: Source, first: int, key: str | None) -> Iterator[Chunk]:
+def source_chunks(
+    number: int, source: Source, first: int, key: str | None, is_clean: IsClean | None
+) -> Iterator[Chunk]:
     """Yield the documents of one source from record `first` on; a fault if it cannot be read."""
     try:
         match source.layout:
             case "text":
-                yield from text_digest(number, source) if first else large_text(number, source)
+                whole = partial(large_text, is_clean=is_clean)
+                yield from (text_digest if first else whole)(number, source)
             case "lines":
                 yield from line_chunks(number, source, first, read_plain_line)
             case "jsonl" if key is not None:
-                yield from line_chunks(number, source, first, partial(read_json_line, key))
+                yield from record_chunks(number, source, first, partial(read_json_line, key))
             case "chat" | "jsonl":
-                yield from line_chunks(number, source, first, read_example_line)
+                yield from record_chunks(number, source, first, read_example_line)
+            case "csv":
+                assert key is not None
+                yield from separated_chunks(number, source, first, key)
             case "parquet" | "arrow" if source.is_stream:
                 fault = Fault(number, 0, "cannot be read", "a table has no place in a pipe")
                 yield fault_chunk(fault, Digest(number, 0, ""))

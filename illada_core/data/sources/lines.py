@@ -18,8 +18,8 @@ from illada_core.data.sources.reading import (
     bad_byte,
     end_chunk,
     fault_chunk,
-    inflate_blocks,
     open_bytes,
+    utf8_blocks,
     utf8_size,
 )
 
@@ -33,23 +33,30 @@ def line_chunks(number: int, source: Source, first: int, read_line: LineReader) 
     """Yield the chunks of a file of lines, from line `first` on (the first line is 0)."""
     with open_bytes(source) as file:
         meter = Meter(file)
-        after = 0
-        try:
-            for line, after, data in whole_lines(inflate_blocks(meter, source.compression)):
-                if data is None:
-                    limit = f"over {RECORD_BYTES >> 20} MiB"
-                    fault = Fault(number, line, "too long", limit, line + 1)
-                    yield fault_chunk(fault, source_bytes=meter.advance())
-                elif after > first:
-                    read = partial(read_lines, data, number, line, first, read_line)
-                    yield Chunk(read, len(data), meter.advance())
-        except BrokenInput as error:
-            while meter.read(CHUNK_BYTES):
-                pass
-            fault = Fault(number, after, "damaged", str(error), after + 1)
-            yield fault_chunk(fault, meter.digest(number), meter.advance())
-        else:
-            yield end_chunk(meter.digest(number), meter.advance())
+        yield from chunks_of_lines(number, meter, utf8_blocks(meter, source), first, read_line)
+
+
+def chunks_of_lines(
+    number: int, meter: Meter, blocks: Iterable[bytes], first: int, read_line: LineReader
+) -> Iterator[Chunk]:
+    """Yield the chunks of lines that come in blocks, from line `first` on."""
+    after = 0
+    try:
+        for line, after, data in whole_lines(blocks):
+            if data is None:
+                limit = f"over {RECORD_BYTES >> 20} MiB"
+                fault = Fault(number, line, "too long", limit, line + 1)
+                yield fault_chunk(fault, source_bytes=meter.advance())
+            elif after > first:
+                read = partial(read_lines, data, number, line, first, read_line)
+                yield Chunk(read, len(data), meter.advance())
+    except BrokenInput as error:
+        while meter.read(CHUNK_BYTES):
+            pass
+        fault = Fault(number, after, "damaged", str(error), after + 1)
+        yield fault_chunk(fault, meter.digest(number), meter.advance())
+    else:
+        yield end_chunk(meter.digest(number), meter.advance())
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[tuple[int, int, bytes | None]]:
@@ -105,7 +112,9 @@ def read_lines(data: bytes, number: int, line: int, first: int, read_line: LineR
 
 
 def read_plain_line(result: Texts, text: str, file: int, record: int) -> None:
-    """Take a line as a document."""
+    """Take a line as a document, without what ends it in Windows' files, or begins the file."""
+    text = text.removesuffix("\r")
+    text = text.removeprefix(BYTE_ORDER_MARK) if record == 0 else text
     if "\0" in text:
         fault = Fault(file, record, "binary", "it holds a zero byte", record + 1)
         result.faults.append(fault)

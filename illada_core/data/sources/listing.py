@@ -1,6 +1,6 @@
 """Where text comes from: files, folders, globs, standard input and hub datasets, in a fixed order.
 
-Only names are looked at here; reading.py and columns.py open what is listed.
+Only names are looked at here, and the first bytes of `.json` files; others open what is listed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from illada_core.errors import DataError, UsageError
 
 STDIN = "-"
 HUB_PREFIX = "hf:"
-Layout = Literal["text", "lines", "jsonl", "chat", "parquet", "arrow", "hub"]
+UTF8 = "utf-8"
+Layout = Literal["text", "lines", "jsonl", "chat", "csv", "parquet", "arrow", "hub"]
 Wanted = Literal["auto", "text", "lines", "jsonl", "chat"]
 LAYOUTS: dict[str, Layout] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
@@ -32,7 +35,8 @@ COMPRESSIONS = (".gz", ".zst")
 class Source:
     """One input: `name` goes into the dataset, `path` is what to open, `bytes` its size on disk.
 
-    A stream (standard input, a named pipe, a hub dataset) has no size, and is read once.
+    A stream (standard input, a named pipe, a hub dataset) has no size, and is read once. Its text
+    is in `encoding`, a name that Python knows.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Source:
     compression: str = ""
     bytes: int = 0
     is_stream: bool = False
+    encoding: str = UTF8
 
 
 def list_sources(
@@ -102,6 +107,11 @@ def file_source(name: str, path: str, wanted: Wanted) -> Source:
     layout = LAYOUTS.get(os.path.splitext(plain)[1].lower(), "text")
     if wanted != "auto" and layout not in ("parquet", "arrow"):
         layout = wanted
+    elif plain.lower().endswith(".json") and os.path.isfile(path):
+        # What opens files knows this one.
+        from illada_core.data.sources.beginnings import is_records
+
+        layout = "jsonl" if is_records(path, compression) else "text"
     # A name in an odd encoding must not keep the manifest from being UTF-8.
     name = os.fsencode(name).decode("utf-8", "backslashreplace")
     try:

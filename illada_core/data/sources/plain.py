@@ -19,14 +19,16 @@ from illada_core.data.sources.reading import (
     Meter,
     Texts,
     bad_byte,
+    decoded_blocks,
     end_chunk,
     fault_chunk,
-    inflate_blocks,
     open_bytes,
     open_twice_readable,
+    recoded,
+    utf8_blocks,
     why,
 )
-from illada_core.text.cutting import cut_text
+from illada_core.text.cutting import IsClean, cut_text
 
 
 def read_small_files(files: Sequence[tuple[int, Source]]) -> Texts:
@@ -40,7 +42,10 @@ def read_small_files(files: Sequence[tuple[int, Source]]) -> Texts:
             result.digests.append(Digest(number, source.bytes, ""))
             continue
         result.digests.append(Digest(number, len(data), hashlib.sha256(data).hexdigest()))
-        add_text(result, data, number)
+        try:
+            add_text(result, recoded(data, source.encoding), number)
+        except BrokenInput as error:
+            result.faults.append(Fault(number, 0, "damaged", str(error)))
     return result
 
 
@@ -71,7 +76,7 @@ def add_text(result: Texts, data: bytes, number: int) -> None:
         result.faults.append(Fault(number, 0, "not UTF-8", bad_byte(error), line))
 
 
-def large_text(number: int, source: Source) -> Iterator[Chunk]:
+def large_text(number: int, source: Source, is_clean: IsClean | None = None) -> Iterator[Chunk]:
     """Yield the chunks of a text that is compressed or large; faults are found before any text."""
     with open_twice_readable(source) as file:
         meter = Meter(file)
@@ -80,7 +85,7 @@ def large_text(number: int, source: Source) -> Iterator[Chunk]:
         fault = None
         check = TextCheck(number)
         try:
-            for block in inflate_blocks(meter, source.compression):
+            for block in utf8_blocks(meter, source):
                 size += len(block)
                 if size <= WHOLE_BYTES:
                     blocks.append(block)
@@ -100,7 +105,7 @@ def large_text(number: int, source: Source) -> Iterator[Chunk]:
             yield Chunk(partial(whole_text, data, number, digest), size, meter.bytes)
         else:
             file.seek(0)
-            yield from giant_text(number, source, Meter(file), digest)
+            yield from giant_text(number, source, Meter(file), digest, is_clean)
 
 
 def text_digest(number: int, source: Source) -> Iterator[Chunk]:
@@ -146,21 +151,23 @@ def whole_text(data: bytes, number: int, digest: Digest) -> Texts:
     return result
 
 
-def giant_text(number: int, source: Source, meter: Meter, digest: Digest) -> Iterator[Chunk]:
+def giant_text(
+    number: int, source: Source, meter: Meter, digest: Digest, is_clean: IsClean | None
+) -> Iterator[Chunk]:
     """Yield a checked text piece by piece, as one document."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    text = (decoder.decode(block) for block in inflate_blocks(meter, source.compression))
-    before: str | None = None
-    for piece in cut_text(text):
-        if before is not None:
-            yield Chunk(partial(giant_piece, before, number, None), len(before), meter.advance())
-        before = piece
-    last = before or ""
-    yield Chunk(partial(giant_piece, last, number, digest), len(last), meter.advance())
+    pieces = cut_text(decoded_blocks(utf8_blocks(meter, source)), is_clean)
+    before, is_rest = next(pieces), False
+    for piece in pieces:
+        read = partial(giant_piece, before, number, is_rest, None)
+        yield Chunk(read, len(before), meter.advance())
+        before, is_rest = piece, True
+    read = partial(giant_piece, before, number, is_rest, digest)
+    yield Chunk(read, len(before), meter.advance())
 
 
-def giant_piece(piece: str, number: int, digest: Digest | None) -> Texts:
+def giant_piece(piece: str, number: int, is_rest: bool, digest: Digest | None) -> Texts:
     """Return one piece of a document; the last one brings the digest."""
-    result = Texts(is_open=digest is None, digests=[digest] if digest else [])
+    digests = [digest] if digest else []
+    result = Texts(is_open=digest is None, is_rest=is_rest, digests=digests)
     result.add(piece, number, 0, len(piece.encode()))
     return result

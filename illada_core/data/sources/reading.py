@@ -7,18 +7,19 @@ whether that ends the work.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
 import zstandard
 
-from illada_core.data.sources.listing import STDIN, Source
+from illada_core.data.sources.listing import STDIN, UTF8, Source
 
 CHUNK_BYTES = 1 << 20
 RECORD_BYTES = 16 << 20  # a longer line or value is no document
@@ -40,6 +41,12 @@ class Fault:
     detail: str = ""
     line: int = 0
 
+    def text(self, sources: Sequence[Source]) -> str:
+        """Say it as `file:line: reason (detail)`."""
+        name = sources[self.file].name
+        where = f"{name}:{self.line}" if self.line else name
+        return f"{where}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Digest:
@@ -54,8 +61,8 @@ class Digest:
 class Texts:
     """The documents of a chunk, column by column, and what else came to light on the way.
 
-    With `is_open` the last text is a piece of a document that goes on in the next chunk. `sizes`
-    are UTF-8 bytes.
+    With `is_open` the last text is a piece of a document that goes on in the next chunk, with
+    `is_rest` the first one goes on with a document. `sizes` are UTF-8 bytes.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -63,6 +70,7 @@ class Texts:
     records: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     is_open: bool = False
+    is_rest: bool = False
     faults: list[Fault] = field(default_factory=list)
     digests: list[Digest] = field(default_factory=list)
 
@@ -87,7 +95,7 @@ class Chunk:
 
 
 class BrokenInput(Exception):
-    """A compressed file that is damaged or cut off; the text says which."""
+    """A file that is damaged, cut off or not encoded as it should be; the text says which."""
 
 
 class Meter:
@@ -146,6 +154,47 @@ def inflate_blocks(meter: Meter, compression: str) -> Iterator[bytes]:
                 yield block
 
 
+def utf8_blocks(meter: Meter, source: Source) -> Iterator[bytes]:
+    """Yield what a file holds in blocks of UTF-8, whatever it is encoded in."""
+    blocks = inflate_blocks(meter, source.compression)
+    if source.encoding == UTF8:
+        yield from blocks
+        return
+    decoder = codecs.getincrementaldecoder(source.encoding)()
+    try:
+        for block in blocks:
+            yield decoder.decode(block).encode("utf-8", "surrogatepass")
+        yield decoder.decode(b"", True).encode("utf-8", "surrogatepass")
+    except UnicodeError as error:
+        raise BrokenInput(f"not {source.encoding}: {reason_of(error)}") from error
+
+
+def recoded(data: bytes, encoding: str) -> bytes:
+    """Return a whole file as UTF-8. BrokenInput if it is not encoded so."""
+    if encoding == UTF8:
+        return data
+    try:
+        return data.decode(encoding).encode("utf-8", "surrogatepass")
+    except UnicodeError as error:
+        raise BrokenInput(f"not {encoding}: {reason_of(error)}") from error
+
+
+def decoded_blocks(blocks: Iterable[bytes]) -> Iterator[str]:
+    """Yield UTF-8 as text; BrokenInput for what is none."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for block in blocks:
+            yield decoder.decode(block)
+        yield decoder.decode(b"", True)
+    except UnicodeDecodeError as error:
+        raise BrokenInput(f"not UTF-8: {bad_byte(error)}") from error
+
+
+def reason_of(error: UnicodeError) -> str:
+    """Say what an encoding does not allow."""
+    return bad_byte(error) if isinstance(error, UnicodeDecodeError) else str(error)
+
+
 def inflate_gzip(meter: Meter) -> Iterator[bytes]:
     """Yield the inflated blocks of all members of a gzip file."""
     try:
@@ -196,6 +245,11 @@ def end_chunk(digest: Digest, source_bytes: int = 0) -> Chunk:
 def chunk_of(texts: Texts, source_bytes: int = 0) -> Chunk:
     """Return a chunk whose promise is kept already."""
     return Chunk(lambda: texts, sum(texts.sizes), source_bytes)
+
+
+def missing_column(number: int, key: str, names: Sequence[str]) -> Fault:
+    """Say that a table has no such column, and which it has."""
+    return Fault(number, 0, f'no column "{key}"', f"there are: {', '.join(names)}")
 
 
 def why(error: OSError) -> str:

@@ -1,108 +1,128 @@
-"""Rows of tables and hub datasets as lines of JSON: chat examples, which have several columns."""
+"""Files of JSON records: objects a line, or one array of objects, told apart by how they begin."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from itertools import chain
 
+from illada_core.data.sources.lines import BYTE_ORDER_MARK, LineReader, chunks_of_lines
 from illada_core.data.sources.listing import Source
 from illada_core.data.sources.reading import (
     CHUNK_BYTES,
     RECORD_BYTES,
+    BrokenInput,
     Chunk,
-    Digest,
     Fault,
+    Meter,
     Texts,
-    bad_byte,
-    chunk_of,
+    decoded_blocks,
     end_chunk,
     fault_chunk,
-    utf8_size,
+    open_bytes,
+    utf8_blocks,
 )
 
-CHUNK_ROWS = 1024
+SCANNER = json.JSONDecoder()
+SPACE = " \t\r\n"
 
 
-def table_records(number: int, source: Source, first: int) -> Iterator[Chunk]:
-    """Yield the rows of a Parquet or Arrow file from row `first` on, a chunk of them at a time."""
-    # pyarrow takes its time to load, and belongs to columns.py.
-    from illada_core.data.sources.columns import DamagedTable, file_digest, table_batches
-
-    digest, row = file_digest(number, source), 0
-    try:
-        for batch in table_batches(source, CHUNK_ROWS):
-            if row + len(batch) > first:
-                read = partial(read_rows, batch, number, row, first)
-                yield Chunk(read, batch.nbytes, 0)
-            row += len(batch)
-    except DamagedTable as error:
-        yield fault_chunk(Fault(number, row, "damaged", str(error)), digest, source.bytes)
-        return
-    yield end_chunk(digest, source.bytes)
-
-
-def read_rows(batch: Any, number: int, row: int, first: int) -> Texts:
-    """Take each row of a batch that begins at `row`, from row `first` on."""
-    result = Texts()
-    for record in range(max(row, first), row + len(batch)):
+def record_chunks(
+    number: int, source: Source, first: int, read_record: LineReader
+) -> Iterator[Chunk]:
+    """Yield the chunks of a file of JSON records, from record `first` on."""
+    with open_bytes(source) as file:
+        meter = Meter(file)
+        blocks = utf8_blocks(meter, source)
+        begun: list[bytes] = []
         try:
-            (fields,) = batch.slice(record - row, 1).to_pylist()
-        except UnicodeDecodeError as error:  # nothing checks what a writer called a string
-            fault = Fault(number, record, "not UTF-8", bad_byte(error), record + 1)
-            result.faults.append(fault)
-            continue
-        add_record(result, fields, number, record)
+            begun = [block for block in [next(blocks, b"")] if block]
+        except BrokenInput as error:
+            blocks = broken(error)
+        whole = chain(begun, blocks)
+        if is_array(b"".join(begun)):
+            yield from array_chunks(number, meter, decoded_blocks(whole), first, read_record)
+        else:
+            yield from chunks_of_lines(number, meter, whole, first, read_record)
+
+
+def broken(error: BrokenInput) -> Iterator[bytes]:
+    """Yield nothing, and raise the error where the blocks would be read."""
+    raise error
+    yield b""
+
+
+def is_array(beginning: bytes) -> bool:
+    """Tell whether a file begins as an array of objects."""
+    text = beginning.removeprefix(BYTE_ORDER_MARK.encode()).lstrip(SPACE.encode())
+    return text[:1] == b"[" and text[1:].lstrip(SPACE.encode())[:1] == b"{"
+
+
+def array_chunks(
+    number: int, meter: Meter, blocks: Iterator[str], first: int, read_record: LineReader
+) -> Iterator[Chunk]:
+    """Yield the chunks of an array; after something that is no JSON nothing more can be read."""
+    items: list[str] = []
+    record, held = 0, 0
+    fault = None
+    try:
+        for item in array_items(blocks):
+            record += 1
+            if record > first:
+                items.append(item)
+                held += len(item)
+            if held >= CHUNK_BYTES:
+                read = partial(read_items, items, number, record - len(items), read_record)
+                yield Chunk(read, held, meter.advance())
+                items, held = [], 0
+    except (ValueError, RecursionError, BrokenInput) as error:
+        reason = "damaged" if isinstance(error, BrokenInput) else "broken JSON"
+        fault = Fault(number, record, reason, str(error), record + 1)
+        while meter.read(CHUNK_BYTES):
+            pass
+    if items:
+        read = partial(read_items, items, number, record - len(items), read_record)
+        yield Chunk(read, held, meter.advance())
+    if fault:
+        yield fault_chunk(fault, meter.digest(number), meter.advance())
+    else:
+        yield end_chunk(meter.digest(number), meter.advance())
+
+
+def read_items(items: list[str], number: int, record: int, read_record: LineReader) -> Texts:
+    """Read items of an array, of which the first has the number `record`."""
+    result = Texts()
+    for place, item in enumerate(items, record):
+        read_record(result, item, number, place)
     return result
 
 
-def hub_records(number: int, source: Source, first: int) -> Iterator[Chunk]:
-    """Yield the rows of a hub dataset, streamed; its digest is that of their JSON."""
-    # `datasets` takes a second to load, and belongs to hub.py.
-    from illada_core.data.sources.hub import hub_address, hub_rows
-
-    rows: Iterable[dict[str, Any]] = hub_rows(source.path, *hub_address(source.path))
-    result, size, total, sha256 = Texts(), 0, 0, hashlib.sha256()
-    for record, fields in enumerate(rows):
-        data = json_line(fields).encode("utf-8", "surrogatepass")
-        sha256.update(len(data).to_bytes(8, "little") + data)
-        size, total = size + len(data), total + len(data)
-        if record >= first:
-            add_record(result, fields, number, record)
-        if size >= CHUNK_BYTES or len(result.texts) >= CHUNK_ROWS:
-            yield chunk_of(result)
-            result, size = Texts(), 0
-    yield chunk_of(result)
-    yield end_chunk(Digest(number, total, sha256.hexdigest()))
-
-
-def add_record(result: Texts, fields: Mapping[str, Any], number: int, record: int) -> None:
-    """Take one row as a line of JSON."""
-    line = json_line(fields)
-    try:
-        size = utf8_size(line)
-    except UnicodeEncodeError:
-        fault = Fault(number, record, "not UTF-8", "half of a surrogate pair", record + 1)
-        result.faults.append(fault)
-        return
-    if size > RECORD_BYTES:
-        limit = f"over {RECORD_BYTES >> 20} MiB"
-        result.faults.append(Fault(number, record, "too long", limit, record + 1))
-    else:
-        result.add(line, number, record, size)
-
-
-def json_line(fields: Mapping[str, Any]) -> str:
-    """Write a row as JSON, without the empty keys that every row of a table has to have."""
-    return json.dumps(without_empty(fields), ensure_ascii=False, default=str)
-
-
-def without_empty(value: Any) -> Any:
-    """Return a value without keys that hold nothing."""
-    if isinstance(value, Mapping):
-        return {key: without_empty(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, list | tuple):
-        return [without_empty(inner) for inner in value]
-    return value
+def array_items(blocks: Iterator[str]) -> Iterator[str]:
+    """Yield the items of an array of objects as JSON. ValueError for what is none."""
+    text, more = next(blocks).removeprefix(BYTE_ORDER_MARK).lstrip(SPACE)[1:], True
+    while True:
+        text = text.lstrip(SPACE)
+        if text[:1] == "]":
+            rest = text[1:] + "".join(blocks)
+            if rest.strip(SPACE):
+                raise ValueError("something follows the array")
+            return
+        try:
+            _, end = SCANNER.raw_decode(text)
+            following = text[end:].lstrip(SPACE)[:1]
+        except json.JSONDecodeError:
+            following = ""
+            if not more or len(text) > RECORD_BYTES:
+                raise
+        if following in (",", "]") and following:
+            yield text[:end]
+            text = text[end:].lstrip(SPACE)
+            text = text[1:] if following == "," else text
+            continue
+        if following:
+            raise ValueError("a comma is missing between two items")
+        if not more:
+            raise ValueError("the array is cut off")
+        block = next(blocks, None)
+        more, text = block is not None, text + (block or "")

@@ -99,7 +99,7 @@ def test_lines_do_not_depend_on_the_blocks_of_the_file(tmp_path, monkeypatch, bl
 def test_a_line_as_a_document_keeps_its_blanks(tmp_path):
     (tmp_path / "a.txt").write_bytes(b" one\r\n\ntwo")
     documents, _, _ = read(tmp_path / "a.txt", wanted="lines")
-    assert list(documents.values()) == [" one\r", "", "two"]
+    assert list(documents.values()) == [" one", "", "two"]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
