@@ -34,7 +34,7 @@ _illada() {
     if [[ "$word" == -* ]]; then
         case "${COMP_WORDS[1]}" in
             tokenize) COMPREPLY=($(compgen -W "--help -h --tokenizer --output -o --format --text-key --encoding --scan --glob --on-error --train-vocab --eos --mask --engine --decode --shard-tokens --workers --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
-            pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --workers --stats --verify --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
+            pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --skip-limit --date --workers --stats --verify --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             pretrain) COMPREPLY=($(compgen -W "--help -h --data --ckpt --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
             sft) COMPREPLY=($(compgen -W "--help -h --ckpt --data --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
             generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --samples --device --dtype --mask-id --batch-tokens --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;

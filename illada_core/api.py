@@ -35,7 +35,7 @@ from illada_core.inference.text_sampler import (
 )
 from illada_core.model.config import ModelConfig
 from illada_core.model.transformer import Transformer
-from illada_core.text.chat_template import Message, parse_messages
+from illada_core.text.messages import Message, parse_messages
 from illada_core.text.tokenizer import Tokenizer
 
 Prompt = str | Mapping[str, Any]  # a text, or the fields of a line of JSON Lines
@@ -302,7 +302,7 @@ def request_of(prompt: Prompt) -> Request:
 def messages_of(conversation: list[Any]) -> list[Message]:
     """Return a conversation as messages. Raises DataError."""
     return parse_messages(
-        [vars(each) if isinstance(each, Message) else each for each in conversation]
+        [each.facts if isinstance(each, Message) else each for each in conversation]
     )
 
 

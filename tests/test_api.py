@@ -9,7 +9,7 @@ import torch
 
 import illada_core
 from illada_core.errors import CheckpointError, DataError, UsageError
-from illada_core.text.chat_template import Message
+from illada_core.text.messages import Message
 from tests.conftest import REPO, command_environment
 
 TALK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]

@@ -56,6 +56,7 @@ def set_system(chat: Chat, argument: str) -> str:
 
 def reset(chat: Chat, argument: str) -> str:
     chat.conversation.turns.clear()
+    chat.conversation.tools = None
     chat.conversation.file = None
     return "the conversation begins anew"
 

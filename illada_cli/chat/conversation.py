@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from illada_core.errors import DataError, UsageError
 from illada_core.files import write_file
-from illada_core.text.chat_template import Message, parse_messages
+from illada_core.text.messages import Message, parse_messages, parse_tools
 
 
 @dataclass
 class Conversation:
     """Turns of user and assistant, after an optional word of the system.
 
-    `file` is where it was loaded from or saved to: only that one is replaced unasked.
+    `file` is where it was loaded from or saved to: only that one is replaced unasked. `tools` are
+    what it may call.
     """
 
     system: str | None = None
     turns: list[Message] = field(default_factory=list)
     file: Path | None = None
+    tools: list[dict[str, Any]] | None = None
 
     def messages(self) -> list[Message]:
         """Return all that the model is to read."""
@@ -40,8 +43,10 @@ class Conversation:
 
     def write(self, path: Path) -> None:
         """Write the conversation as one JSON line, replacing what was there."""
-        turns = [{"role": turn.role, "content": turn.content} for turn in self.messages()]
-        line = json.dumps({"messages": turns}, ensure_ascii=False) + "\n"
+        fields: dict[str, Any] = {"messages": [turn.facts for turn in self.messages()]}
+        if self.tools is not None:
+            fields["tools"] = self.tools
+        line = json.dumps(fields, ensure_ascii=False) + "\n"
         write_file(path, line.encode())
 
     def load(self, path: Path) -> None:
@@ -55,8 +60,9 @@ class Conversation:
             raise DataError(f"{path} does not end with a line of JSON ({error})") from None
         if not isinstance(fields, dict) or "messages" not in fields:
             raise DataError(f"the last line of {path} holds no messages")
-        turns = parse_messages(fields["messages"])
+        turns, tools = parse_messages(fields["messages"]), parse_tools(fields.get("tools"))
         has_system = turns[0].role == "system"
         self.system = turns[0].content if has_system else None
         self.turns = turns[has_system:]
+        self.tools = tools
         self.file = path

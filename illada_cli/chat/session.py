@@ -164,7 +164,7 @@ class Chat:
 
     def task(self) -> TextTask:
         """Return the conversation as a task. Raises DataError where it does not fit."""
-        request = Request("messages", self.conversation.messages())
+        request = Request("messages", self.conversation.messages(), tools=self.conversation.tools)
         try:
             return prepare(request, self.checkpoint, self.settings, self.prompting)
         except DataError as error:

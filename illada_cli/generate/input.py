@@ -11,7 +11,7 @@ from illada_cli.jsonl import JsonLines, read_text
 from illada_cli.ui import Talk
 from illada_core.errors import UsageError
 from illada_core.inference.requests import Request, read_request
-from illada_core.text.chat_template import Message
+from illada_core.text.messages import Message
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,7 +32,7 @@ Chat = Annotated[
     bool,
     typer.Option(
         "--chat",
-        help="INPUT is JSON Lines of prompt and response, or messages.",
+        help="INPUT is JSON Lines (or tables) of prompt and response, or messages.",
         rich_help_panel=CHAT,
     ),
 ]
@@ -61,6 +62,27 @@ OnErrorOption = Annotated[
         "--on-error",
         help="At a line that is no example: stop, or leave it out and count it.",
         rich_help_panel=CHAT,
+    ),
+]
+SkipLimit = Annotated[
+    float,
+    typer.Option(
+        "--skip-limit",
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        help="Fail if --on-error skip left out more than this share of the lines.",
+        rich_help_panel=CHAT,
+    ),
+]
+Date = Annotated[
+    datetime | None,
+    typer.Option(
+        "--date",
+        formats=["%Y-%m-%d"],
+        help="What a chat template that asks for the date is told.",
+        rich_help_panel=CHAT,
+        show_default=False,
     ),
 ]
 Output = Annotated[
@@ -128,6 +150,8 @@ class PackOptions:
     on_long: Long | None
     eos_padding: int
     on_error: OnError
+    skip_limit: float
+    date: date | None
     workers: int | None
     stats: Path | None
     verify: Path | None

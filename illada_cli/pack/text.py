@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from illada_cli.corpus import (
@@ -16,12 +15,13 @@ from illada_cli.corpus import (
 )
 from illada_cli.pack.options import PackOptions
 from illada_cli.ui import plural
-from illada_core.data.build.documents import make_room
-from illada_core.data.build.events import KEY_HINT, SKIP_HINT
+from illada_core.data.build.documents import QUIET, make_room
+from illada_core.data.build.events import KEY_HINT, SKIP_HINT, Report
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.job import Job
-from illada_core.data.sources.listing import STDIN, Source, list_sources
+from illada_core.data.sources.listing import STDIN, list_sources
 from illada_core.errors import DataError, UsageError
+from illada_core.text.conversations import require_date
 from illada_core.text.tokenizer import load_tokenizer
 
 MORE_OPTIONS = (
@@ -29,7 +29,10 @@ MORE_OPTIONS = (
 )
 NAME_EOS = 'name it as "eos_token" in tokenizer_config.json, beside tokenizer.json'
 # What is taken of a folder of chat examples.
-CHAT_FILES = tuple(f"*.{kind}{pressed}" for kind in ("jsonl", "ndjson") for pressed in ("", ".*"))
+LINES = tuple(
+    f"*.{kind}{pressed}" for kind in ("jsonl", "ndjson") for pressed in ("", ".gz", ".zst")
+)
+CHAT_FILES = (*LINES, "*.parquet", "*.arrow")
 
 
 def chat_format(asked: PackOptions) -> ChatFormat | None:
@@ -41,6 +44,7 @@ def chat_format(asked: PackOptions) -> ChatFormat | None:
         "--on-long": asked.on_long,
         "--eos-padding": asked.eos_padding,
         "--on-error": asked.on_error == "skip",
+        "--date": asked.date,
     }
     for name, value in given.items():
         if value:
@@ -62,24 +66,16 @@ def find_job(asked: PackOptions, output: Path, chat: ChatFormat | None) -> Job:
     own = no_input(file, output)
     if chat:
         sources = list_sources(asked.inputs, "chat", CHAT_FILES, own)
-        refuse_other_layouts(sources)
     else:
         sources = list_sources(asked.inputs, exclude=own)
-    job = Job(sources, load_tokenizer(file), "text", chat=chat)
+    tokenizer = load_tokenizer(file, "tokenizers" if chat else "auto")
+    job = Job(sources, tokenizer, "text", chat=chat, date=asked.date)
+    if chat and asked.date is None:
+        require_date(job.tokenizer)
     if job.tokenizer.special.eos is None:
         noun, hint = ("an example", NAME_EOS) if chat else ("a document", MORE_OPTIONS)
         raise UsageError(f"{file} does not say which token ends {noun}", hint)
     return job
-
-
-def refuse_other_layouts(sources: Sequence[Source]) -> None:
-    """Raise UsageError for what cannot be read line by line."""
-    for source in sources:
-        if source.layout != "chat":
-            raise UsageError(
-                f"{source.name} cannot be read as chat examples",
-                "--chat takes JSON Lines: .jsonl, .jsonl.gz, .jsonl.zst, or - for standard input",
-            )
 
 
 def tokenize_first(job: Job, output: Path, asked: PackOptions) -> Path:
@@ -101,7 +97,21 @@ def tokenize_first(job: Job, output: Path, asked: PackOptions) -> Path:
         talk.say(f"cut to fit a row: {plural(report.cut, noun)}")
     if report.skipped:
         talk.say(name_skipped(report, noun))
+    if job.chat:
+        check_share(report, asked.skip_limit)
     return folder
+
+
+def check_share(report: Report, limit: float) -> None:
+    """Raise DataError if too many lines were left out that nobody asked to leave out."""
+    faults = sum(count for reason, count in report.skipped.items() if reason not in QUIET)
+    share = faults / max(1, faults + report.documents)
+    if share > limit:
+        raise DataError(
+            f"{plural(faults, 'line')} of {faults + report.documents:,} were left out, "
+            f"more than {limit:.0%}",
+            "mend them, or allow it with --skip-limit",
+        )
 
 
 def show_text_plan(job: Job, output: Path, as_json: bool) -> None:

@@ -21,6 +21,8 @@ def pack(
     on_long: options.OnLong = None,
     eos_padding: options.EosPadding = 0,
     on_error: options.OnErrorOption = "stop",
+    skip_limit: options.SkipLimit = 0.1,
+    date: options.Date = None,
     workers: Workers = None,
     stats: options.Stats = None,
     verify: options.Verify = None,
@@ -45,9 +47,9 @@ def pack(
     was interrupted goes on where it was when the same command is run again.
 
     A line of chat examples is {"prompt": ..., "response": ...} or {"messages": [{"role": ...,
-    "content": ...}, ...]}, put into the tokenizer's chat template. --on-long cut keeps as many
-    exchanges from the beginning as fit; if the first does not, the beginning of its prompt's
-    text goes. A response is never cut.
+    "content": ...}, ...]}, or of ShareGPT's or Alpaca's shape, put into the tokenizer's chat
+    template. --on-long cut keeps as many exchanges from the beginning as fit; if the first does
+    not, the beginning of its prompt's text goes. A response is never cut.
     """
     from illada_cli.pack.run import run
 
@@ -66,6 +68,8 @@ def pack(
             on_long=on_long,
             eos_padding=eos_padding,
             on_error=on_error,
+            skip_limit=skip_limit,
+            date=date.date() if date else None,
             workers=workers,
             stats=stats,
             verify=verify,

@@ -12,7 +12,7 @@ from illada_core.evaluation.items import ChoiceItem, ScoringSettings, prepare_it
 from illada_core.evaluation.shapes import ChoiceRequest, parse_map, read_choice_request
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting
-from illada_core.text.chat_template import Message
+from illada_core.text.messages import Message
 
 
 @dataclass(frozen=True)

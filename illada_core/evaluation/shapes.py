@@ -10,7 +10,7 @@ from typing import Any
 from illada_core.errors import DataError, UsageError
 from illada_core.evaluation.answers import ANSWERS, OTHER_ANSWERS, place_of, refuse_unread_answer
 from illada_core.inference.requests import checked_ids
-from illada_core.text.chat_template import Message, parse_messages
+from illada_core.text.messages import Message, parse_messages
 
 PROMPTS = ("prompt", "query", "question", "question_stem", "ctx", "context", "goal", "messages")
 CHOICES = ("choices", "options", "endings")

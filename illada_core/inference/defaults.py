@@ -1,17 +1,15 @@
 """What a model folder says of how to generate with it, read and written. No torch."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from illada_core.errors import CheckpointError, DataError
+from illada_core.errors import CheckpointError
 from illada_core.files import read_json
 from illada_core.inference.rules import BLOCK_LENGTH
 from illada_core.model.config import ModelConfig
 from illada_core.model.finding import CONFIG, GENERATION_FILE
-from illada_core.text.chat_template import Message
-from illada_core.text.conversations import example_pieces
+from illada_core.text.conversations import turn_end_id
 from illada_core.text.tokenizer import Tokenizer
 from illada_core.text.tokenizer_files import SpecialIds
 
@@ -54,17 +52,6 @@ def generation_defaults(
         end_thinking_ids=tuple(number for number in thinking if number is not None),
         block_length=block_length,
     )
-
-
-def turn_end_id(tokenizer: Tokenizer) -> int | None:
-    """Return the control token that the chat template puts right behind an answer, if any."""
-    messages = [Message("user", "question"), Message("assistant", "answer")]
-    try:
-        pieces = example_pieces(tokenizer, messages)
-    except DataError:
-        return None  # a template that cannot be used for chats says nothing of their ends
-    following = [after for piece, after in pairwise(pieces) if piece.turn == 1]
-    return following[-1].control_id if following else None
 
 
 def find_end_ids(folder: Path, config: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:

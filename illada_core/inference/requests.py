@@ -1,28 +1,34 @@
 """What is asked to be written: a prompt, a conversation, ids, or a text with gaps."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from illada_core.errors import DataError
-from illada_core.text.chat_template import parse_messages
+from illada_core.text.harmless import strings_in
+from illada_core.text.messages import parse_messages, parse_tools
 
 KINDS = ("prompt", "messages", "prompt_ids", "infill", "infill_ids")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One thing to write: exactly one of KINDS, and where it came from."""
+    """One thing to write: exactly one of KINDS, and where it came from.
+
+    `tools` are what a conversation may call.
+    """
 
     kind: str
     value: Any
     line: int | None = None
     id: Any = None
+    tools: Sequence[Mapping[str, Any]] | None = None
 
     @property
     def texts(self) -> list[str]:
         """The texts it is made of; none where it is ids."""
         if self.kind == "messages":
-            return [message.content for message in self.value]
+            return [*strings_in([message.facts for message in self.value]), *strings_in(self.tools)]
         return [self.value] if isinstance(self.value, str) else []
 
     @property
@@ -54,7 +60,8 @@ def read_request(line: int | None, fields: dict[str, Any]) -> Request:
         raise DataError(f"{kind} must be a string")
     if not value:
         raise DataError("the prompt is empty")
-    return Request(kind, value, line, fields.get("id"))
+    tools = parse_tools(fields.get("tools")) if kind == "messages" else None
+    return Request(kind, value, line, fields.get("id"), tools)
 
 
 def checked_ids(name: str, value: Any) -> list[int]:

@@ -61,7 +61,7 @@ def prepare(
     if request.kind == "prompt":
         ids = checkpoint.encode_text(request.value, prompting.bos)
     elif request.kind == "messages":
-        ids = checkpoint.encode_chat(request.value)
+        ids = checkpoint.encode_chat(request.value, request.tools)
     else:
         ids = request.value
         check_range(ids, checkpoint)

@@ -11,7 +11,7 @@ from illada_core.inference import checkpoint as module
 from illada_core.inference.checkpoint import open_checkpoint
 from illada_core.inference.settings import Settings
 from illada_core.inference.text_sampler import complete_settings
-from illada_core.text.chat_template import Message
+from illada_core.text.messages import Message
 
 FIRST_BYTE_ID = 6
 TEMPLATE = (

@@ -10,7 +10,7 @@ from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.job import Job
 from illada_core.data.sources.listing import list_sources
 from illada_core.data.store.dataset import open_dataset
-from illada_core.text.chat_template import Message
+from illada_core.text.messages import Message
 from tests.phrases import PHRASES
 
 EOS = 2
@@ -43,7 +43,7 @@ def random_messages(generator, exchanges=None):
 def line_of(messages):
     if len(messages) == 2:
         return json.dumps({"prompt": messages[0].content, "response": messages[1].content})
-    return json.dumps({"messages": [vars(message) for message in messages], "id": 7})
+    return json.dumps({"messages": [message.facts for message in messages], "id": 7})
 
 
 def write_examples(path, examples):

@@ -68,8 +68,9 @@ def test_answers_end_as_the_template_ends_them(talking):
 
 
 @pytest.mark.parametrize("template", ["{{ raise_exception('no') }}", "{{ messages[1].content }}"])
-def test_a_template_that_fails_or_ends_nothing_leaves_eos_alone(talking, template):
-    talking.files.__dict__["chat_template"] = template
+def test_a_template_that_fails_or_ends_nothing_leaves_eos_alone(talking, tmp_path, template):
+    (tmp_path / "chat_template.jinja").write_text(template)
+    talking = load_tokenizer(tmp_path, "tokenizers")
     assert generation_defaults(SPECIAL, talking, 8).eos_ids == (EOS,)
     assert generation_defaults(SPECIAL, None, 8).eos_ids == (EOS,)
 

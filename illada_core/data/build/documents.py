@@ -45,6 +45,10 @@ from illada_core.files import sha256_of
 from illada_core.text.tokenizer import Tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, write_tokenizer_files
 
+REWRITTEN = (
+    "the chat template rewrites earlier answers once a conversation goes on: each is taken as it "
+    "is printed in the end, and is part of the prompt where some of it is missing"
+)
 # Documents left out without a word but the count.
 QUIET = (EMPTY, TOO_LONG, RESPONSE_TOO_LONG)
 
@@ -75,17 +79,22 @@ def tokenize_corpus(
     ):
         resumed_shards, unknown = len(journal.shards), 0
         yield earlier_headway(job, journal)
-        is_clean = job.tokenizer.cuts_cleanly
-        chunks = corpus_chunks(job.sources, job.text_key, journal.position, is_clean)
-        chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
+        key = None if job.chat else job.text_key
+        chunks = corpus_chunks(job.sources, key, journal.position, job.tokenizer.cuts_cleanly)
+        if not job.chat:  # rendered conversations are encoded by `tokenizers`
+            chunks = put_back(check_engine(job.tokenizer, chunks), chunks)
         yield from map(Notice, job.tokenizer.files.notices)
         if job.tokenizer.fallback:
             yield Notice(f"{job.tokenizer.fallback}: using {job.tokenizer.engine}, which is slower")
+        rewritten = 0
         with closing(encode_chunks(chunks, job.encode, workers)) as parts:
             for encoded in parts:
                 unknown += encoded.unknown
                 if should_stop():
                     return
+                if encoded.examples and encoded.examples.rewritten and not rewritten:
+                    yield Notice(REWRITTEN)
+                rewritten += encoded.examples.rewritten if encoded.examples else 0
                 for fault in encoded.faults:
                     if fault.reason not in QUIET:
                         yield leave_out(fault, job.sources, on_error)

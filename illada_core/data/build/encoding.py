@@ -33,10 +33,14 @@ Items: TypeAlias = Generator[Item, None, None]
 
 @dataclass(frozen=True)
 class Examples:
-    """What chat examples bring beside their ids: the turn of each token, and which are cut."""
+    """What chat examples bring beside their ids: the turn of each token, and which are cut.
+
+    `rewritten` counts those of which the template rewrote an earlier answer.
+    """
 
     turns: Turns
     cut: NDArray[np.bool_]
+    rewritten: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,74 +1,75 @@
-"""Chat examples to documents: a line of JSON to messages, pieces, ids and whose turn each id is.
+"""Chat examples to documents: a line of JSON to a conversation, ids and whose turn each id is.
 
-A document is one example in the tokenizer's chat template, ended by one eos. Each piece is encoded
-by itself, so no token straddles two roles and no text becomes a control token. Errors are faults
-of their line; what the dataset is made with is documents.py.
+A document is one example in the tokenizer's chat template, ended by one eos; its ids are those of
+the whole text in one piece. Errors are faults of their line; what the dataset is made with is
+documents.py.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
-from illada_core.data.build.encoding import Encoded, Examples, encode_documents
-from illada_core.data.build.fitting import ChatFormat, Example, end_with_eos, make_fit, pad
+from illada_core.data.build.encoding import Encoded, Examples
+from illada_core.data.build.fitting import (
+    Asked,
+    ChatFormat,
+    Example,
+    end_with_eos,
+    make_fit,
+    pad,
+)
+from illada_core.data.build.shapes import Unusable, read_dialogue
 from illada_core.data.sources.reading import Fault, Texts, utf8_size
 from illada_core.data.store.turns import MOST_TURNS
 from illada_core.errors import DataError
-from illada_core.text.chat_template import Message, Piece, parse_messages
-from illada_core.text.conversations import example_pieces
-from illada_core.text.tokenizer import Tokenizer
+from illada_core.text.conversations import Chats, Told
+from illada_core.text.harmless import strings_in
+from illada_core.text.messages import Dialogue
+from illada_core.text.rendered import Encoding
 
 # Left out because it was asked for: no faults of their lines.
 TOO_LONG, RESPONSE_TOO_LONG = "longer than a row", "response too long for a row"
 UNFIT = "unfit for the chat template"
-ASSISTANT, SYSTEM, USER = "assistant", "system", "user"
 
 
 @dataclass(frozen=True)
 class Draft:
-    """An example before its text is encoded: its pieces, and the turn of each."""
+    """An example before its text is encoded."""
 
     file: int
     record: int
     size: int
-    pieces: list[Piece]
-    turns: list[int]
-
-
-class Unusable(Exception):
-    """A line that is no example; `reason` in few words, and the details of this one."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.detail = reason, detail
-
-    def fault(self, file: int, record: int) -> Fault:
-        """Return the fault of the line: records are lines."""
-        return Fault(file, record, self.reason, self.detail, record + 1)
+    told: Told
 
 
 def encode_examples(
-    texts: Texts, source_bytes: int, tokenizer: Tokenizer, eos_id: int, chat: ChatFormat
+    texts: Texts, source_bytes: int, chats: Chats, eos_id: int, chat: ChatFormat
 ) -> Encoded:
     """Encode the examples of one chunk, whose texts are lines of JSON."""
     faults, drafts = list(texts.faults), []
+
+    def leave_out(error: Unusable, file: int, record: int) -> None:
+        faults.append(Fault(file, record, error.reason, error.detail, record + 1))
+
     for line, file, record in zip(texts.texts, texts.files, texts.records, strict=True):
         try:
-            drafts.append(read_draft(line, file, record, tokenizer))
+            drafts.append(read_draft(line, file, record, chats))
         except Unusable as error:
-            faults.append(error.fault(file, record))
+            leave_out(error, file, record)
     kept, examples, cut = [], [], []
-    for draft, example in zip(drafts, encode_drafts(drafts, tokenizer), strict=True):
-        whole = end_with_eos(example, eos_id, max(draft.turns))
+    encodings = chats.encode([draft.told.printed for draft in drafts])
+    for draft, encoding in zip(drafts, encodings, strict=True):
         try:
-            fitting = fit_to_row(whole, eos_id, chat)
+            whole, said = read_encoding(draft, encoding, eos_id)
+            asked = partial(asked_of, chats, draft.told, said)
+            fitting = fit_to_row(whole, asked, eos_id, chat)
         except Unusable as error:
-            faults.append(error.fault(draft.file, draft.record))
+            leave_out(error, draft.file, draft.record)
             continue
         kept.append(draft)
         examples.append(pad(fitting, eos_id, chat))
@@ -86,148 +87,81 @@ def encode_examples(
         examples=Examples(
             turns=np.concatenate([np.empty(0, np.uint16), *(each.turns for each in examples)]),
             cut=np.array(cut, bool),
+            rewritten=sum(draft.told.is_rewritten for draft in kept),
         ),
     )
 
 
-def read_draft(line: str, file: int, record: int, tokenizer: Tokenizer) -> Draft:
+def read_draft(line: str, file: int, record: int, chats: Chats) -> Draft:
     """Read one line and put it into the tokenizer's template. Raises Unusable."""
-    messages = read_messages(line)
+    dialogue = read_dialogue(line)
+    size = size_of(dialogue)
+    if sum(message.role == "assistant" for message in dialogue.messages) > MOST_TURNS:
+        raise Unusable("too many responses", f"over {MOST_TURNS:,}")
     try:
-        size = sum(utf8_size(message.content) for message in messages)
-    except UnicodeEncodeError:
-        raise Unusable("not UTF-8", "it holds half of a surrogate pair") from None
-    try:
-        pieces = example_pieces(tokenizer, messages)
+        return Draft(file, record, size, chats.tell(dialogue))
     except DataError as error:
         raise Unusable(UNFIT, error.sentence) from None
-    pieces = drop_blank_end(pieces)
-    turns = turns_of_pieces(pieces, messages, tokenizer.special.bos)
-    return Draft(file, record, size, pieces, turns)
 
 
-def read_messages(line: str) -> list[Message]:
-    """Return the conversation that a line of JSON holds. Raises Unusable."""
+def size_of(dialogue: Dialogue) -> int:
+    """Return the bytes of all that a conversation says. Raises Unusable for half a character."""
     try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise Unusable("broken JSON", f"{error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
-        raise Unusable("broken JSON", str(error)) from None
-    try:
-        messages = parse_messages(messages_in(value))
-    except DataError as error:
-        raise Unusable("no example", error.sentence) from None
-    check_roles(messages)
-    empty = [message for message in messages if message.role == ASSISTANT and is_blank(message)]
-    if empty:
-        raise Unusable("empty response")
-    return messages
+        others = [dialogue.tools, dict(dialogue.variables), *(m.fields for m in dialogue.messages)]
+        for text in strings_in(others):
+            utf8_size(text)
+        return sum(
+            utf8_size(message.content) + utf8_size(message.reasoning or "")
+            for message in dialogue.messages
+        )
+    except UnicodeEncodeError:
+        raise Unusable("not UTF-8", "it holds half of a surrogate pair") from None
 
 
-def messages_in(value: Any) -> Any:
-    """Return the messages that an object names, or makes of a prompt and a response."""
-    if not isinstance(value, dict):
-        raise Unusable("no example", "not a JSON object")
-    if "messages" in value:
-        return value["messages"]
-    if not {"prompt", "response"} <= value.keys():
-        raise Unusable("no example", "neither messages nor prompt and response")
-    for key in ("prompt", "response"):
-        if not isinstance(value[key], str):
-            raise Unusable("no example", f'"{key}" is not a string')
-    return [
-        {"role": USER, "content": value["prompt"]},
-        {"role": ASSISTANT, "content": value["response"]},
-    ]
+def read_encoding(
+    draft: Draft, encoding: Encoding | DataError, eos_id: int
+) -> tuple[Example, Encoding]:
+    """Return an encoded example, ended by eos, and its encoding.
 
-
-def check_roles(messages: Sequence[Message]) -> None:
-    """Raise Unusable unless user and assistant alternate, a system message only comes first."""
-    spoken = messages[messages[0].role == SYSTEM :]
-    for number, message in enumerate(spoken):
-        wanted = ASSISTANT if number % 2 else USER
-        if message.role != wanted:
-            place = len(messages) - len(spoken) + number
-            raise Unusable("roles out of order", f"message {place} is {message.role}, not {wanted}")
-    if len(spoken) % 2 or not spoken:
-        raise Unusable("roles out of order", "the last message is not assistant")
-    if len(spoken) // 2 > MOST_TURNS:
-        raise Unusable("too many responses", f"over {MOST_TURNS:,}")
-
-
-def is_blank(message: Message) -> bool:
-    """Tell whether a message says nothing."""
-    return not message.content or message.content.isspace()
-
-
-def drop_blank_end(pieces: list[Piece]) -> list[Piece]:
-    """Drop the white space in which a template waits for the next turn: none will come."""
-    last = len(pieces)
-    while last and pieces[last - 1].turn is None and pieces[last - 1].text.isspace():
-        last -= 1
-    return pieces[:last]
-
-
-def turns_of_pieces(
-    pieces: Sequence[Piece], messages: Sequence[Message], bos_id: int | None
-) -> list[int]:
-    """Return the turn of each piece: k for the k-th response with what ends it, else 0.
-
-    A response ends with the first control token after its text, unless that is bos or another
-    message comes first; all that follows the last response is its end. A response whose text the
-    template takes apart, such as an earlier one without its thinking, has no turn: it is prompt.
-    Raises Unusable if that is the last one.
+    Raises Unusable unless its spans tile the document: each answer has tokens, in their order.
     """
-    turns = [0] * len(pieces)
-    turn = first = 0
-    speaker: int | None = None
-    is_open = False
-    for place, piece in enumerate(pieces):
-        if piece.turn is not None and messages[piece.turn].role != ASSISTANT:
-            speaker, is_open = None, False
-        elif piece.turn is not None:
-            if piece.turn != speaker:
-                speaker, turn, first = piece.turn, turn + 1, place
-            turns[first : place + 1] = [turn] * (place + 1 - first)
-            is_open = True
-        elif piece.control_id is not None and is_open:
-            if piece.control_id != bos_id:
-                turns[first : place + 1] = [turn] * (place + 1 - first)
-            is_open = False
-    if speaker != len(messages) - 1:
-        raise Unusable(UNFIT, "the template leaves out the last response")
-    turns[first:] = [turn] * (len(pieces) - first)
+    if isinstance(encoding, DataError):
+        raise Unusable(UNFIT, encoding.sentence)
+    turns = turns_of(encoding, draft.told.spans)
+    spoken = turns[turns > 0].astype(np.int64)
+    steps = np.diff(spoken, prepend=0)
+    is_tiled = np.isin(steps, (0, 1)).all() and turns[-1] == len(draft.told.spans)
+    if not is_tiled or (np.diff(encoding.starts) < 0).any():
+        raise Unusable(UNFIT, "the answers cannot be told apart by their tokens")
+    example = Example(encoding.ids, turns)
+    return end_with_eos(example, eos_id, len(draft.told.spans)), encoding
+
+
+def turns_of(encoding: Encoding, spans: Sequence[tuple[int, int]]) -> NDArray[np.uint16]:
+    """Return the turn of each token: k if it has a character of the k-th answer, else 0."""
+    turns = np.zeros(len(encoding.ids), np.uint16)
+    ends = np.maximum(encoding.ends, encoding.starts + 1)
+    for turn, (begin, stop) in enumerate(spans, 1):
+        turns[(encoding.starts < stop) & (ends > begin)] = turn
     return turns
 
 
-def encode_drafts(drafts: Sequence[Draft], tokenizer: Tokenizer) -> list[Example]:
-    """Encode the text of all drafts at once, each piece by itself."""
-    texts = [piece.text for draft in drafts for piece in draft.pieces if piece.control_id is None]
-    ids, ends = encode_documents(texts, tokenizer)
-    parts = iter(np.split(ids, ends[:-1]))
-    examples = []
-    for draft in drafts:
-        found = [
-            next(parts) if piece.control_id is None else np.array([piece.control_id], np.uint32)
-            for piece in draft.pieces
-        ]
-        turns = np.array(draft.turns, np.uint16)
-        asked = np.array([piece.turn is not None for piece in draft.pieces]) & (turns == 0)
-        counts = [len(part) for part in found]
-        ids = np.concatenate(found).astype(np.uint32)
-        examples.append(Example(ids, np.repeat(turns, counts), np.repeat(asked, counts)))
-    return examples
+def asked_of(chats: Chats, told: Told, encoding: Encoding, count: int) -> NDArray[np.bool_]:
+    """Tell of the first `count` tokens of an example which are text of what it was asked."""
+    asked = chats.asked(told, encoding) & (turns_of(encoding, told.spans) == 0)
+    padded = np.zeros(max(count, len(asked)), bool)
+    padded[: len(asked)] = asked
+    return padded[:count]
 
 
-def fit_to_row(example: Example, eos_id: int, chat: ChatFormat) -> Example:
+def fit_to_row(example: Example, asked: Asked, eos_id: int, chat: ChatFormat) -> Example:
     """Return an example, cut if need be and asked for. Raises Unusable if it stays too long."""
     tokens = f"{len(example.ids):,} tokens"
     if chat.longest is None or len(example.ids) <= chat.longest:
         return example
     if chat.on_long == "drop":
         raise Unusable(TOO_LONG, tokens)
-    fitting = make_fit(example, chat.longest, eos_id)
+    fitting = make_fit(example, asked, chat.longest, eos_id)
     if fitting is None:
         raise Unusable(RESPONSE_TOO_LONG, tokens)
     return fitting

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from illada_core.arrays import Counts, Ids
 from illada_core.data.store.turns import Turns
+
+# Of so many first tokens, which are text that people wrote as prompt; others are the frame.
+Asked: TypeAlias = Callable[[int], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -28,25 +32,20 @@ class ChatFormat:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """The ids of an example, the turn of each, and whether it is text that people wrote as prompt.
-
-    Tokens of turn 0 that are not such text are the template's frame.
-    """
+    """The ids of an example, and the turn of each."""
 
     ids: Ids
     turns: Turns
-    asked: NDArray[np.bool_]
 
     def part(self, kept: slice | NDArray[np.bool_]) -> Example:
         """Return an example of some of the tokens."""
-        return Example(self.ids[kept], self.turns[kept], self.asked[kept])
+        return Example(self.ids[kept], self.turns[kept])
 
     def append_eos(self, count: int, eos_id: int, turn: int) -> Example:
         """Return an example with more eos, which belong to a response."""
         return Example(
             np.append(self.ids, np.full(count, eos_id, np.uint32)),
             np.append(self.turns, np.full(count, turn, np.uint16)),
-            np.append(self.asked, np.zeros(count, bool)),
         )
 
 
@@ -55,11 +54,11 @@ def end_with_eos(example: Example, eos_id: int, turn: int) -> Example:
     return example if int(example.ids[-1]) == eos_id else example.append_eos(1, eos_id, turn)
 
 
-def make_fit(example: Example, longest: int, eos_id: int) -> Example | None:
+def make_fit(example: Example, asked: Asked, longest: int, eos_id: int) -> Example | None:
     """Cut an example to at most `longest` tokens so that it still ends with a whole response.
 
     It keeps as many exchanges from the beginning as fit. Where the first does not fit, the
-    beginning of what was asked goes, and the frame stays. None if nothing of it would be left.
+    beginning of what was `asked` goes, and the frame stays. None if nothing of it would be left.
     """
     first, *others = (
         end_with_eos(example.part(slice(stop)), eos_id, turn)
@@ -68,7 +67,7 @@ def make_fit(example: Example, longest: int, eos_id: int) -> Example | None:
     for kept in (*reversed(others), first):
         if len(kept.ids) <= longest:
             return kept
-    asked_at = np.flatnonzero(first.asked)
+    asked_at = np.flatnonzero(asked(len(first.ids)) & (first.turns == 0))
     excess = len(first.ids) - longest
     if excess >= len(asked_at):
         return None

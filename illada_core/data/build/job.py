@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import date, datetime, time
 from functools import partial
 from typing import Any
 
@@ -14,21 +15,26 @@ from illada_core.data.build.series import SHARD_DOCUMENTS
 from illada_core.data.sources.listing import UTF8, Source
 from illada_core.data.store.dataset import CHAT, fingerprint_of
 from illada_core.errors import UsageError
-from illada_core.text.conversations import template_fingerprint
+from illada_core.text.conversations import Chats, template_fingerprint
 from illada_core.text.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 27
+EXAMPLES = 2  # changes when the same lines would give other documents
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that decides the bytes of a dataset; `chat` if its documents are chat examples."""
+    """All that decides the bytes of a dataset; `chat` if its documents are chat examples.
+
+    `date` is the one that chat templates are told.
+    """
 
     sources: Sequence[Source]
     tokenizer: Tokenizer
     text_key: str
     shard_tokens: int = SHARD_TOKENS
     chat: ChatFormat | None = None
+    date: date | None = None
 
     @property
     def eos_id(self) -> int:
@@ -47,7 +53,9 @@ class Job:
         chat: dict[str, Any] = {"text_key": self.text_key}
         if self.chat:
             template = template_fingerprint(self.tokenizer)
-            chat = {CHAT: True, "template": template, **asdict(self.chat)}
+            chat = {CHAT: True, "template": template, "examples": EXAMPLES, **asdict(self.chat)}
+            if self.date:
+                chat["date"] = self.date.isoformat()
         return {
             "eos": self.eos_id,
             **chat,
@@ -69,9 +77,9 @@ class Job:
         """What encodes a chunk of documents."""
         if self.chat is None:
             return partial(encode_texts, tokenizer=self.tokenizer, eos_id=self.eos_id)
-        return partial(
-            encode_examples, tokenizer=self.tokenizer, eos_id=self.eos_id, chat=self.chat
-        )
+        clock = partial(datetime.combine, self.date, time()) if self.date else None
+        chats = Chats(self.tokenizer, clock)
+        return partial(encode_examples, chats=chats, eos_id=self.eos_id, chat=self.chat)
 
     @property
     def fingerprint(self) -> str:

@@ -73,6 +73,25 @@ def arrow_chunks(number: int, source: Source, first: int, key: str) -> Iterator[
     yield end_chunk(digest, source.bytes)
 
 
+class DamagedTable(Exception):
+    """A table that cannot be read on; the text says why."""
+
+
+def table_batches(source: Source, rows: int) -> Iterator[pyarrow.RecordBatch]:
+    """Yield all columns of a table, at most so many rows at a time. Raises DamagedTable."""
+    try:
+        if source.layout == "parquet":
+            with pyarrow.parquet.ParquetFile(source.path, memory_map=True) as file:
+                yield from file.iter_batches(rows)
+            return
+        with pyarrow.memory_map(source.path) as file:
+            for batch in record_batches(file):
+                for start in range(0, len(batch), rows):
+                    yield batch.slice(start, rows)
+    except pyarrow.ArrowException as error:
+        raise DamagedTable(first_line(error)) from None
+
+
 def record_batches(file: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBatch]:
     """Yield the batches of an Arrow file of either kind."""
     try:

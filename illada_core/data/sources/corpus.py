@@ -23,6 +23,7 @@ from illada_core.data.sources.reading import (
     why,
 )
 from illada_core.data.sources.records import record_chunks
+from illada_core.data.sources.rows import hub_records, table_records
 from illada_core.data.sources.separated import separated_chunks
 from illada_core.text.cutting import IsClean
 
@@ -32,13 +33,14 @@ Position = tuple[int, int]  # file, record
 
 def corpus_chunks(
     sources: Sequence[Source],
-    key: str,
+    key: str | None,
     start: Position = (0, 0),
     is_clean: IsClean | None = None,
 ) -> Generator[Chunk, None, None]:
     """Yield the documents of all sources from a position on; `key` names the text of a record.
 
-    `is_clean` says where giant documents may be cut; without it their ids play no role.
+    Without a key a record of several columns is a document whole, as JSON. `is_clean` says where
+    giant documents may be cut; without it their ids play no role.
     """
     small: list[tuple[int, Source]] = []
     size = 0
@@ -64,7 +66,7 @@ def is_small_text(source: Source) -> bool:
 
 
 def source_chunks(
-    number: int, source: Source, first: int, key: str, is_clean: IsClean | None
+    number: int, source: Source, first: int, key: str | None, is_clean: IsClean | None
 ) -> Iterator[Chunk]:
     """Yield the documents of one source from record `first` on; a fault if it cannot be read."""
     try:
@@ -74,22 +76,29 @@ def source_chunks(
                 yield from (text_digest if first else whole)(number, source)
             case "lines":
                 yield from line_chunks(number, source, first, read_plain_line)
-            case "jsonl":
+            case "jsonl" if key is not None:
                 yield from record_chunks(number, source, first, partial(read_json_line, key))
-            case "chat":
+            case "chat" | "jsonl":
                 yield from record_chunks(number, source, first, read_example_line)
             case "csv":
+                assert key is not None
                 yield from separated_chunks(number, source, first, key)
             case "parquet" | "arrow" if source.is_stream:
                 fault = Fault(number, 0, "cannot be read", "a table has no place in a pipe")
                 yield fault_chunk(fault, Digest(number, 0, ""))
+            case "parquet" | "arrow" if key is None:
+                yield from table_records(number, source, first)
             case "parquet" | "arrow":
+                assert key is not None
                 # Most corpora hold no tables, and pyarrow takes its time to load.
                 from illada_core.data.sources.columns import arrow_chunks, parquet_chunks
 
                 read = parquet_chunks if source.layout == "parquet" else arrow_chunks
                 yield from read(number, source, first, key)
+            case "hub" if key is None:
+                yield from hub_records(number, source, first)
             case "hub":
+                assert key is not None
                 # As above; `datasets` takes a second.
                 from illada_core.data.sources.hub import hub_chunks
 

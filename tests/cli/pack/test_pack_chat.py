@@ -12,7 +12,7 @@ import pytest
 
 from illada_core.data.store.dataset import open_dataset, open_packed
 from illada_core.inference.checkpoint import open_checkpoint
-from illada_core.text.chat_template import Message
+from illada_core.text.messages import Message
 from tests.byte_model import CONTROLS, FIRST_BYTE_ID
 
 EOS, TURN_END = CONTROLS["<[EOS]>"], CONTROLS["<|eot_id|>"]
@@ -208,10 +208,8 @@ def test_a_bad_line_stops_with_its_place_or_is_skipped_and_counted(pack_chat, il
     assert "hint: --on-error skip" in stopped.stderr
     assert stopped.stdout == ""
     assert not (tmp_path / "pairs-packed" / "manifest.json").exists()
-    done = pack_chat("--on-error", "skip", pairs=[PAIRS[0], *bad])
-    assert (
-        "left out: pairs.jsonl:3: no example (neither messages nor prompt and resp" in done.stderr
-    )
+    done = pack_chat("--on-error", "skip", "--skip-limit", "1", pairs=[PAIRS[0], *bad])
+    assert "left out: pairs.jsonl:3: no example (none of messages; prompt with res" in done.stderr
     assert "left out: 3 examples (1 empty response, 2 no example)" in done.stderr
     assert "\x1b" not in done.stderr
     facts = json.loads(illada("pack", "--stats", "pairs-packed", "--json").stdout)
@@ -220,11 +218,43 @@ def test_a_bad_line_stops_with_its_place_or_is_skipped_and_counted(pack_chat, il
 
 def test_verbose_lists_every_line_left_out(pack_chat):
     pairs = [PAIRS[0], *[{"prompt": "a"}] * 7]
-    short = pack_chat("--on-error", "skip", pairs=pairs).stderr
+    skip = ("--on-error", "skip", "--skip-limit", "0.9")
+    short = pack_chat(*skip, pairs=pairs).stderr
     assert short.count("left out: pairs.jsonl:") == 5
     assert "left out: more (-v shows all)" in short
-    full = pack_chat("--on-error", "skip", "--fresh", "-v", pairs=pairs).stderr
+    full = pack_chat(*skip, "--fresh", "-v", pairs=pairs).stderr
     assert full.count("left out: pairs.jsonl:") == 7
+
+
+def test_more_than_a_tenth_left_out_is_a_failure_unless_it_is_allowed(pack_chat, tmp_path):
+    few, many = [*PAIRS * 3, {"prompt": "a"}], [*PAIRS * 3, *[{"prompt": "a"}] * 2]
+    for _ in range(2):  # a second run does not forget it
+        failed = pack_chat("--on-error", "skip", "--fresh", pairs=many, code=1)
+        assert "2 lines of 11 were left out, more than 10%" in failed.stderr
+        assert "--skip-limit" in failed.stderr
+        assert failed.stdout == ""
+    assert not (tmp_path / "pairs-packed" / "train").exists()
+    pack_chat("--on-error", "skip", "--skip-limit", "0.2", pairs=many)
+    done = pack_chat("--on-error", "skip", "--fresh", pairs=few)
+    assert "left out: 1 example" in done.stderr
+
+
+def test_the_date_is_an_option_recorded_and_refused_where_it_lacks(pack_chat, model, tmp_path):
+    (model / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}\n" + TEMPLATE)
+    refused = pack_chat("--on-error", "skip", code=2)
+    assert "the chat template asks for the date" in refused.stderr
+    assert "--date" in refused.stderr
+    assert "Invalid value" in pack_chat("--date", "tomorrow", code=2).stderr
+    dated = ("--mode", "fit", "--date")
+    pack_chat(*dated, "2024-02-29")
+    for ids, _ in documents_of(tmp_path / "pairs-packed"):
+        assert ids[:12].tolist() == bytes_of("29 Feb 2024\n")
+    manifest = json.loads((tmp_path / "pairs-packed" / "tokens" / "manifest.json").read_text())
+    assert manifest["settings"]["date"] == "2024-02-29"
+    before = files_of(tmp_path / "pairs-packed")
+    assert "complete already" in pack_chat(*dated, "2024-02-29").stderr
+    assert files_of(tmp_path / "pairs-packed") == before
+    assert "other settings" in pack_chat(*dated, "2024-03-01", code=2).stderr
 
 
 def test_nothing_but_bad_lines_is_no_dataset(pack_chat):
@@ -311,7 +341,12 @@ def test_tokens_of_examples_can_be_packed_again(illada, pack_chat, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--on-long", "cut"), ("--eos-padding", "8"), ("--on-error", "skip")],
+    [
+        ("--on-long", "cut"),
+        ("--eos-padding", "8"),
+        ("--on-error", "skip"),
+        ("--date", "2024-02-29"),
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_options_of_examples_need_chat(illada, pack_chat, arguments):
@@ -325,8 +360,8 @@ def test_what_cannot_be_used_is_one_sentence(illada, model, write_pairs, tmp_pat
     assert "no tokenizer" in illada("pack", "--chat", pairs, code=2).stderr
     (tmp_path / "pairs.parquet").write_bytes(b"PAR1")
     command = ("--tokenizer", "model", "-o", "out")
-    refused = illada("pack", "--chat", "pairs.parquet", *command, code=2)
-    assert "pairs.parquet cannot be read as chat examples" in refused.stderr
+    refused = illada("pack", "--chat", "pairs.parquet", *command, code=1)
+    assert "pairs.parquet: damaged" in refused.stderr
     assert "no such file" in illada("pack", "--chat", "nowhere.jsonl", *command, code=1).stderr
     text = (model / "tokenizer.json").read_text()
     for name in ("<[EOS]>", "<|eot_id|>"):

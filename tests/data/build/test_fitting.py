@@ -5,7 +5,7 @@ import pytest
 
 from illada_core.data.build.fitting import ChatFormat, Example, make_fit, pad
 from illada_core.data.store.verify import verify
-from illada_core.text.chat_template import Message
+from illada_core.text.messages import Message
 from illada_core.text.tokenizer import load_tokenizer
 from tests.text.chat import EOS, HEADERS, documents_of, job_of, run, write_examples
 
@@ -49,13 +49,15 @@ def test_a_cut_keeps_whole_responses_their_end_and_the_frame(seed):
     if not ends_with_eos:
         tokens.append((EOS, turn, False))
     ids, turns, asked = (np.array(column) for column in zip(*tokens, strict=True))
-    example = Example(ids.astype(np.uint32), turns.astype(np.uint16), asked)
+    example = Example(ids.astype(np.uint32), turns.astype(np.uint16))
+
+    def asked_of(count):
+        return np.append(asked, False)[:count]
+
     for longest in range(2, len(tokens)):
-        got, expected = make_fit(example, longest, EOS), slow_cut(tokens, longest)
-        found = got and [
-            *zip(got.ids.tolist(), got.turns.tolist(), got.asked.tolist(), strict=True)
-        ]
-        assert found == expected
+        got, expected = make_fit(example, asked_of, longest, EOS), slow_cut(tokens, longest)
+        found = got and [*zip(got.ids.tolist(), got.turns.tolist(), strict=True)]
+        assert found == (expected and [(number, turn) for number, turn, _ in expected])
 
 
 @pytest.mark.parametrize(("on_long", "kept"), [("drop", 1), ("cut", 2)])
@@ -95,8 +97,7 @@ def test_padding_repeats_eos_as_part_of_the_last_response(examples, tokenizer_fo
 
 
 def test_padding_ends_with_the_row():
-    asked = np.array([True, False])
-    example = Example(np.array([9, EOS], np.uint32), np.array([0, 1], np.uint16), asked)
+    example = Example(np.array([9, EOS], np.uint32), np.array([0, 1], np.uint16))
     assert pad(example, EOS, ChatFormat(5, "drop", 8)).turns.tolist() == [0, 1, 1, 1, 1]
     assert len(pad(example, EOS, ChatFormat(None, None, 8)).ids) == 8
     assert len(pad(example, EOS, ChatFormat(None, None, 2)).ids) == 2
