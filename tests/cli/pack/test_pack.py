@@ -300,3 +300,9 @@ def test_the_tokenizer_of_another_dataset_is_refused(illada, tokens, corpus, tmp
 def test_help_shows_examples_before_options(illada):
     text = illada("pack", "--help").stdout
     assert text.index("illada pack tokens/") < text.index("--sequence-length")
+
+
+def test_help_shows_examples_under_their_heading(illada):
+    text = illada("pack", "--help").stdout
+    assert text.index("Examples:") < text.index("illada pack --chat") < text.index("Options:")
+    assert "Examples:" in illada("tokenize", "--help").stdout

@@ -395,9 +395,3 @@ def test_stopped_and_killed_runs_end_like_one_that_was_not(
         assert process.wait(timeout=60) == code
     illada(*command, "-o", "broken")
     assert files_of(tmp_path / "broken") == files_of(tmp_path / "whole")
-
-
-def test_help_shows_examples_under_their_heading(illada):
-    text = illada("pack", "--help").stdout
-    assert text.index("Examples:") < text.index("illada pack --chat") < text.index("Options:")
-    assert "Examples:" in illada("tokenize", "--help").stdout
