@@ -144,7 +144,7 @@ def test_what_every_rank_would_say_is_said_once(illada, tiny):
 
 
 def test_nproc_within_ranks_must_be_their_number(illada, tiny):
-    ranks = {"RANK": "0", "WORLD_SIZE": "4"}
+    ranks = {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "29400"}
     done = illada("pretrain", tiny(), "--nproc", "2", code=2, **ranks)
     assert "--nproc 2 asks for another number of processes than the 4" in done.stderr
 
