@@ -41,6 +41,8 @@ SAMPLED_WEIGHTS = 64
 def score_choices(asked: ScoreOptions, model: ModelOptions, talk: Talk) -> None:
     """Score the choices of all items, and write which is best."""
     checkpoint = open_checkpoint(model.ckpt, model.mask_id)
+    for notice in checkpoint.notices:
+        talk.warn(notice)
     settings = ScoringSettings(
         rule=asked.rule,
         normalize=asked.normalize or "sum",

@@ -23,6 +23,8 @@ from illada_core.inference.checkpoint import choose_device, open_checkpoint
 def score_text(asked: ScoreOptions, model: ModelOptions, talk: Talk) -> None:
     """Bound the perplexity of a text, and print it."""
     checkpoint = open_checkpoint(model.ckpt, model.mask_id)
+    for notice in checkpoint.notices:
+        talk.warn(notice)
     text, text_bytes = read_whole(asked.text or "-")
     items = cut_text(text, checkpoint, asked.window, asked.stride, asked.bos)
     settings = ScoringSettings(

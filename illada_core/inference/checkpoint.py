@@ -52,6 +52,11 @@ class Checkpoint:
             )
         return self.tokenizer
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should know of its files, a sentence each."""
+        return self.tokenizer.files.notices if self.tokenizer else ()
+
     def encode_text(self, text: str, bos: bool | None = None) -> list[int]:
         """Return the ids of plain text, with bos in front where asked for.
 

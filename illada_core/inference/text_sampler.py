@@ -163,7 +163,7 @@ def complete_settings(settings: Settings, checkpoint: Checkpoint) -> tuple[Setti
 
     Raises UsageError where settings and checkpoint contradict.
     """
-    notices = list(checkpoint.tokenizer.files.notices) if checkpoint.tokenizer else []
+    notices = list(checkpoint.notices)
     settings = replace(settings, block_length=settings.block_length or checkpoint.block_length)
     if settings.end_thinking_boost and checkpoint.tokenizer is None:
         notices.append("without a tokenizer the end of thinking has no ids: its boost is off")

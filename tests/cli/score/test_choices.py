@@ -188,3 +188,13 @@ def test_a_model_without_numbers_is_an_error_for_choices_and_texts(illada, byte_
     assert "not finite numbers" in done.stderr
     assert done.stdout == ""
     assert "not finite numbers" in illada(*run, "--text", "-", code=1, stdin="text\n").stderr
+
+
+def test_what_the_files_of_a_tokenizer_disagree_on_is_told(illada, byte_model, tmp_path):
+    shutil.copytree(byte_model, tmp_path / "model")
+    (tmp_path / "model" / "special_tokens_map.json").write_text('{"pad_token": "[PAD]"}')
+    (tmp_path / "text").write_text("The sky is blue.")
+    run = ("score", "--ckpt", "model")
+    told = "no file gives the pad token [PAD] an id, so it is passed over"
+    assert told in illada(*run, "--jsonl", "-", stdin=jsonl(ITEMS[0])).stderr
+    assert told in illada(*run, "--text", "text", "--samples", "2").stderr
