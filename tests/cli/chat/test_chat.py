@@ -285,6 +285,12 @@ class Terminal:
     def type(self, text):
         os.write(self.terminal, text.encode())
 
+    def interrupt_prompt(self):
+        """Press Ctrl-C at the next prompt, once readline waits for keys: it misses one before."""
+        self.wait_for("> ")
+        time.sleep(0.2)
+        self.type("\x03")
+
     def exit_code(self, timeout_s=60):
         """Read to the end and return the exit code."""
         try:
@@ -340,16 +346,14 @@ def test_ctrl_c_clears_a_line_and_leaves_with_130_when_it_comes_twice(terminal):
     first.type("half a turn")
     first.wait_for("half a turn")
     first.type("\x03")
-    first.wait_for("> ")
-    first.type("\x03")
+    first.interrupt_prompt()
     first.wait_for("Ctrl-C again leaves")
     first.wait_for("> ")
     first.type("Hello\r")
     first.wait_for("Hello")
-    assert "half" not in first.wait_for("> ")
-    first.type("\x03")
-    first.wait_for("Ctrl-C again leaves")
-    first.type("\x03")
+    first.interrupt_prompt()
+    assert "half" not in first.wait_for("Ctrl-C again leaves")
+    first.interrupt_prompt()
     assert first.exit_code() == 130
     os.kill(second.pid, signal.SIGTERM)
     assert second.exit_code() == 143
