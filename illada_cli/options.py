@@ -166,6 +166,8 @@ def takes_options(verb: Callable[[Any], None]) -> Callable[..., None]:
 def option_parameter(field: Field[Any], annotation: Any) -> inspect.Parameter:
     """Return a field as the parameter that typer makes an option of."""
     default = inspect.Parameter.empty if field.default is MISSING else field.default
+    if field.default_factory is not MISSING:
+        default = field.default_factory()
     keyword = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(field.name, keyword, default=default, annotation=annotation)
 

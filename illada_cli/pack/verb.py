@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-from illada_cli.options import DryRun, Fresh, Json, Quiet, Seed, TokenizerFile, Verbose, Workers
-from illada_cli.pack import options
-from illada_cli.ui import Talk
+from illada_cli.options import takes_options
+from illada_cli.pack.options import PackOptions
 
 
-def pack(
-    inputs: options.Inputs = None,
-    output: options.Output = None,
-    sequence_length: options.SequenceLength = 8192,
-    mode: options.Mode = "stream",
-    segments: options.Segments = None,
-    shuffle: options.Shuffle = True,
-    seed: Seed = 0,
-    holdout: options.Holdout = 0.005,
-    tokenizer: TokenizerFile = None,
-    chat: options.Chat = False,
-    on_long: options.OnLong = None,
-    eos_padding: options.EosPadding = 0,
-    on_error: options.OnErrorOption = "stop",
-    skip_limit: options.SkipLimit = 0.1,
-    date: options.Date = None,
-    workers: Workers = None,
-    stats: options.Stats = None,
-    verify: options.Verify = None,
-    fresh: Fresh = False,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+@takes_options
+def pack(asked: PackOptions) -> None:
     """Pack documents or chat examples into rows of training tokens, and hold some out.
 
     \b
@@ -53,29 +29,4 @@ def pack(
     """
     from illada_cli.pack.run import run
 
-    run(
-        options.PackOptions(
-            inputs=inputs or [],
-            output=output,
-            sequence_length=sequence_length,
-            mode=mode,
-            segments=segments,
-            shuffle=shuffle,
-            seed=seed,
-            holdout=holdout,
-            tokenizer=tokenizer,
-            chat=chat,
-            on_long=on_long,
-            eos_padding=eos_padding,
-            on_error=on_error,
-            skip_limit=skip_limit,
-            date=date.date() if date else None,
-            workers=workers,
-            stats=stats,
-            verify=verify,
-            fresh=fresh,
-            dry_run=dry_run,
-            as_json=as_json,
-            talk=Talk(quiet, verbose),
-        )
-    )
+    run(asked)

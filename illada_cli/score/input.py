@@ -39,7 +39,7 @@ def read_items(
     if source is None:
         text = read_text(asked.prompt, None)
         prompt = (Message("user", text),) if asked.chat else text
-        request = ChoiceRequest(prompt, asked.choices or [])
+        request = ChoiceRequest(prompt, asked.choices)
         return Items(iter([prepare_item(request, checkpoint, settings, prompting)]), 1)
     names = parse_map(asked.map)
     lines = JsonLines(

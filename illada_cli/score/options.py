@@ -3,169 +3,171 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from illada_cli import options as shared
 from illada_cli.options import INPUT, OUTPUT
 from illada_core.errors import UsageError
 
 RULE = "Rule"
 TEXT = "Text"
 
-Prompt = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt",
-        help="What the choices follow; - is standard input.",
-        rich_help_panel=INPUT,
-    ),
-]
-Choices = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--choices",
-        help="With --prompt: a choice; repeatable. Alone: a file, as --jsonl.",
-        rich_help_panel=INPUT,
-    ),
-]
-TextFile = Annotated[
-    str | None,
-    typer.Option(
-        "--text",
-        metavar="FILE",
-        help="Bound the perplexity of this text; - is standard input.",
-        rich_help_panel=INPUT,
-    ),
-]
-Map = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="FIELD=NAME",
-        help="In JSON Lines, read our FIELD under another NAME; repeatable.",
-        rich_help_panel=INPUT,
-    ),
-]
-Delimiter = Annotated[
-    str | None,
-    typer.Option(
-        "--delimiter",
-        help="Put this between prompt and choice; most harnesses have a space [default: nothing].",
-        rich_help_panel=INPUT,
-        show_default=False,
-    ),
-]
-RuleName = Annotated[
-    Literal["confidence", "likelihood", "one-shot"] | None,
-    typer.Option(
-        "--rule",
-        help="Reveal the surest token first, bound the likelihood, or read all at once "
-        "[default: confidence; likelihood for --text].",
-        rich_help_panel=RULE,
-    ),
-]
-VisibleEos = Annotated[
-    bool,
-    typer.Option(
-        "--visible-eos", help="Let an eos be seen after each choice.", rich_help_panel=RULE
-    ),
-]
-Normalize = Annotated[
-    Literal["sum", "token", "byte", "character"] | None,
-    typer.Option(
-        "--normalize",
-        help="What decides the pick: sums, or means per token, byte or character (of the choice "
-        "without its leading space, as lm-evaluation-harness has it) [default: sum].",
-        rich_help_panel=RULE,
-    ),
-]
-PickOnly = Annotated[
-    bool,
-    typer.Option(
-        "--pick-only",
-        help="confidence: leave choices unfinished that cannot win; the same pick in fewer "
-        "forwards, bounds in place of their scores.",
-        rich_help_panel=RULE,
-    ),
-]
-Samples = Annotated[
-    int | None,
-    typer.Option(
-        "--samples",
-        help="likelihood: most masks drawn for a choice [default: 128], or for each window of "
-        "--text [default: 16].",
-        min=1,
-        max=2**20,
-        rich_help_panel=RULE,
-    ),
-]
-StopGap = Annotated[
-    float | None,
-    typer.Option(
-        "--stop-gap",
-        help="likelihood: stop drawing once the best choice leads by this many standard errors; "
-        "0 never [default: 4].",
-        min=0.0,
-        rich_help_panel=RULE,
-    ),
-]
-Window = Annotated[
-    int | None,
-    typer.Option(
-        "--window", help="Tokens seen at once [default: the context].", min=2, rich_help_panel=TEXT
-    ),
-]
-Stride = Annotated[
-    int | None,
-    typer.Option(
-        "--stride",
-        help="Tokens scored in a window, given those before [default: all].",
-        min=1,
-        rich_help_panel=TEXT,
-    ),
-]
-OutputFile = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write JSON Lines here; run again to go on where it ended.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-
 
 @dataclass(frozen=True)
 class ScoreOptions:
     """What is to be scored, and how, as the options say; None for one that was not given."""
 
-    prompt: str | None
-    choices: list[str] | None
-    jsonl: str | None
-    text: str | None
-    chat: bool
-    map: list[str]
-    delimiter: str | None
-    bos: bool | None
-    truncate: Literal["left"] | None
-    on_error: Literal["stop", "skip"]
-    rule: Literal["confidence", "likelihood", "one-shot"]
-    visible_eos: bool
-    normalize: Literal["sum", "token", "byte", "character"] | None
-    pick_only: bool
-    samples: int | None
-    stop_gap: float | None
-    cfg: float
-    seed: int
-    window: int | None
-    stride: int | None
-    output: str | None
-    fresh: bool
-    as_json: bool
+    ckpt: shared.Ckpt
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt",
+            help="What the choices follow; - is standard input.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+    choices: Annotated[
+        list[str],
+        typer.Option(
+            "--choices",
+            help="With --prompt: a choice; repeatable. Alone: a file, as --jsonl.",
+            rich_help_panel=INPUT,
+        ),
+    ] = field(default_factory=list)
+    jsonl: shared.JsonlFile = None
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            metavar="FILE",
+            help="Bound the perplexity of this text; - is standard input.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+    map: Annotated[
+        list[str],
+        typer.Option(
+            "--map",
+            metavar="FIELD=NAME",
+            help="In JSON Lines, read our FIELD under another NAME; repeatable.",
+            rich_help_panel=INPUT,
+        ),
+    ] = field(default_factory=list)
+    chat: shared.Chat = False
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            "--delimiter",
+            help="Put this between prompt and choice; most harnesses have a space "
+            "[default: nothing].",
+            rich_help_panel=INPUT,
+            show_default=False,
+        ),
+    ] = None
+    bos: shared.Bos = None
+    truncate: shared.Truncate = None
+    on_error: shared.OnError = "stop"
+    given_rule: Annotated[
+        Literal["confidence", "likelihood", "one-shot"] | None,
+        typer.Option(
+            "--rule",
+            help="Reveal the surest token first, bound the likelihood, or read all at once "
+            "[default: confidence; likelihood for --text].",
+            rich_help_panel=RULE,
+        ),
+    ] = None
+    visible_eos: Annotated[
+        bool,
+        typer.Option(
+            "--visible-eos", help="Let an eos be seen after each choice.", rich_help_panel=RULE
+        ),
+    ] = False
+    normalize: Annotated[
+        Literal["sum", "token", "byte", "character"] | None,
+        typer.Option(
+            "--normalize",
+            help="What decides the pick: sums, or means per token, byte or character (of the "
+            "choice without its leading space, as lm-evaluation-harness has it) [default: sum].",
+            rich_help_panel=RULE,
+        ),
+    ] = None
+    pick_only: Annotated[
+        bool,
+        typer.Option(
+            "--pick-only",
+            help="confidence: leave choices unfinished that cannot win; the same pick in fewer "
+            "forwards, bounds in place of their scores.",
+            rich_help_panel=RULE,
+        ),
+    ] = False
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            help="likelihood: most masks drawn for a choice [default: 128], or for each window of "
+            "--text [default: 16].",
+            min=1,
+            max=2**20,
+            rich_help_panel=RULE,
+        ),
+    ] = None
+    stop_gap: Annotated[
+        float | None,
+        typer.Option(
+            "--stop-gap",
+            help="likelihood: stop drawing once the best choice leads by this many standard "
+            "errors; 0 never [default: 4].",
+            min=0.0,
+            rich_help_panel=RULE,
+        ),
+    ] = None
+    cfg: shared.Cfg = None
+    seed: shared.Seed = 0
+    window: Annotated[
+        int | None,
+        typer.Option(
+            "--window",
+            help="Tokens seen at once [default: the context].",
+            min=2,
+            rich_help_panel=TEXT,
+        ),
+    ] = None
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            "--stride",
+            help="Tokens scored in a window, given those before [default: all].",
+            min=1,
+            rich_help_panel=TEXT,
+        ),
+    ] = None
+    device: shared.Device = "auto"
+    dtype: shared.Dtype = "auto"
+    mask_id: shared.MaskId = None
+    batch_tokens: shared.BatchTokens = None
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write JSON Lines here; run again to go on where it ended.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    fresh: shared.Fresh = False
+    as_json: shared.Json = False
+    quiet: shared.Quiet = False
+    verbose: shared.Verbose = False
+
+    @property
+    def rule(self) -> Literal["confidence", "likelihood", "one-shot"]:
+        """The rule in force: a text has only its likelihood."""
+        return self.given_rule or ("confidence" if self.text is None else "likelihood")
 
     @property
     def ledger(self) -> Path | None:
@@ -229,7 +231,7 @@ def items_source(asked: ScoreOptions) -> str | None:
 
     Raises UsageError unless exactly one thing is to be scored.
     """
-    choices = asked.choices or []
+    choices = asked.choices
     if [asked.prompt, asked.jsonl, asked.text].count(None) < 2 or (
         choices and (asked.jsonl or asked.text)
     ):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from illada_cli.jsonl import IDLE_S, BeforeFault
-from illada_cli.options import ModelOptions
 from illada_cli.score.input import Items, read_items
 from illada_cli.score.ledger import (
     Ledger,
@@ -38,9 +37,9 @@ ITEM_SAMPLES, STOP_GAP = 128, 4.0
 SAMPLED_WEIGHTS = 64
 
 
-def score_choices(asked: ScoreOptions, model: ModelOptions, talk: Talk) -> None:
+def score_choices(asked: ScoreOptions, talk: Talk) -> None:
     """Score the choices of all items, and write which is best."""
-    checkpoint = open_checkpoint(model.ckpt, model.mask_id)
+    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
     for notice in checkpoint.notices:
         talk.warn(notice)
     settings = ScoringSettings(
@@ -51,14 +50,14 @@ def score_choices(asked: ScoreOptions, model: ModelOptions, talk: Talk) -> None:
         pick_only=asked.pick_only,
         samples=asked.samples or ITEM_SAMPLES,
         stop_gap=STOP_GAP if asked.stop_gap is None else asked.stop_gap,
-        cfg=asked.cfg,
+        cfg=asked.cfg or 0.0,
         seed=asked.seed,
     )
     rule = rule_for(settings, checkpoint)
     items = read_items(asked, checkpoint, settings, talk)
-    device = choose_device(model.device)
-    weights = checkpoint.load(device, model.dtype)
-    reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, model.batch_tokens)
+    device = choose_device(asked.device)
+    weights = checkpoint.load(device, asked.dtype)
+    reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, asked.batch_tokens)
     named = named_settings(settings, checkpoint, weights)
     keep = asked.ledger
     with open_ledger(keep, named, asked.fresh) if keep else nullcontext() as ledger:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from illada_cli.options import ModelOptions
 from illada_cli.score.options import ScoreOptions
 from illada_cli.score.run import Work
 from illada_cli.signals import stop_on_signals
@@ -20,19 +19,22 @@ from illada_core.evaluation.scoring import Item, Rule, Scores, score
 from illada_core.inference.checkpoint import choose_device, open_checkpoint
 
 
-def score_text(asked: ScoreOptions, model: ModelOptions, talk: Talk) -> None:
+def score_text(asked: ScoreOptions, talk: Talk) -> None:
     """Bound the perplexity of a text, and print it."""
-    checkpoint = open_checkpoint(model.ckpt, model.mask_id)
+    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
     for notice in checkpoint.notices:
         talk.warn(notice)
     text, text_bytes = read_whole(asked.text or "-")
     items = cut_text(text, checkpoint, asked.window, asked.stride, asked.bos)
     settings = ScoringSettings(
-        rule="likelihood", samples=asked.samples or WINDOW_SAMPLES, cfg=asked.cfg, seed=asked.seed
+        rule="likelihood",
+        samples=asked.samples or WINDOW_SAMPLES,
+        cfg=asked.cfg or 0.0,
+        seed=asked.seed,
     )
-    device = choose_device(model.device)
-    weights = checkpoint.load(device, model.dtype)
-    reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, model.batch_tokens)
+    device = choose_device(asked.device)
+    weights = checkpoint.load(device, asked.dtype)
+    reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, asked.batch_tokens)
     sizes = [len(item.choices[0]) for item in items]
     scores = score_windows(items, sizes, rule_for(settings, checkpoint), reader, talk)
     bound = TextBound.of(scores, sum(sizes), text_bytes)

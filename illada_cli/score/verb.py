@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from illada_cli import options as shared
-from illada_cli.score import options
+from illada_cli.options import takes_options
+from illada_cli.score.options import ScoreOptions, check
 from illada_cli.ui import Talk
 
 
-def score(
-    ckpt: shared.Ckpt,
-    prompt: options.Prompt = None,
-    choices: options.Choices = None,
-    jsonl: shared.JsonlFile = None,
-    text: options.TextFile = None,
-    map: options.Map = None,
-    chat: shared.Chat = False,
-    delimiter: options.Delimiter = None,
-    bos: shared.Bos = None,
-    truncate: shared.Truncate = None,
-    on_error: shared.OnError = "stop",
-    rule: options.RuleName = None,
-    visible_eos: options.VisibleEos = False,
-    normalize: options.Normalize = None,
-    pick_only: options.PickOnly = False,
-    samples: options.Samples = None,
-    stop_gap: options.StopGap = None,
-    cfg: shared.Cfg = None,
-    seed: shared.Seed = 0,
-    window: options.Window = None,
-    stride: options.Stride = None,
-    device: shared.Device = "auto",
-    dtype: shared.Dtype = "auto",
-    mask_id: shared.MaskId = None,
-    batch_tokens: shared.BatchTokens = None,
-    output: options.OutputFile = None,
-    fresh: shared.Fresh = False,
-    as_json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
-) -> None:
+@takes_options
+def score(asked: ScoreOptions) -> None:
     """Score choices after a prompt and pick the best, or bound the perplexity of a text.
 
     \b
@@ -55,40 +25,14 @@ def score(
     Choices follow the prompt as they are, so begin them with the space that belongs there, or
     give --delimiter.
     """
-    talk = Talk(quiet, verbose)
-    asked = options.ScoreOptions(
-        prompt=prompt,
-        choices=choices,
-        jsonl=jsonl,
-        text=text,
-        chat=chat,
-        map=map or [],
-        delimiter=delimiter,
-        bos=bos,
-        truncate=truncate,
-        on_error=on_error,
-        rule=rule or ("confidence" if text is None else "likelihood"),
-        visible_eos=visible_eos,
-        normalize=normalize,
-        pick_only=pick_only,
-        samples=samples,
-        stop_gap=stop_gap,
-        cfg=cfg or 0.0,
-        seed=seed,
-        window=window,
-        stride=stride,
-        output=output,
-        fresh=fresh,
-        as_json=as_json,
-    )
-    options.check(asked)
-    talk.say(f"loading {ckpt}")
-    model = shared.ModelOptions(ckpt, device, dtype, mask_id, batch_tokens)
-    if text is None:
+    talk = Talk(asked.quiet, asked.verbose)
+    check(asked)
+    talk.say(f"loading {asked.ckpt}")
+    if asked.text is None:
         from illada_cli.score.run import score_choices
 
-        score_choices(asked, model, talk)
+        score_choices(asked, talk)
     else:
         from illada_cli.score.text import score_text
 
-        score_text(asked, model, talk)
+        score_text(asked, talk)
