@@ -4,6 +4,7 @@
 is computed together and gives a list. What is returned is what the verbs write as JSON.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -35,7 +36,7 @@ from illada_core.inference.text_sampler import (
 )
 from illada_core.model.config import ModelConfig
 from illada_core.model.transformer import Transformer
-from illada_core.text.messages import Message, parse_messages
+from illada_core.text.messages import Dialogue, Message, parse_dialogue
 from illada_core.text.tokenizer import Tokenizer
 
 Prompt = str | Mapping[str, Any]  # a text, or the fields of a line of JSON Lines
@@ -52,9 +53,12 @@ def load(
 
     `auto` is a GPU if there is one, and bfloat16 there, else the dtype of the files. At most
     `batch_tokens` packed tokens go through the model at once. Raises CheckpointError for weights
-    that are missing or damaged, UsageError for a device, dtype or mask id that cannot be.
+    that are missing or damaged, UsageError for a device, dtype or mask id that cannot be. Warns of
+    what the files of the tokenizer disagree on.
     """
     checkpoint = open_checkpoint(ckpt, mask_id)
+    for notice in checkpoint.notices:
+        warnings.warn(notice, stacklevel=2)
     device = choose_device(device)
     return Model(checkpoint, checkpoint.load(device, dtype), device, batch_tokens)
 
@@ -169,7 +173,7 @@ class Model:
         """
         are_many = bool(messages) and isinstance(messages[0], list)
         asked = messages if are_many else [messages]
-        requests = [Request("messages", messages_of(each)) for each in asked]
+        requests = [Request("messages", dialogue_of(each)) for each in asked]
         found = self.run(requests, preset, Prompting(truncate=left(truncate)), 1, settings)
         return found if are_many else found[0]
 
@@ -299,11 +303,10 @@ def request_of(prompt: Prompt) -> Request:
     return read_request(None, fields_of(prompt))
 
 
-def messages_of(conversation: list[Any]) -> list[Message]:
-    """Return a conversation as messages. Raises DataError."""
-    return parse_messages(
-        [each.facts if isinstance(each, Message) else each for each in conversation]
-    )
+def dialogue_of(conversation: list[Any]) -> Dialogue:
+    """Return a list of messages as a conversation. Raises DataError."""
+    facts = [each.facts if isinstance(each, Message) else each for each in conversation]
+    return parse_dialogue({}, facts)
 
 
 def left(truncate: str | None) -> Any:

@@ -1,6 +1,7 @@
 """From Python comes what the verbs write, field by field; and importing illada loads no torch."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -39,6 +40,13 @@ def written(illada, byte_model, tmp_path):
 def plain(result):
     """Return a result as JSON gives it back."""
     return json.loads(json.dumps(result.fields()))
+
+
+def test_what_files_of_the_tokenizer_disagree_on_is_a_warning(byte_model, tmp_path):
+    folder = shutil.copytree(byte_model, tmp_path / "model")
+    (folder / "tokenizer_config.json").write_text('{"add_bos_token": true}')
+    with pytest.warns(UserWarning, match="wants bos before a text"):
+        illada_core.load(folder)
 
 
 def test_generations_are_those_of_the_verb_field_by_field(model, written):

@@ -55,9 +55,7 @@ def set_system(chat: Chat, argument: str) -> str:
 
 
 def reset(chat: Chat, argument: str) -> str:
-    chat.conversation.turns.clear()
-    chat.conversation.tools = None
-    chat.conversation.file = None
+    chat.conversation.reset()
     return "the conversation begins anew"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from illada_core.errors import DataError, UsageError
 from illada_core.files import write_file
-from illada_core.text.messages import Message, parse_messages, parse_tools
+from illada_core.text.messages import Dialogue, Message, parse_dialogue
 
 
 @dataclass
@@ -17,24 +18,31 @@ class Conversation:
     """Turns of user and assistant, after an optional word of the system.
 
     `file` is where it was loaded from or saved to: only that one is replaced unasked. `tools` are
-    what it may call.
+    what it may call, `variables` what else a loaded one gives the template.
     """
 
     system: str | None = None
     turns: list[Message] = field(default_factory=list)
     file: Path | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Sequence[Mapping[str, Any]] | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
-    def messages(self) -> list[Message]:
-        """Return all that the model is to read."""
-        return [*([Message("system", self.system)] if self.system else []), *self.turns]
+    @property
+    def dialogue(self) -> Dialogue:
+        """All that the model is to read."""
+        system = [Message("system", self.system)] if self.system else []
+        return Dialogue((*system, *self.turns), self.tools, self.variables)
+
+    def reset(self) -> None:
+        """Begin anew; what the system says stays."""
+        self.turns, self.file, self.tools, self.variables = [], None, None, {}
 
     def add(self, role: str, content: str) -> None:
         self.turns.append(Message(role, content))
 
     def save(self, path: Path) -> None:
         """Write the conversation as one JSON line. Raises UsageError rather than replace a file."""
-        if not self.messages():
+        if not self.dialogue.messages:
             raise UsageError("there is nothing to save yet")
         if path.exists() and path != self.file:
             raise UsageError(f"{path} exists already", "give another name")
@@ -43,10 +51,7 @@ class Conversation:
 
     def write(self, path: Path) -> None:
         """Write the conversation as one JSON line, replacing what was there."""
-        fields: dict[str, Any] = {"messages": [turn.facts for turn in self.messages()]}
-        if self.tools is not None:
-            fields["tools"] = self.tools
-        line = json.dumps(fields, ensure_ascii=False) + "\n"
+        line = json.dumps(self.dialogue.fields, ensure_ascii=False) + "\n"
         write_file(path, line.encode())
 
     def load(self, path: Path) -> None:
@@ -60,9 +65,10 @@ class Conversation:
             raise DataError(f"{path} does not end with a line of JSON ({error})") from None
         if not isinstance(fields, dict) or "messages" not in fields:
             raise DataError(f"the last line of {path} holds no messages")
-        turns, tools = parse_messages(fields["messages"]), parse_tools(fields.get("tools"))
+        dialogue = parse_dialogue(fields, fields["messages"])
+        turns = list(dialogue.messages)
         has_system = turns[0].role == "system"
         self.system = turns[0].content if has_system else None
         self.turns = turns[has_system:]
-        self.tools = tools
+        self.tools, self.variables = dialogue.tools, dialogue.variables
         self.file = path

@@ -145,6 +145,8 @@ class Chat:
         task = self.task()
         if task.cut:
             self.talk.warn("the conversation is cut on the left to fit the context", again=True)
+        if task.unknown:
+            self.talk.say_once(self.checkpoint.require_tokenizer().tell_unknown(task.unknown))
         sampler = TextSampler(self.checkpoint, self.logits, self.device)
         index = sampler.add(task, self.sample)
         steps: list[Commit] = []
@@ -164,7 +166,7 @@ class Chat:
 
     def task(self) -> TextTask:
         """Return the conversation as a task. Raises DataError where it does not fit."""
-        request = Request("messages", self.conversation.messages(), tools=self.conversation.tools)
+        request = Request("messages", self.conversation.dialogue)
         try:
             return prepare(request, self.checkpoint, self.settings, self.prompting)
         except DataError as error:

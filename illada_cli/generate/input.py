@@ -11,7 +11,7 @@ from illada_cli.jsonl import JsonLines, read_text
 from illada_cli.ui import Talk
 from illada_core.errors import UsageError
 from illada_core.inference.requests import Request, read_request
-from illada_core.text.messages import Message
+from illada_core.text.messages import Dialogue, Message
 
 
 @dataclass(frozen=True)
@@ -67,4 +67,4 @@ def single_request(asked: GenerateOptions) -> Request:
     if not asked.is_chat:
         return Request("prompt", text)
     turns = [Message("system", asked.system)] if asked.system is not None else []
-    return Request("messages", [*turns, Message("user", text)])
+    return Request("messages", Dialogue((*turns, Message("user", text))))

@@ -99,6 +99,8 @@ def prepare_all(
             continue
         if task.cut:
             talk.warn("prompts are cut on the left to fit the context")
+        if task.unknown:
+            talk.say_once(checkpoint.require_tokenizer().tell_unknown(task.unknown))
         if task.is_short:
             talk.say_once(
                 f"the context of {context:,} leaves room for fewer than "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from illada_cli.corpus import (
@@ -19,7 +20,8 @@ from illada_core.data.build.documents import QUIET, make_room
 from illada_core.data.build.events import KEY_HINT, SKIP_HINT, Report
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.job import Job
-from illada_core.data.sources.listing import STDIN, list_sources
+from illada_core.data.sources.beginnings import is_records
+from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.errors import DataError, UsageError
 from illada_core.text.conversations import require_date
 from illada_core.text.tokenizer import load_tokenizer
@@ -30,7 +32,7 @@ MORE_OPTIONS = (
 NAME_EOS = 'name it as "eos_token" in tokenizer_config.json, beside tokenizer.json'
 # What is taken of a folder of chat examples.
 LINES = tuple(
-    f"*.{kind}{pressed}" for kind in ("jsonl", "ndjson") for pressed in ("", ".gz", ".zst")
+    f"*.{kind}{pressed}" for kind in ("jsonl", "ndjson", "json") for pressed in ("", ".gz", ".zst")
 )
 CHAT_FILES = (*LINES, "*.parquet", "*.arrow")
 
@@ -55,6 +57,26 @@ def chat_format(asked: PackOptions) -> ChatFormat | None:
     return None
 
 
+def chat_sources(asked: PackOptions, own: Collection[Path]) -> list[Source]:
+    """List the files of examples; a .json of a folder is one only if it holds records."""
+    sources = list_sources(asked.inputs, "chat", CHAT_FILES, own)
+    apart = [
+        source
+        for source in sources
+        if source.path.removesuffix(source.compression).endswith(".json")
+        and source.path not in asked.inputs
+        and not is_records(source.path, source.compression)
+    ]
+    if apart:
+        names = ", ".join(source.name for source in apart[:3])
+        more = f" and {len(apart) - 3:,} more" if apart[3:] else ""
+        asked.talk.say(f"passed over, no lists of examples: {names}{more}")
+    kept = [source for source in sources if source not in apart]
+    if not kept:
+        raise DataError(f"no examples in {' '.join(asked.inputs)}", "name a file to take it anyway")
+    return kept
+
+
 def find_job(asked: PackOptions, output: Path, chat: ChatFormat | None) -> Job:
     """Find text or examples, and the tokenizer; UsageError if one cannot be used as it is."""
     if chat and asked.tokenizer is None:
@@ -64,10 +86,7 @@ def find_job(asked: PackOptions, output: Path, chat: ChatFormat | None) -> Job:
         )
     file = find_tokenizer(asked.inputs, asked.tokenizer)
     own = no_input(file, output)
-    if chat:
-        sources = list_sources(asked.inputs, "chat", CHAT_FILES, own)
-    else:
-        sources = list_sources(asked.inputs, exclude=own)
+    sources = chat_sources(asked, own) if chat else list_sources(asked.inputs, exclude=own)
     tokenizer = load_tokenizer(file, "tokenizers" if chat else "auto")
     job = Job(sources, tokenizer, "text", chat=chat, date=asked.date)
     if chat and asked.date is None:

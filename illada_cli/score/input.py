@@ -12,7 +12,7 @@ from illada_core.evaluation.items import ChoiceItem, ScoringSettings, prepare_it
 from illada_core.evaluation.shapes import ChoiceRequest, parse_map, read_choice_request
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting
-from illada_core.text.messages import Message
+from illada_core.text.messages import Dialogue, Message
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def read_items(
     source = items_source(asked)
     if source is None:
         text = read_text(asked.prompt, None)
-        prompt = (Message("user", text),) if asked.chat else text
+        prompt = Dialogue((Message("user", text),)) if asked.chat else text
         request = ChoiceRequest(prompt, asked.choices)
         return Items(iter([prepare_item(request, checkpoint, settings, prompting)]), 1)
     names = parse_map(asked.map)

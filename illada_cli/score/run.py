@@ -111,7 +111,7 @@ class ItemRun:
         self.ledger, self.line_of = ledger, line_of
         self.waiting: deque[ChoiceItem] = deque()
         self.tally, self.work = Tally(), Work()
-        self.recalled = self.cut = self.apart = self.draws = 0
+        self.recalled = self.cut = self.apart = self.draws = self.unknown = 0
 
     def run(self, items: Items, rule: Rule, reader: Reader, talk: Talk) -> None:
         """Score all that comes before a bad line, which is an error then.
@@ -156,6 +156,7 @@ class ItemRun:
                 return True
             self.cut += item.cut > 0
             self.apart += bool(item.apart)
+            self.unknown += item.unknown > 0
             if self.ledger and self.recalled < len(self.ledger.finished):
                 fields = self.ledger.recall(self.recalled, item)
                 self.tally.add(item.request.answer, fields["picks"])
@@ -200,6 +201,8 @@ class ItemRun:
             talk.say(f"{plural(items.lines.skipped, 'line')} skipped")
         if self.cut:
             talk.warn(f"{plural(self.cut, 'prompt')} cut on the left to fit the context")
+        if self.unknown:
+            talk.warn(f"{plural(self.unknown, 'item')} with letters that the vocabulary lacks")
         if self.apart:
             talk.warn(
                 f"{plural(self.apart, 'item')} with choices that melt into the last token of their "

@@ -14,7 +14,6 @@ import numpy as np
 from illada_cli import ui
 from illada_cli.corpus import worker_count
 from illada_cli.tokenize.options import TokenizeOptions
-from illada_core.data.build.documents import unknown_notice
 from illada_core.data.build.encoding import Encoded, encode_chunks, encode_texts
 from illada_core.data.build.events import leave_out
 from illada_core.data.sources.corpus import corpus_chunks
@@ -51,7 +50,7 @@ def print_ids(sources: Sequence[Source], tokenizer: Tokenizer, asked: TokenizeOp
         for fault in part.faults:
             asked.talk.say(f"left out: {leave_out(fault, sources, asked.on_error).text}")
     if unknown:
-        asked.talk.say(unknown_notice(tokenizer, unknown).text)
+        asked.talk.say(tokenizer.tell_unknown(unknown))
 
 
 def print_document(numbers: list[int], name: str, record: int, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from illada_core.evaluation.shapes import ChoiceRequest
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting
 from illada_core.inference.tasks import check_characters, check_range, fit_prompt
+from illada_core.text.messages import Dialogue
 from illada_core.text.pairs import encode_continuations
 
 RuleName = Literal["confidence", "likelihood", "one-shot"]
@@ -68,7 +69,7 @@ class ChoiceItem:
 
     `sizes` are those of the choices, which `normalize` says how to use; `cut` counts the prompt
     tokens that had to go; `apart` are the places of choices that melt into their prompt, and were
-    encoded by themselves.
+    encoded by themselves; `unknown` counts tokens that stand for what the vocabulary lacks.
     """
 
     request: ChoiceRequest
@@ -77,6 +78,7 @@ class ChoiceItem:
     normalize: Normalize = "sum"
     cut: int = 0
     apart: tuple[int, ...] = ()
+    unknown: int = 0
 
 
 def rule_for(settings: ScoringSettings, checkpoint: Checkpoint) -> Rule:
@@ -142,7 +144,10 @@ def prepare_item(
         contexts=tuple(prompts) if request.contexts else (),
     )
     cut = sum(map(len, encoded.prompts)) - sum(map(len, kept))
-    return ChoiceItem(request, item, sizes, settings.normalize, cut, encoded.apart)
+    unknown = 0
+    if checkpoint.tokenizer:
+        unknown = sum(map(checkpoint.tokenizer.count_unknown, (*kept, *encoded.choices)))
+    return ChoiceItem(request, item, sizes, settings.normalize, cut, encoded.apart, unknown)
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,7 @@ def encode(
     continuations = [settings.delimiter + choice for choice in request.choices]
     check_characters([*request.texts, *continuations])
     tokenizer = checkpoint.require_tokenizer()
-    if isinstance(request.prompt, tuple):
+    if isinstance(request.prompt, Dialogue):
         prompt = checkpoint.encode_chat(request.prompt)
         return Encoded([prompt], [*map(tokenizer.encode, continuations)])
     front = checkpoint.encode_text("", prompting.bos)

@@ -10,7 +10,8 @@ from typing import Any
 from illada_core.errors import DataError, UsageError
 from illada_core.evaluation.answers import ANSWERS, OTHER_ANSWERS, place_of, refuse_unread_answer
 from illada_core.inference.requests import checked_ids
-from illada_core.text.messages import Message, parse_messages
+from illada_core.text.harmless import strings_in
+from illada_core.text.messages import Dialogue, parse_dialogue
 
 PROMPTS = ("prompt", "query", "question", "question_stem", "ctx", "context", "goal", "messages")
 CHOICES = ("choices", "options", "endings")
@@ -30,7 +31,7 @@ class ChoiceRequest:
     is empty, and the choices are one continuation over and over.
     """
 
-    prompt: str | tuple[Message, ...] | list[int]
+    prompt: str | Dialogue | list[int]
     choices: Sequence[Any]
     answer: int | None = None
     line: int | None = None
@@ -40,8 +41,8 @@ class ChoiceRequest:
     @property
     def texts(self) -> list[str]:
         """The texts that stand before choices; none where there are ids."""
-        if isinstance(self.prompt, tuple):
-            return [message.content for message in self.prompt]
+        if isinstance(self.prompt, Dialogue):
+            return [*strings_in(self.prompt.fields)]
         return [self.prompt, *self.contexts] if isinstance(self.prompt, str) else []
 
 
@@ -173,11 +174,11 @@ def one_name(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return present[0] if present else None
 
 
-def prompt_of(fields: Mapping[str, Any]) -> str | tuple[Message, ...]:
+def prompt_of(fields: Mapping[str, Any]) -> str | Dialogue:
     """Return the prompt of an item, or its conversation. Raises DataError."""
     name = one_name(fields, PROMPTS)
     if name == "messages":
-        return tuple(parse_messages(fields["messages"]))
+        return parse_dialogue(fields, fields["messages"])
     if name is None or not isinstance(fields[name], str):
         raise DataError(
             "a line must hold prompt (or query) as a string, messages, or prompt_ids", SHAPES_HINT

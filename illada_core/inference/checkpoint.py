@@ -1,9 +1,7 @@
 """A checkpoint as it is served: found, opened, checked against its tokenizer, then loaded."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,7 +14,7 @@ from illada_core.model.finding import find_model
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import load_model
 from illada_core.text.conversations import prompt_ids
-from illada_core.text.messages import Message
+from illada_core.text.messages import Dialogue
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
@@ -74,11 +72,9 @@ class Checkpoint:
             raise CheckpointError(f"{self.folder} names no bos id, so --bos cannot be obeyed")
         return [bos_id, *ids]
 
-    def encode_chat(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
-    ) -> list[int]:
+    def encode_chat(self, dialogue: Dialogue) -> list[int]:
         """Return the ids of a conversation, up to where the assistant is to speak."""
-        return prompt_ids(self.require_tokenizer(), messages, tools)
+        return prompt_ids(self.require_tokenizer(), dialogue)
 
     def load(self, device: str = "cpu", dtype: str | torch.dtype = "auto") -> Transformer:
         """Load the weights for inference. `auto` is bfloat16 on a GPU, else the stored dtype."""

@@ -1,12 +1,11 @@
 """What is asked to be written: a prompt, a conversation, ids, or a text with gaps."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from illada_core.errors import DataError
 from illada_core.text.harmless import strings_in
-from illada_core.text.messages import parse_messages, parse_tools
+from illada_core.text.messages import parse_dialogue
 
 KINDS = ("prompt", "messages", "prompt_ids", "infill", "infill_ids")
 
@@ -15,20 +14,19 @@ KINDS = ("prompt", "messages", "prompt_ids", "infill", "infill_ids")
 class Request:
     """One thing to write: exactly one of KINDS, and where it came from.
 
-    `tools` are what a conversation may call.
+    `value` is a text, ids, or for messages a Dialogue.
     """
 
     kind: str
     value: Any
     line: int | None = None
     id: Any = None
-    tools: Sequence[Mapping[str, Any]] | None = None
 
     @property
     def texts(self) -> list[str]:
         """The texts it is made of; none where it is ids."""
         if self.kind == "messages":
-            return [*strings_in([message.facts for message in self.value]), *strings_in(self.tools)]
+            return [*strings_in(self.value.fields)]
         return [self.value] if isinstance(self.value, str) else []
 
     @property
@@ -53,15 +51,14 @@ def read_request(line: int | None, fields: dict[str, Any]) -> Request:
         raise DataError(f"a line must hold one of {', '.join(KINDS)}, and this holds {found}")
     kind, value = kinds[0], fields[kinds[0]]
     if kind == "messages":
-        value = parse_messages(value)
+        value = parse_dialogue(fields, value)
     elif kind in ("prompt_ids", "infill_ids"):
         value = checked_ids(kind, value)
     elif not isinstance(value, str):
         raise DataError(f"{kind} must be a string")
     if not value:
         raise DataError("the prompt is empty")
-    tools = parse_tools(fields.get("tools")) if kind == "messages" else None
-    return Request(kind, value, line, fields.get("id"), tools)
+    return Request(kind, value, line, fields.get("id"))
 
 
 def checked_ids(name: str, value: Any) -> list[int]:

@@ -19,7 +19,7 @@ class TextTask:
     """A request as a task for the sampler, and the settings to write it with.
 
     `around` are the texts around the gaps where there are several; `cut` counts the ids of the
-    prompt that had to go.
+    prompt that had to go, `unknown` those that stand for what the vocabulary lacks.
     """
 
     request: Request
@@ -27,6 +27,7 @@ class TextTask:
     settings: Settings
     around: tuple[str, ...] = ()
     cut: int = 0
+    unknown: int = 0
 
     @property
     def is_short(self) -> bool:
@@ -61,7 +62,7 @@ def prepare(
     if request.kind == "prompt":
         ids = checkpoint.encode_text(request.value, prompting.bos)
     elif request.kind == "messages":
-        ids = checkpoint.encode_chat(request.value, request.tools)
+        ids = checkpoint.encode_chat(request.value)
     else:
         ids = request.value
         check_range(ids, checkpoint)
@@ -73,7 +74,8 @@ def prepare(
     if not ids:
         raise DataError("the prompt is empty: it has no tokens")
     task = continue_in(ids, budget)
-    return TextTask(request, task, settings, cut=len(ids) - len(task.runs[0]))
+    unknown = checkpoint.tokenizer.count_unknown(ids) if checkpoint.tokenizer else 0
+    return TextTask(request, task, settings, cut=len(ids) - len(task.runs[0]), unknown=unknown)
 
 
 def check_characters(texts: Iterable[str]) -> None:

@@ -282,16 +282,12 @@ def chats_of(tokenizer: Tokenizer) -> Chats:
     return Chats(tokenizer, datetime.now)
 
 
-def prompt_ids(
-    tokenizer: Tokenizer,
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]] | None = None,
-) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, dialogue: Dialogue) -> list[int]:
     """Return the ids of a conversation, up to where the assistant is to speak.
 
     Raises DataError where the template fails.
     """
-    return chats_of(tokenizer).prompt_ids(Dialogue(tuple(messages), tools))
+    return chats_of(tokenizer).prompt_ids(dialogue)
 
 
 def turn_end_id(tokenizer: Tokenizer) -> int | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+from illada_core.text.library_json import parts_of
+
 Encode = Callable[[str], list[int]]
 # What a normalizer may do without looking further than at the letters of a word.
 LOCAL = {
@@ -89,15 +91,6 @@ class Joints:
         return frozenset(
             token[at : at + 2] for token in self.tokens for at in range(len(token) - 1)
         )
-
-
-def parts_of(value: Any, name: str) -> list[dict[str, Any]]:
-    """Return the parts that a normalizer or pre-tokenizer consists of."""
-    if value is None:
-        return []
-    if value["type"] != "Sequence":
-        return [value]
-    return [part for inner in value[name] for part in parts_of(inner, name)]
 
 
 def splits(splitter: Mapping[str, Any]) -> bool:

@@ -38,6 +38,36 @@ def as_class_builds(content: dict[str, Any], config: Mapping[str, Any]) -> dict[
     return {**content, "normalizer": None, "pre_tokenizer": metaspace, "model": model}
 
 
+def class_notices(content: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Say where the class that tokenizer_config.json names marks spaces as its file does not."""
+    built = as_class_builds(dict(content), config)
+    if built is content or space_scheme(built) == space_scheme(content):
+        return []
+    return [
+        f"{config['tokenizer_class']} marks the space before a text as that class does "
+        f"({space_scheme(built)}), not as tokenizer.json says ({space_scheme(content)})"
+    ]
+
+
+def space_scheme(content: Mapping[str, Any]) -> str:
+    """Return when a space goes in front of a text: always, first (if it has none) or never."""
+    steps = parts_of(content.get("normalizer"), "normalizers")
+    if any(step.get("type") == "Prepend" for step in steps):
+        return "always"
+    steps = parts_of(content.get("pre_tokenizer"), "pretokenizers")
+    marks = [step for step in steps if step.get("type") == "Metaspace"]
+    return str(marks[0].get("prepend_scheme", "always")) if marks else "never"
+
+
+def parts_of(value: Any, name: str) -> list[dict[str, Any]]:
+    """Return the parts that a normalizer or pre-tokenizer consists of; `name` is its list's."""
+    if not isinstance(value, dict):
+        return []
+    if value.get("type") != "Sequence":
+        return [value]
+    return [part for inner in value.get(name) or () for part in parts_of(inner, name)]
+
+
 def has_byte_level(content: Mapping[str, Any]) -> bool:
     """Tell whether any part of a tokenizer.json works on bytes as letters."""
     parts = {key: value for key, value in content.items() if key not in ("model", "added_tokens")}

@@ -18,6 +18,7 @@ ROLES = (SYSTEM, "developer", USER, ASSISTANT, "tool")
 # The names under which thoughts come, the first that is there wins.
 REASONING = ("reasoning_content", "thinking", "reasoning")
 TEXT_PART = "text"
+VARIABLES = "chat_template_kwargs"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,29 @@ class Dialogue:
     messages: tuple[Message, ...]
     tools: Sequence[Mapping[str, Any]] | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The conversation as `parse_dialogue` reads it."""
+        fields: dict[str, Any] = {"messages": [message.facts for message in self.messages]}
+        if self.tools is not None:
+            fields["tools"] = list(self.tools)
+        if self.variables:
+            fields[VARIABLES] = dict(self.variables)
+        return fields
+
+
+def parse_dialogue(fields: Mapping[str, Any], messages: Any) -> Dialogue:
+    """Return the conversation of an object; `messages` are what it holds or makes.
+
+    Raises DataError that says what is wrong.
+    """
+    variables = fields.get(VARIABLES)
+    if variables is not None and not isinstance(variables, dict):
+        raise DataError(f"{VARIABLES} is not an object")
+    return Dialogue(
+        tuple(parse_messages(messages)), parse_tools(fields.get("tools")), variables or {}
+    )
 
 
 def parse_messages(value: Any) -> list[Message]:

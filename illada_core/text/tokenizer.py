@@ -143,6 +143,16 @@ class Tokenizer:
                 kept.pop()
         return self.decode(kept).rstrip(UNFINISHED)
 
+    def count_unknown(self, ids: Ids | Sequence[int]) -> int:
+        """Return how many tokens stand for what the vocabulary lacks."""
+        return 0 if self.unknown_id is None else int((np.asarray(ids) == self.unknown_id).sum())
+
+    def tell_unknown(self, count: int) -> str:
+        """Say how many tokens stand for what the vocabulary lacks."""
+        name = "" if self.unknown_id is None else self.piece(self.unknown_id)
+        what = "1 token is" if count == 1 else f"{count:,} tokens are"
+        return f"{what} {name}: the vocabulary lacks letters of this text"
+
     def piece(self, id: int) -> str:
         """Return the text of one token, replacement characters where it is part of a character."""
         return self.decode([id], keep_special=True)

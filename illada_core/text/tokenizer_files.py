@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from illada_core.text.companions import (
     MODEL_CONFIG_FILE,
     OLD_TEMPLATE_FILE,
     TEMPLATE_FILE,
+    TEMPLATE_FOLDER,
     Beside,
     end_ids_beside,
     merged_tokens,
@@ -31,7 +32,7 @@ from illada_core.text.companions import (
     read_beside,
 )
 from illada_core.text.joints import lost_bytes
-from illada_core.text.library_json import as_class_builds
+from illada_core.text.library_json import as_class_builds, class_notices
 from illada_core.text.special_tokens import (
     AddedToken,
     SpecialIds,
@@ -42,7 +43,14 @@ from illada_core.text.special_tokens import (
 
 TOKENIZER_FILE = "tokenizer.json"
 # What belongs to a tokenizer.json and travels with it, into datasets and models.
-COMPANIONS = (CONFIG_FILE, MAP_FILE, ADDED_FILE, TEMPLATE_FILE, OLD_TEMPLATE_FILE)
+COMPANIONS = (
+    CONFIG_FILE,
+    MAP_FILE,
+    ADDED_FILE,
+    TEMPLATE_FILE,
+    OLD_TEMPLATE_FILE,
+    TEMPLATE_FOLDER,
+)
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,13 @@ def read_tokenizer_files(path: Path) -> TokenizerFiles:
         vocabulary=vocabulary,
         where=str(path.parent),
     )
-    notices = [*beside.notices, *told, *misplaced(own, vocabulary), *lost_bytes(content)]
+    notices = [
+        *beside.notices,
+        *told,
+        *misplaced(own, vocabulary),
+        *lost_bytes(content),
+        *class_notices(content, beside.config),
+    ]
     if (
         beside.config.get("add_bos_token") is (special.bos not in opening)
         and special.bos is not None
@@ -239,20 +253,33 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
     if not file.is_file():
         raise DataError(f"{source} holds no {TOKENIZER_FILE}")
     write_file(folder / TOKENIZER_FILE, file.read_bytes())
+    for beside in companions(file.parent):
+        copy_companion(beside, file.parent, folder)
+
+
+def companions(folder: Path) -> Iterator[Path]:
+    """Yield the files that lie beside a tokenizer.json."""
     for name in COMPANIONS:
-        if (file.parent / name).is_file():
-            write_file(folder / name, (file.parent / name).read_bytes())
+        path = folder / name
+        yield from [path] if path.is_file() else sorted(path.glob("*.jinja"))
+
+
+def copy_companion(file: Path, source: Path, folder: Path) -> None:
+    """Copy a file that lies below `source` to the same place below `folder`."""
+    copy = folder / file.relative_to(source)
+    copy.parent.mkdir(exist_ok=True)
+    write_file(copy, file.read_bytes())
 
 
 def write_tokenizer_files(files: TokenizerFiles, folder: Path) -> None:
     """Write tokenizer.json and what belongs to it into a folder, with what a person changed."""
     write_file(folder / TOKENIZER_FILE, files.data)
     changed = {CONFIG_FILE: files.config, MAP_FILE: files.config} if files.config else {}
-    for name in COMPANIONS:
-        beside = files.path.parent / name
-        if beside.is_file() and name in changed:
-            write_json(folder / name, {**read_json(beside), **changed[name]})
-        elif beside.is_file():
-            write_file(folder / name, beside.read_bytes())
-        elif name == CONFIG_FILE and files.config:
-            write_json(folder / name, files.config)
+    source = files.path.parent
+    for beside in companions(source):
+        if beside.name in changed:
+            write_json(folder / beside.name, {**read_json(beside), **changed[beside.name]})
+        else:
+            copy_companion(beside, source, folder)
+    if files.config and not (source / CONFIG_FILE).is_file():
+        write_json(folder / CONFIG_FILE, files.config)

@@ -2,16 +2,28 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
-from illada_core.errors import CheckpointError, UsageError
+from illada_core.data.build.examples import encode_examples
+from illada_core.data.build.fitting import ChatFormat
+from illada_core.data.sources.reading import Texts
+from illada_core.errors import CheckpointError, DataError, UsageError
+from illada_core.evaluation.items import ScoringSettings, prepare_item
+from illada_core.evaluation.shapes import read_choice_request
 from illada_core.inference import checkpoint as module
 from illada_core.inference.checkpoint import open_checkpoint
+from illada_core.inference.requests import Prompting, read_request
 from illada_core.inference.settings import Settings
+from illada_core.inference.tasks import prepare
 from illada_core.inference.text_sampler import complete_settings
-from illada_core.text.messages import Message
+from illada_core.text.conversations import Chats
+from illada_core.text.messages import Dialogue, Message
+from illada_core.text.tokenizer import load_tokenizer
+from tests.text.kinds import KINDS
+from tests.text.test_tokenizer import write_tokenizer
 
 FIRST_BYTE_ID = 6
 TEMPLATE = (
@@ -96,16 +108,55 @@ def test_control_strings_in_text_stay_text_in_prompts_and_conversations(
     said = ids_of(f"a{control}b")
     turn = [0, *ids_of("user\n"), *said, *([262] if is_shipped else ids_of("\n"))]
     expected = [*turn, 0, *ids_of("assistant\n")]
-    assert checkpoint.encode_chat([Message("user", f"a{control}b")]) == expected
+    assert checkpoint.encode_chat(Dialogue((Message("user", f"a{control}b"),))) == expected
 
 
 def test_a_refused_system_message_opens_the_first_user_turn(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
     checkpoint = open_checkpoint(str(folder))
-    apart = [Message("system", "Be brief."), Message("user", "Hi")]
-    assert checkpoint.encode_chat(apart) == checkpoint.encode_chat(
-        [Message("user", "Be brief.\n\nHi")]
-    )
+    apart = (Message("system", "Be brief."), Message("user", "Hi"))
+    together = Message("user", "Be brief.\n\nHi")
+    assert checkpoint.encode_chat(Dialogue(apart)) == checkpoint.encode_chat(Dialogue((together,)))
+
+
+WITH_TOOLS = (
+    "{% for t in tools or [] %}{{ t.function.name }}\n{% endfor %}"
+    "{% for m in messages %}{{ m.content }}\n{% endfor %}{{ 'deep' if think else 'quick' }}:"
+)
+TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+
+
+def test_tools_and_variables_of_a_line_reach_the_template_in_generate_and_score(folder):
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": WITH_TOOLS}))
+    checkpoint = open_checkpoint(str(folder))
+    messages = [{"role": "user", "content": "Hi"}]
+    for given, text in [
+        ({}, "Hi\nquick:"),
+        ({"tools": TOOLS}, "add\nHi\nquick:"),
+        ({"chat_template_kwargs": {"think": True}, "tools": None}, "Hi\ndeep:"),
+    ]:
+        fields = {"messages": messages, **given}
+        task = prepare(read_request(1, fields), checkpoint, Settings(), Prompting())
+        assert list(task.task.runs[0]) == ids_of(text)
+        asked = read_choice_request(1, {**fields, "choices": ["a", "b"]})
+        item = prepare_item(asked, checkpoint, ScoringSettings(), Prompting())
+        assert item.item.prompt.tolist() == ids_of(text)
+    with pytest.raises(DataError, match="chat_template_kwargs is not an object"):
+        read_request(1, {"messages": messages, "chat_template_kwargs": 5})
+
+
+def test_letters_that_the_vocabulary_lacks_are_counted(folder, tmp_path):
+    path = write_tokenizer(tmp_path / "words", KINDS["words"])
+    checkpoint = replace(open_checkpoint(str(folder)), tokenizer=load_tokenizer(path))
+    asked = read_choice_request(1, {"prompt": "the fox a dog", "choices": [" the", " x y"]})
+    assert prepare_item(asked, checkpoint, ScoringSettings(), Prompting()).unknown == 4
+    task = prepare(read_request(1, {"prompt": "the fox"}), checkpoint, Settings(), Prompting())
+    assert task.unknown == 1
+    assert checkpoint.tokenizer.tell_unknown(1).startswith("1 token is [UNK]")
+    line = json.dumps({"prompt": "the fox", "response": "the"})
+    texts = Texts([line], [0], [0], [len(line)])
+    encoded = encode_examples(texts, 0, Chats(checkpoint.tokenizer), 2, ChatFormat())
+    assert encoded.unknown == sum(encoded.ids == checkpoint.tokenizer.unknown_id) > 0
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(folder):

@@ -10,7 +10,8 @@ from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.job import Job
 from illada_core.data.sources.listing import list_sources
 from illada_core.data.store.dataset import open_dataset
-from illada_core.text.messages import Message
+from illada_core.text.conversations import prompt_ids
+from illada_core.text.messages import Dialogue, Message
 from tests.phrases import PHRASES
 
 EOS = 2
@@ -28,6 +29,11 @@ EOS_LINE = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}\
 WORDS_ONLY = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 TEMPLATES = [None, HEADERS, NO_SYSTEM, EOS_LINE, WORDS_ONLY]
 HOSTILE = ["<[EOS]>", "<[MASK]>", "<[BOS]>assistant\n", "a\nb\n\n", "<[PAD]>", "naïve 日本 😀"]
+
+
+def asked_ids(tokenizer, messages, tools=None):
+    """Return the ids of messages, up to where the assistant is to speak."""
+    return prompt_ids(tokenizer, Dialogue(tuple(messages), tools))
 
 
 def random_messages(generator, exchanges=None):

@@ -188,10 +188,12 @@ def test_templates_are_found_where_transformers_finds_them(tmp_path):
     (folder / "additional_chat_templates/rag.jinja").write_text("other")
     assert found() == ({"default": "file", "rag": "other"}, 2)
     assert in_transformers(folder).chat_template == {"default": "file", "rag": "other"}
-    copied = tmp_path / "copied"
-    copied.mkdir()
-    copy_tokenizer(folder, copied)
-    assert read_tokenizer_files(copied).chat_template == "file"
+    written = read_tokenizer_files(folder)
+    for name, write in (("copied", copy_tokenizer), ("written", write_tokenizer_files)):
+        copy = tmp_path / name
+        copy.mkdir()
+        write(folder if write is copy_tokenizer else written, copy)
+        assert read_tokenizer_files(copy).chat_templates == written.chat_templates
     (folder / "tokenizer_config.json").write_text('{"chat_template": 5}')
     with pytest.raises(DataError, match="chat_template is neither a text nor named texts"):
         read_tokenizer_files(folder)
@@ -206,6 +208,18 @@ def test_what_a_person_names_outlives_the_old_map(tmp_path):
     copied.mkdir()
     write_tokenizer_files(files, copied)
     assert read_tokenizer_files(copied).special == files.special
+
+
+@pytest.mark.parametrize(
+    ("kind", "legacy", "told"),
+    [("llama 2", True, []), ("llama 2", False, ["(first)", "(always)"])],
+)
+def test_a_class_that_marks_spaces_otherwise_than_the_file_is_told(tmp_path, kind, legacy, told):
+    config = {"tokenizer_class": "LlamaTokenizer", "legacy": legacy}
+    folder = write_tokenizer(tmp_path / "t", KINDS[kind], tokenizer_config=config)
+    notices = read_tokenizer_files(folder).notices
+    assert len(notices) == bool(told)
+    assert all(word in notices[0] for word in told)
 
 
 def test_a_token_that_no_file_gives_an_id_and_lost_bytes_are_told(tmp_path):

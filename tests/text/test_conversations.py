@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from illada_core.data.build.examples import Draft, read_encoding
 from illada_core.errors import DataError
-from illada_core.text.conversations import Chats, prompt_ids, special_strings
+from illada_core.text.conversations import Chats, special_strings
 from illada_core.text.messages import Dialogue, Message, parse_messages, parse_tools
 from illada_core.text.tokenizer import load_tokenizer
 from tests.data.build.test_chat_cases import CHATML, LLADA, LLAMA2, THINKING
+from tests.text.chat import asked_ids
 from tests.text.small_tokenizers import KINDS, SPECIAL, WORDS, reference, small, write_small
 
 LLAMA = (
@@ -154,8 +155,8 @@ def test_every_answer_is_a_span_of_its_own_and_whole(name, messages):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_message_spells_is_encoded_as_text(tmp_path, kind, special):
     tokenizer = small(tmp_path / "tokenizer", kind, CHATML)
-    clean = prompt_ids(tokenizer, [Message("user", "x")])
-    spelled = prompt_ids(tokenizer, [Message("user", f"{special}x{special}{special}")])
+    clean = asked_ids(tokenizer, [Message("user", "x")])
+    spelled = asked_ids(tokenizer, [Message("user", f"{special}x{special}{special}")])
     controls = set(tokenizer.controls.values()) - {tokenizer.files.ids.get("<unk>")}
     assert [i for i in spelled if i in controls] == [i for i in clean if i in controls]
     if kind == "bytes":
@@ -178,8 +179,8 @@ HALVES = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_message_cannot_complete_a_mark_of_its_neighbour(tmp_path, kind, template, text):
     tokenizer = small(tmp_path / "tokenizer", kind, template)
-    lent = prompt_ids(tokenizer, [Message("user", text), Message("user", "end|>")])
-    clean = prompt_ids(tokenizer, [Message("user", "x"), Message("user", "y")])
+    lent = asked_ids(tokenizer, [Message("user", text), Message("user", "end|>")])
+    clean = asked_ids(tokenizer, [Message("user", "x"), Message("user", "y")])
     controls = set(tokenizer.controls.values()) - {tokenizer.files.ids.get("<unk>")}
     assert [i for i in lent if i in controls] == [i for i in clean if i in controls]
 
@@ -193,7 +194,7 @@ def test_a_template_sees_contents_as_they_are(tmp_path):
     folder = tmp_path / "tokenizer"
     tokenizer = small(folder, "bytes", template)
     expected = reference(folder, [{"role": "user", "content": text}], True)
-    assert prompt_ids(tokenizer, [Message("user", text)]) == expected
+    assert asked_ids(tokenizer, [Message("user", text)]) == expected
 
 
 def test_outer_white_space_is_trimmed_or_kept_as_the_template_does(tmp_path):
@@ -202,7 +203,7 @@ def test_outer_white_space_is_trimmed_or_kept_as_the_template_does(tmp_path):
         tokenizer = small(folder, "bytes", template)
         for head, tail in itertools.product(["", " ", "\n", "\n  \t"], repeat=2):
             messages = [{"role": "user", "content": f"{head}a  b{tail}"}]
-            got = prompt_ids(tokenizer, parse_messages(messages))
+            got = asked_ids(tokenizer, parse_messages(messages))
             assert got == reference(folder, messages, True)
 
 
@@ -211,13 +212,13 @@ def test_system_is_folded_into_the_first_user_turn_where_refused(tmp_path):
     tokenizer = small(tmp_path / "tokenizer", "bytes", refusing)
     system = Message("system", "Be brief.")
     folded = [Message("user", "Be brief.\n\nHello there"), *TALK[1:]]
-    assert prompt_ids(tokenizer, [system, *TALK]) == prompt_ids(tokenizer, folded)
+    assert asked_ids(tokenizer, [system, *TALK]) == asked_ids(tokenizer, folded)
 
 
 def test_plain_template_opens_turns_with_bos_and_ends_answers_with_eos(tmp_path):
     tokenizer = small(tmp_path / "tokenizer", "bytes")
     text = "<s>user\nHello there\n<s>assistant\nHi.<|im_end|><s>user\nBye\n<s>assistant\n"
-    assert tokenizer.decode(prompt_ids(tokenizer, TALK), keep_special=True) == text
+    assert tokenizer.decode(asked_ids(tokenizer, TALK), keep_special=True) == text
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_plain_template_opens_turns_with_bos_and_ends_answers_with_eos(tmp_path)
 def test_a_failing_or_hostile_template_is_one_sentence(tmp_path, template):
     tokenizer = small(tmp_path / "tokenizer", "bytes", template)
     with pytest.raises(DataError, match="chat template"):
-        prompt_ids(tokenizer, TALK)
+        asked_ids(tokenizer, TALK)
 
 
 EVERY_PRIVATE = "".join(map(chr, [*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE)]))
@@ -242,15 +243,15 @@ EVERY_PRIVATE = "".join(map(chr, [*range(0xF0000, 0xFFFFE), *range(0x100000, 0x1
 
 def test_a_message_that_leaves_no_character_for_stand_ins_is_refused(tmp_path):
     tokenizer = small(tmp_path / "tokenizer", "bytes", CHATML)
-    assert prompt_ids(tokenizer, [Message("user", EVERY_PRIVATE)])
+    assert asked_ids(tokenizer, [Message("user", EVERY_PRIVATE)])
     with pytest.raises(DataError, match="private-use"):
-        prompt_ids(tokenizer, [Message("user", EVERY_PRIVATE + "<|im_end|>")])
+        asked_ids(tokenizer, [Message("user", EVERY_PRIVATE + "<|im_end|>")])
 
 
 def test_a_character_that_names_a_mark_elsewhere_is_text_in_a_message(tmp_path):
     tokenizer = small(tmp_path / "tokenizer", "bytes", CHATML)
     text = "".join(map(chr, range(0xF0000, 0xF0040))) + "<|im_end|>"
-    ids = prompt_ids(tokenizer, [Message("user", text)])
+    ids = asked_ids(tokenizer, [Message("user", text)])
     assert text in tokenizer.decode(ids)
     assert ids.count(tokenizer.files.ids["<|im_end|>"]) == 1
 
@@ -297,7 +298,7 @@ def test_parts_are_given_as_a_list_to_a_template_that_knows_them_and_else_as_one
         ((knowing, "onetwo"), ("{{ messages[0].content }}", " one two"))
     ):
         tokenizer = small(tmp_path / str(number), "bytes", template)
-        assert tokenizer.decode(prompt_ids(tokenizer, messages)) == text
+        assert tokenizer.decode(asked_ids(tokenizer, messages)) == text
 
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"a<|im_end|>": "<s>"}}}
@@ -318,7 +319,7 @@ def test_tools_and_their_calls_reach_the_template_and_spell_no_special_token(tmp
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
         {"role": "tool", "content": "4", "tool_call_id": "c"},
     ]
-    ids = prompt_ids(tokenizer, parse_messages(messages), [TOOL])
+    ids = asked_ids(tokenizer, parse_messages(messages), [TOOL])
     text = tokenizer.decode(ids, keep_special=True)
     assert '{"a<|im_end|>": "<s>"}' in text
     assert '<tool_call>add {"a": "</s>"}' in text
@@ -335,7 +336,7 @@ def test_tools_that_a_template_leaves_out_are_told(tmp_path, tools, what):
     if tools is None:
         messages += [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
     with pytest.raises(DataError, match=f"leaves out .*{what} .*'add'"):
-        prompt_ids(tokenizer, parse_messages(messages), tools)
+        asked_ids(tokenizer, parse_messages(messages), tools)
 
 
 def test_special_strings_are_those_of_the_files_and_the_map_wins_without_a_table(tmp_path):
@@ -360,7 +361,7 @@ def test_templates_are_given_what_transformers_gives(tmp_path):
         " {{ {'é': [1]} | tojson(indent=1) }}"
     )
     tokenizer = small(folder, "bytes", template, cls_token="<|head|>")
-    ids = prompt_ids(tokenizer, [Message("user", "x")])
+    ids = asked_ids(tokenizer, [Message("user", "x")])
     assert tokenizer.decode(ids, keep_special=True) == (
         'True True True <s> <|head|> False True {\n "é": [\n  1\n ]\n}'
     )
@@ -373,8 +374,8 @@ def test_a_template_for_tools_is_taken_where_there_are_tools(tmp_path):
     ]
     tokenizer = small(tmp_path / "tokenizer", "bytes", chat_template=templates)
     asked = [Message("user", "x")]
-    assert tokenizer.decode(prompt_ids(tokenizer, asked, [TOOL])).startswith("add")
-    assert not tokenizer.decode(prompt_ids(tokenizer, asked)).startswith("add")
+    assert tokenizer.decode(asked_ids(tokenizer, asked, [TOOL])).startswith("add")
+    assert not tokenizer.decode(asked_ids(tokenizer, asked)).startswith("add")
 
 
 def test_an_added_word_that_takes_the_beginning_of_a_mark_away_from_it_does_so_here_too(tmp_path):
@@ -383,6 +384,6 @@ def test_an_added_word_that_takes_the_beginning_of_a_mark_away_from_it_does_so_h
     path.write_text(path.read_text().replace('"content": "<think>"', '"content": "<think><|im_"'))
     tokenizer = load_tokenizer(folder, "tokenizers")
     text = "start|><|im_end|>"
-    ids = prompt_ids(tokenizer, [Message("user", text)])
+    ids = asked_ids(tokenizer, [Message("user", text)])
     assert tokenizer.decode(ids) == f"<think><|im_{text}"
     assert not set(ids) & set(tokenizer.controls.values())

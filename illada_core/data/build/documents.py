@@ -101,17 +101,10 @@ def tokenize_corpus(
                 series.add(encoded)
                 yield Headway(encoded.source_bytes, len(encoded.ends), len(encoded.ids))
         if unknown:
-            yield unknown_notice(job.tokenizer, unknown)
+            yield Notice(job.tokenizer.tell_unknown(unknown))
         stages = series.finish((len(job.sources), 0))
         yield write_dataset(job, folder, series.shards, stages, resumed_shards)
         journal.remove()
-
-
-def unknown_notice(tokenizer: Tokenizer, unknown: int) -> Notice:
-    """Say how much of the text the vocabulary lacks."""
-    name = tokenizer.piece(tokenizer.unknown_id) if tokenizer.unknown_id is not None else ""
-    what = "1 token is" if unknown == 1 else f"{unknown:,} tokens are"
-    return Notice(f"{what} {name}: the vocabulary lacks letters of this text")
 
 
 def comes_again(source: Source) -> bool:

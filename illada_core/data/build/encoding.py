@@ -91,7 +91,7 @@ def encode_texts(
     """
     closed = len(texts.texts) - texts.is_open
     ids, ends = encode_documents(texts.texts, tokenizer, texts.is_rest)
-    unknown = 0 if tokenizer.unknown_id is None else int((ids == tokenizer.unknown_id).sum())
+    unknown = tokenizer.count_unknown(ids)
     open_size = sum(texts.sizes[closed:])
     columns = (texts.files, texts.records, texts.sizes)
     files, records, sizes = (np.array(column[:closed], np.int64) for column in columns)

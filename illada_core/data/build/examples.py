@@ -74,8 +74,9 @@ def encode_examples(
         kept.append(draft)
         examples.append(pad(fitting, eos_id, chat))
         cut.append(fitting is not whole)
+    ids = np.concatenate([np.empty(0, np.uint32), *(example.ids for example in examples)])
     return Encoded(
-        ids=np.concatenate([np.empty(0, np.uint32), *(example.ids for example in examples)]),
+        ids=ids,
         ends=np.cumsum([len(example.ids) for example in examples], dtype=np.int64),
         files=np.array([draft.file for draft in kept], np.int64),
         records=np.array([draft.record for draft in kept], np.int64),
@@ -89,6 +90,7 @@ def encode_examples(
             cut=np.array(cut, bool),
             rewritten=sum(draft.told.is_rewritten for draft in kept),
         ),
+        unknown=chats.tokenizer.count_unknown(ids),
     )
 
 

@@ -17,8 +17,7 @@ from illada_core.text.messages import (
     USER,
     Dialogue,
     Message,
-    parse_messages,
-    parse_tools,
+    parse_dialogue,
 )
 
 SHAPES = (
@@ -75,11 +74,7 @@ def dialogue_of(fields: Mapping[str, Any]) -> Dialogue:
     media = next((name for name in MEDIA if fields.get(name)), None)
     if media:
         raise DataError(f"it holds {media}, and only text is read")
-    messages = parse_messages(messages_in(fields))
-    variables = fields.get("chat_template_kwargs", {})
-    if not isinstance(variables, dict):
-        raise DataError("chat_template_kwargs is not an object")
-    return Dialogue(tuple(messages), parse_tools(fields.get("tools")), variables)
+    return parse_dialogue(fields, messages_in(fields))
 
 
 def messages_in(fields: Mapping[str, Any]) -> Any:

@@ -18,6 +18,8 @@ from illada_core.data.sources.reading import (
 from illada_core.errors import UsageError
 
 AUTO = "auto"
+# What texts that are said to be in these are in, as browsers take it: the same letters and more.
+WIDER = {"ASCII": "cp1252", "ISO-8859-1": "cp1252", "ISO-8859-9": "cp1254", "GB2312": "gb18030"}
 IN_UTF8 = ("parquet", "arrow", "hub")  # whatever a person says
 
 
@@ -65,11 +67,11 @@ def detected(source: Source) -> str:
 def guessed(data: bytes) -> str:
     """Return what a detector takes the beginning of a file for; UTF-8 if it does not know."""
     try:
-        import charset_normalizer  # an optional extra
+        import cchardet  # an optional extra
     except ImportError:
         raise UsageError(
-            "--encoding auto needs charset-normalizer",
-            "pip install charset-normalizer, or name the encoding",
+            "--encoding auto needs faust-cchardet",
+            "pip install faust-cchardet, or name the encoding",
         ) from None
-    best = charset_normalizer.from_bytes(data).best()
-    return known_encoding(best.encoding) if best else UTF8
+    name = cchardet.detect(data)["encoding"]
+    return known_encoding(WIDER.get(name, name)) if name else UTF8

@@ -92,6 +92,23 @@ def test_a_turn_that_does_not_fit_is_taken_back_or_cut_on_request(session, capsy
     assert "the conversation is cut on the left" in capsys.readouterr().err
 
 
+def test_a_loaded_conversation_keeps_its_tools_and_variables(tmp_path):
+    path = tmp_path / "talk.jsonl"
+    fields = {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "tools": [{"type": "function", "function": {"name": "add"}}],
+        "chat_template_kwargs": {"think": True},
+    }
+    path.write_text(json.dumps(fields) + "\n")
+    talk = Conversation()
+    talk.load(path)
+    assert talk.dialogue.fields == fields
+    talk.write(path)
+    assert lines(path.read_text()) == [fields]
+    talk.reset()
+    assert talk.dialogue.fields == {"messages": []}
+
+
 def test_commands_change_what_they_say(session, tmp_path):
     obey(session, "/system Be brief.")
     say(session, "Hello")
@@ -102,7 +119,7 @@ def test_commands_change_what_they_say(session, tmp_path):
     obey(session, "/save")
     turns = list(session.conversation.turns)
     obey(session, "/reset")
-    assert session.conversation.messages()[0].content == "Be brief."
+    assert session.conversation.dialogue.messages[0].content == "Be brief."
     assert session.conversation.turns == []
     obey(session, "/system")
     obey(session, f"/load {path}")

@@ -14,6 +14,7 @@ from illada_core.data.store.dataset import open_dataset, open_packed
 from illada_core.inference.checkpoint import open_checkpoint
 from illada_core.text.messages import Message
 from tests.byte_model import CONTROLS, FIRST_BYTE_ID
+from tests.text.chat import asked_ids
 
 EOS, TURN_END = CONTROLS["<[EOS]>"], CONTROLS["<|eot_id|>"]
 TEMPLATE = (
@@ -107,7 +108,7 @@ def test_pairs_become_rows_whose_prompts_are_what_generate_and_chat_ask(pack_cha
         places = [place for place, m in enumerate(messages) if m.role == "assistant"]
         for turn, place in enumerate(places, 1):
             first = int(np.flatnonzero(turns == turn)[0])
-            assert ids[:first].tolist() == checkpoint.encode_chat(messages[:place])
+            assert ids[:first].tolist() == asked_ids(checkpoint.tokenizer, messages[:place])
             said = ids[turns == turn].tolist()
             end = [TURN_END, EOS] if place == places[-1] else [TURN_END]
             assert said == bytes_of(messages[place].content) + end
@@ -140,7 +141,7 @@ def test_without_a_template_the_plain_one_is_used_and_named(pack_chat, model, tm
     assert "using the plain one" in pack_chat("--mode", "fit").stderr
     ids, turns = documents_of(tmp_path / "pairs-packed")[0]
     checkpoint = open_checkpoint(str(model))
-    asked = checkpoint.encode_chat([Message("user", "What is 2+2?")])
+    asked = asked_ids(checkpoint.tokenizer, [Message("user", "What is 2+2?")])
     assert ids.tolist() == [*asked, *bytes_of("4"), EOS]
     assert turns.tolist() == [0] * len(asked) + [1, 1]
 
@@ -189,8 +190,9 @@ def test_examples_longer_than_a_row(pack_chat, tmp_path, arguments, examples, cu
         assert len(ids) == 256
         assert ids[turns == 1].tolist() == [*bytes_of("short"), TURN_END, EOS]
         checkpoint = open_checkpoint(str(tmp_path / "model"))
-        shorter = [Message("user", "p" * (300 - (len(checkpoint.encode_chat(asked)) + 7 - 256)))]
-        assert ids[turns == 0].tolist() == checkpoint.encode_chat(shorter)
+        excess = len(asked_ids(checkpoint.tokenizer, asked)) + 7 - 256
+        shorter = [Message("user", "p" * (300 - excess))]
+        assert ids[turns == 0].tolist() == asked_ids(checkpoint.tokenizer, shorter)
 
 
 def test_padding_fills_up_with_the_end_token(pack_chat, tmp_path):
@@ -300,6 +302,20 @@ def test_several_files_and_folders_of_them(illada, model, write_pairs, tmp_path)
     assert "no name" in illada("pack", "--chat", *named, *common, code=2).stderr
     by_name = json.loads(illada("pack", "--chat", *named, *common, "-o", "named").stdout)
     assert by_name["train"]["tokens"] == by_folder["train"]["tokens"]
+
+
+def test_a_json_of_a_folder_is_taken_where_it_holds_examples(illada, model, tmp_path):
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    (folder / "alpaca.json").write_text(json.dumps(PAIRS))
+    (folder / "dataset_info.json").write_text(json.dumps({"features": {}}, indent=1))
+    common = ("--tokenizer", "model", "--sequence-length", "256", "--holdout", "0")
+    done = illada("pack", "--chat", "chats", *common)
+    assert f"{len(PAIRS)} examples" in done.stderr
+    assert "passed over, no lists of examples: dataset_info.json" in done.stderr
+    (folder / "alpaca.json").unlink()
+    failed = illada("pack", "--chat", "chats", *common, "-o", "none", code=1)
+    assert "no examples in chats" in failed.stderr
 
 
 def test_a_holdout_takes_whole_examples(pack_chat, tmp_path):

@@ -8,9 +8,8 @@ import pytest
 from illada_core.data.build.documents import tokenize_corpus
 from illada_core.data.build.events import Notice
 from illada_core.errors import DataError
-from illada_core.text.conversations import prompt_ids
 from illada_core.text.messages import parse_messages
-from tests.text.chat import documents_of, job_of, run
+from tests.text.chat import asked_ids, documents_of, job_of, run
 from tests.text.small_tokenizers import reference, small
 
 CHATML = (
@@ -122,7 +121,7 @@ def test_the_frame_of_thoughts_is_part_of_the_response(packed):
     tokenizer, ids, turns, expected = packed(THINKING, chat("Hello there", "Hi"))
     assert ids == without_line_end(tokenizer, expected)
     assert said(tokenizer, ids, turns) == "<think>\n\n</think>\n\nHi<|im_end|>"
-    asked = prompt_ids(tokenizer, parse_messages(chat("Hello there")))
+    asked = asked_ids(tokenizer, parse_messages(chat("Hello there")))
     assert ids[: turns.index(1)] == asked
 
 

@@ -13,7 +13,7 @@ from illada_core.data.build.examples import read_draft
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.shapes import Unusable, read_dialogue
 from illada_core.errors import DataError, UsageError
-from illada_core.text.conversations import Chats, prompt_ids
+from illada_core.text.conversations import Chats
 from illada_core.text.messages import Message
 from illada_core.text.tokenizer import load_tokenizer
 from tests.text.chat import (
@@ -23,6 +23,7 @@ from tests.text.chat import (
     NO_SYSTEM,
     TEMPLATES,
     WORDS_ONLY,
+    asked_ids,
     documents_of,
     files_of,
     job_of,
@@ -44,7 +45,7 @@ def test_a_packed_prompt_is_what_the_model_is_asked(examples, tokenizer_folder, 
         responses = [place for place, m in enumerate(messages) if m.role == "assistant"]
         assert sorted(set(turns)) == [0, *range(1, len(responses) + 1)]
         for turn, place in enumerate(responses, 1):
-            asked = prompt_ids(tokenizer, messages[:place])
+            asked = asked_ids(tokenizer, messages[:place])
             assert ids[: turns.index(turn)] == asked
 
 

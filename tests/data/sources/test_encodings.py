@@ -1,6 +1,7 @@
 """Texts that are not in UTF-8, and a look at all inputs before a run."""
 
 import gzip
+import sys
 
 import pytest
 
@@ -43,17 +44,32 @@ def test_an_encoding_that_is_none_is_refused():
             known_encoding(name)
 
 
-def test_an_encoding_is_found_out_file_by_file(tmp_path):
-    (tmp_path / "a.txt").write_text(TEXT)
-    (tmp_path / "b.txt").write_bytes((TEXT * 20).encode("cp1252"))
-    assert texts_in(tmp_path / "a.txt", "auto") == ([TEXT], [])
-    try:
-        import charset_normalizer as _  # noqa: F401
-    except ImportError:
-        with pytest.raises(UsageError, match="needs charset-normalizer"):
-            texts_in(tmp_path / "b.txt", "auto")
-    else:
-        assert texts_in(tmp_path / "b.txt", "auto") == ([TEXT * 20], [])
+ENCODED = [
+    (TEXT, "utf-8"),
+    (TEXT, "cp1252"),
+    ("Où est passée la journée d’été ? À l’école, les élèves étudient déjà.\n", "cp1252"),
+    ("Zażółć gęślą jaźń. Pchnąć w tę łódź jeża lub ośm skrzyń fig.\n", "cp1250"),
+    ("Zażółć gęślą jaźń. Pchnąć w tę łódź jeża lub ośm skrzyń fig.\n", "utf-16"),
+    ("Съешь же ещё этих мягких французских булок, да выпей чаю.\n", "cp1251"),
+    ("Съешь же ещё этих мягких французских булок, да выпей чаю.\n", "koi8-r"),
+    ("Pijamalı hasta yağız şoföre çabucak güvendi.\n", "cp1254"),
+    ("いろはにほへと ちりぬるを わかよたれそ つねならむ\n", "shift_jis"),
+    ("いろはにほへと ちりぬるを わかよたれそ つねならむ\n", "euc-jp"),
+    ("我能吞下玻璃而不伤身体。天地玄黄，宇宙洪荒。\n", "gbk"),
+    ("我能吞下玻璃而不傷身體。天地玄黃，宇宙洪荒。\n", "big5"),
+    ("키스의 고유조건은 입술끼리 만나야 하고 특별한 기술은 필요치 않다.\n", "euc-kr"),
+]
+
+
+def test_an_encoding_is_found_out_file_by_file(tmp_path, monkeypatch):
+    pytest.importorskip("cchardet")
+    for number, (text, encoding) in enumerate(ENCODED):
+        (tmp_path / f"{number}.txt").write_bytes((text * 5).encode(encoding))
+        assert texts_in(tmp_path / f"{number}.txt", "auto") == ([text * 5], []), encoding
+    monkeypatch.setitem(sys.modules, "cchardet", None)
+    assert texts_in(tmp_path / "0.txt", "auto") == ([TEXT * 5], [])
+    with pytest.raises(UsageError, match="needs faust-cchardet"):
+        texts_in(tmp_path / "1.txt", "auto")
 
 
 def test_all_bad_files_are_named_at_once(tmp_path):

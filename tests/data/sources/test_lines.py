@@ -4,10 +4,9 @@ import gzip
 
 import zstandard
 
-from illada_core.text.conversations import prompt_ids
 from illada_core.text.messages import Message
 from illada_core.text.tokenizer import load_tokenizer
-from tests.text.chat import EOS, HEADERS, documents_of, job_of, run, write_examples
+from tests.text.chat import EOS, HEADERS, asked_ids, documents_of, job_of, run, write_examples
 
 
 def test_windows_lines_byte_order_marks_blank_lines_and_empty_prompts_are_fine(
@@ -20,7 +19,7 @@ def test_windows_lines_byte_order_marks_blank_lines_and_empty_prompts_are_fine(
     dataset, _ = run(job_of(path, tokenizer), tmp_path / "tokens")
     assert next(dataset.indexes()).document_records.tolist() == [0, 3]
     for (ids, turns), text in zip(documents_of(dataset), ("q", ""), strict=True):
-        asked = prompt_ids(tokenizer, [Message("user", text)])
+        asked = asked_ids(tokenizer, [Message("user", text)])
         assert ids == [*asked, *tokenizer.encode("a"), tokenizer.special.pad, EOS]
         assert turns == [0] * len(asked) + [1] * (len(ids) - len(asked))
 
