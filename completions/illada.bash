@@ -6,6 +6,11 @@ _illada() {
         COMPREPLY=($(compgen -W "tokenize pack pretrain sft generate score chat --help --version" -- "$word"))
         return
     fi
+    if [[ "$word" == "=" ]]; then
+        word=""
+    elif [[ "$before" == "=" ]]; then
+        before="${COMP_WORDS[COMP_CWORD-2]}"
+    fi
     case "${COMP_WORDS[1]} $before" in
         "tokenize --format") COMPREPLY=($(compgen -W "auto text lines jsonl" -- "$word")); return ;;
         "tokenize --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
@@ -14,8 +19,39 @@ _illada() {
         "pack --segments") COMPREPLY=($(compgen -W "row document" -- "$word")); return ;;
         "pack --on-long") COMPREPLY=($(compgen -W "drop cut" -- "$word")); return ;;
         "pack --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
+        "pretrain --set") compopt -o nospace 2>/dev/null; COMPREPLY=($(compgen -W "model.ckpt= model.layers= model.width= model.heads= model.kv_heads= model.head_size= model.ffn_size= model.vocab_size= model.max_length= model.rope_theta= model.norm_eps= model.tied= model.initializer_range= lora.rank= lora.alpha= lora.targets= data.path= data.holdout= objective.masking= objective.ratio= objective.epsilon= objective.split_probability= objective.mask= objective.normalize= batch.rows= batch.micro_rows= optimizer.peak_lr= optimizer.weight_decay= optimizer.beta1= optimizer.beta2= optimizer.epsilon= optimizer.clip_norm= schedule.warmup_tokens= schedule.final_lr= schedule.decay= schedule.decay_start_tokens= schedule.decay_share= schedule.plateau= schedule.plateau_window_tokens= schedule.plateau_windows= schedule.plateau_drop= run.total_tokens= run.epochs= run.seed= run.compute_dtype= run.attention= run.compile= run.recompute= run.device= run.threads= run.peak_tflops= run.max_bad_steps= validation.every_steps= validation.rows= validation.sample_every= validation.samples= generation.block_length= generation.max_new_tokens= checkpoint.every_steps= checkpoint.keep_last= checkpoint.keep_every_steps= log.curves= log.tensorboard= plan.device= plan.devices= plan.mfu=" -- "$word")); return ;;
+        "pretrain model.tied") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "pretrain lora.targets") COMPREPLY=($(compgen -W "all attention ffn" -- "$word")); return ;;
+        "pretrain objective.masking") COMPREPLY=($(compgen -W "bernoulli fixed-count" -- "$word")); return ;;
+        "pretrain objective.ratio") COMPREPLY=($(compgen -W "uniform stratified" -- "$word")); return ;;
+        "pretrain objective.mask") COMPREPLY=($(compgen -W "all response turn" -- "$word")); return ;;
+        "pretrain objective.normalize") COMPREPLY=($(compgen -W "tokens length" -- "$word")); return ;;
+        "pretrain schedule.decay") COMPREPLY=($(compgen -W "cosine linear none" -- "$word")); return ;;
+        "pretrain schedule.plateau") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "pretrain run.compute_dtype") COMPREPLY=($(compgen -W "bfloat16 float32" -- "$word")); return ;;
+        "pretrain run.attention") COMPREPLY=($(compgen -W "auto varlen flash sdpa matmul" -- "$word")); return ;;
+        "pretrain run.compile") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "pretrain run.recompute") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "pretrain log.curves") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "pretrain log.tensorboard") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "sft --set") compopt -o nospace 2>/dev/null; COMPREPLY=($(compgen -W "model.ckpt= model.layers= model.width= model.heads= model.kv_heads= model.head_size= model.ffn_size= model.vocab_size= model.max_length= model.rope_theta= model.norm_eps= model.tied= model.initializer_range= lora.rank= lora.alpha= lora.targets= data.path= data.holdout= objective.masking= objective.ratio= objective.epsilon= objective.split_probability= objective.mask= objective.normalize= batch.rows= batch.micro_rows= optimizer.peak_lr= optimizer.weight_decay= optimizer.beta1= optimizer.beta2= optimizer.epsilon= optimizer.clip_norm= schedule.warmup_tokens= schedule.final_lr= schedule.decay= schedule.decay_start_tokens= schedule.decay_share= schedule.plateau= schedule.plateau_window_tokens= schedule.plateau_windows= schedule.plateau_drop= run.total_tokens= run.epochs= run.seed= run.compute_dtype= run.attention= run.compile= run.recompute= run.device= run.threads= run.peak_tflops= run.max_bad_steps= validation.every_steps= validation.rows= validation.sample_every= validation.samples= generation.block_length= generation.max_new_tokens= checkpoint.every_steps= checkpoint.keep_last= checkpoint.keep_every_steps= log.curves= log.tensorboard= plan.device= plan.devices= plan.mfu=" -- "$word")); return ;;
+        "sft model.tied") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "sft lora.targets") COMPREPLY=($(compgen -W "all attention ffn" -- "$word")); return ;;
+        "sft objective.masking") COMPREPLY=($(compgen -W "bernoulli fixed-count" -- "$word")); return ;;
+        "sft objective.ratio") COMPREPLY=($(compgen -W "uniform stratified" -- "$word")); return ;;
+        "sft objective.mask") COMPREPLY=($(compgen -W "all response turn" -- "$word")); return ;;
+        "sft objective.normalize") COMPREPLY=($(compgen -W "tokens length" -- "$word")); return ;;
+        "sft schedule.decay") COMPREPLY=($(compgen -W "cosine linear none" -- "$word")); return ;;
+        "sft schedule.plateau") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "sft run.compute_dtype") COMPREPLY=($(compgen -W "bfloat16 float32" -- "$word")); return ;;
+        "sft run.attention") COMPREPLY=($(compgen -W "auto varlen flash sdpa matmul" -- "$word")); return ;;
+        "sft run.compile") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "sft run.recompute") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "sft log.curves") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+        "sft log.tensorboard") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
         "generate --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "generate --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
+        "generate --preset") COMPREPLY=($(compgen -W "bbh-base gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
         "generate --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
         "generate --eos-guard") COMPREPLY=($(compgen -W "none logits confidence" -- "$word")); return ;;
         "generate --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
@@ -26,6 +62,7 @@ _illada() {
         "score --normalize") COMPREPLY=($(compgen -W "sum token byte character" -- "$word")); return ;;
         "score --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "chat --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
+        "chat --preset") COMPREPLY=($(compgen -W "bbh-base gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
         "chat --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
         "chat --eos-guard") COMPREPLY=($(compgen -W "none logits confidence" -- "$word")); return ;;
         "chat --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
@@ -44,5 +81,9 @@ _illada() {
         return
     fi
     COMPREPLY=($(compgen -f -- "$word"))
+    case "${COMP_WORDS[1]}" in
+        pretrain) COMPREPLY+=($(compgen -W "100m 1b 8b-sft 8b demo-sft demo" -- "$word")) ;;
+        sft) COMPREPLY+=($(compgen -W "100m 1b 8b-sft 8b demo-sft demo" -- "$word")) ;;
+    esac
 }
 complete -o filenames -F _illada illada

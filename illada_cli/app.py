@@ -56,6 +56,14 @@ def build_app(panels: bool) -> typer.Typer:
     return app
 
 
+def hide_types(command: Any) -> None:
+    """Keep typer from showing Python types beside what has no value that help could name."""
+    for verb in command.commands.values():
+        for parameter in verb.params:
+            if parameter.param_type_name == "argument" or parameter.is_flag:
+                parameter.display_type_rich = lambda *_, **__: ""
+
+
 def escape_help(command: Any) -> None:
     """Keep rich from taking `[default: …]` in help texts for markup, which it would not print."""
     from rich.markup import escape
@@ -100,6 +108,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     panels = ui.is_rich_terminal(sys.stdout)
     command = typer.main.get_command(build_app(panels))
+    hide_types(command)
     if panels:
         escape_help(command)
     try:

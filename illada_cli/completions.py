@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from typer.models import ArgumentInfo, OptionInfo
 
 from illada_cli.app import VERBS
+from illada_cli.words import Words
 
 FOLDER = Path(__file__).resolve().parents[1] / "completions"
 HEADER = "made by `make completions`: do not edit"
@@ -31,12 +32,20 @@ class Flag:
     choices: tuple[str, ...] = ()
     repeatable: bool = False
 
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """The choices after which more is to be typed."""
+        return tuple(word for word in self.choices if word.endswith("="))
+
 
 @dataclass(frozen=True)
 class Verb:
+    """One verb: `words` are what its arguments may be, beside files."""
+
     name: str
     help: str
     flags: tuple[Flag, ...]
+    words: tuple[str, ...] = ()
 
 
 def command_tree() -> list[Verb]:
@@ -47,22 +56,28 @@ def command_tree() -> list[Verb]:
 def read_verb(name: str, function: Callable[..., Any]) -> Verb:
     summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
     flags = [Flag(("--help", "-h"), "Show this message and exit.", takes_value=False)]
+    words: tuple[str, ...] = ()
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         annotation, *extras = get_args(parameter.annotation) or (parameter.annotation,)
         info = next((x for x in extras if isinstance(x, OptionInfo | ArgumentInfo)), None)
+        found = tuple(word for x in extras if isinstance(x, Words) for word in x.find())
         if isinstance(info, OptionInfo):
-            flags.extend(read_flags(parameter.name, annotation, info))
-    return Verb(name, summary.rstrip("."), tuple(flags))
+            flags.extend(read_flags(parameter.name, annotation, info, found))
+        else:
+            words += found
+    return Verb(name, summary.rstrip("."), tuple(flags), words)
 
 
-def read_flags(name: str, annotation: Any, info: OptionInfo) -> Iterator[Flag]:
+def read_flags(
+    name: str, annotation: Any, info: OptionInfo, words: tuple[str, ...]
+) -> Iterator[Flag]:
     """Yield the flag of one option, and its opposite when it has one (`--x/--no-x`)."""
     # Inside Annotated, typer keeps the first declaration where a default would stand.
     first = (info.default,) if isinstance(info.default, str) else ()
     declarations = (*first, *(info.param_decls or ())) or ("--" + name.replace("_", "-"),)
     pairs = [declaration.split("/") for declaration in declarations if declaration[0] == "-"]
     is_flag = annotation is bool
-    choices = choices_of(annotation)
+    choices = choices_of(annotation) or words
     names = tuple(pair[0].strip() for pair in pairs)
     repeatable = any(get_origin(part) is list for part in (annotation, *get_args(annotation)))
     help_text = (info.help or "").rstrip(".")
@@ -83,7 +98,10 @@ def choices_of(annotation: Any) -> tuple[str, ...]:
 
 
 def bash(tree: list[Verb]) -> str:
-    """Write the bash script: words after the verb, choices after a flag, files otherwise."""
+    """Write the bash script: words after the verb, choices after a flag, files otherwise.
+
+    Bash takes `--flag=value` and `key=value` apart at the sign.
+    """
     verbs = " ".join(verb.name for verb in tree)
     lines = [
         f"# bash completion for illada ({HEADER})",
@@ -94,29 +112,57 @@ def bash(tree: list[Verb]) -> str:
         f'        COMPREPLY=($(compgen -W "{verbs} --help --version" -- "$word"))',
         "        return",
         "    fi",
+        '    if [[ "$word" == "=" ]]; then',
+        '        word=""',
+        '    elif [[ "$before" == "=" ]]; then',
+        '        before="${COMP_WORDS[COMP_CWORD-2]}"',
+        "    fi",
         '    case "${COMP_WORDS[1]} $before" in',
+        *(f"        {line}" for verb in tree for line in bash_cases(verb)),
+        "    esac",
+        '    if [[ "$word" == -* ]]; then',
+        '        case "${COMP_WORDS[1]}" in',
     ]
     for verb in tree:
-        for flag in verb.flags:
-            if flag.choices:
-                patterns = "|".join(f'"{verb.name} {name}"' for name in flag.names)
-                words = " ".join(flag.choices)
-                lines.append(
-                    f'        {patterns}) COMPREPLY=($(compgen -W "{words}" -- "$word")); return ;;'
-                )
-    lines += ["    esac", '    if [[ "$word" == -* ]]; then', '        case "${COMP_WORDS[1]}" in']
-    for verb in tree:
         words = " ".join(name for flag in verb.flags for name in flag.names)
-        lines.append(f'            {verb.name}) COMPREPLY=($(compgen -W "{words}" -- "$word")) ;;')
+        lines.append(f"            {verb.name}) {bash_reply(words)} ;;")
     lines += [
         "        esac",
         "        return",
         "    fi",
         '    COMPREPLY=($(compgen -f -- "$word"))',
-        "}",
-        "complete -o filenames -F _illada illada",
+        '    case "${COMP_WORDS[1]}" in',
     ]
+    for verb in tree:
+        if verb.words:
+            lines.append(f"        {verb.name}) {bash_reply(' '.join(verb.words), '+=')} ;;")
+    lines += ["    esac", "}", "complete -o filenames -F _illada illada"]
     return "\n".join(lines) + "\n"
+
+
+def bash_cases(verb: Verb) -> Iterator[str]:
+    """Yield the branches for what follows each flag that takes a choice."""
+    for flag in verb.flags:
+        if flag.choices:
+            yield from bash_branches(verb, flag)
+
+
+def bash_branches(verb: Verb, flag: Flag) -> Iterator[str]:
+    """Yield the branches for what follows a flag, and for what follows the keys it takes."""
+    whole = [word for word in flag.choices if "=" not in word]
+    patterns = "|".join(f'"{verb.name} {name}"' for name in flag.names)
+    stay = "compopt -o nospace 2>/dev/null; " if flag.unfinished else ""
+    yield f"{patterns}) {stay}{bash_reply(' '.join([*whole, *flag.unfinished]))}; return ;;"
+    for key in flag.unfinished:
+        values = [word.removeprefix(key) for word in flag.choices if word.startswith(key)]
+        if any(values):
+            words = " ".join(filter(None, values))
+            yield f'"{verb.name} {key[:-1]}") {bash_reply(words)}; return ;;'
+
+
+def bash_reply(words: str, sign: str = "=") -> str:
+    """Return the command that offers those of some words which go on as what was typed."""
+    return f'COMPREPLY{sign}($(compgen -W "{words}" -- "$word"))'
 
 
 def zsh(tree: list[Verb]) -> str:
@@ -141,7 +187,7 @@ def zsh(tree: list[Verb]) -> str:
             for flag in verb.flags
             for name in flag.names
         ]
-        lines.append("            '*:file:_files' ;;")
+        lines.append(f"            {zsh_quote(zsh_arguments(verb))} ;;")
     lines += ["    esac", "}", '_illada "$@"']
     return "\n".join(lines) + "\n"
 
@@ -151,8 +197,21 @@ def zsh_option(flag: Flag, name: str) -> str:
     spelling = ("*" if flag.repeatable else "") + name
     if not flag.takes_value:
         return f"{spelling}[{description}]"
-    action = f"({' '.join(flag.choices)})" if flag.choices else "_files"
-    return f"{spelling}[{description}]:{name.lstrip('-')}:{action}"
+    equals = "=" if name.startswith("--") else ""
+    return f"{spelling}{equals}[{description}]:{name.lstrip('-')}:{zsh_action(flag)}"
+
+
+def zsh_action(flag: Flag) -> str:
+    """Return what zsh does to complete the value of a flag."""
+    if flag.unfinished:
+        return f"{{compadd -S '' -- {' '.join(flag.choices)}}}"
+    return f"({' '.join(flag.choices)})" if flag.choices else "_files"
+
+
+def zsh_arguments(verb: Verb) -> str:
+    """Return what zsh does to complete the arguments of a verb."""
+    words = f"compadd -- {' '.join(verb.words)}; " if verb.words else ""
+    return f"*:file:{{{words}_files}}" if words else "*:file:_files"
 
 
 def zsh_quote(text: str) -> str:
@@ -177,6 +236,9 @@ def fish(tree: list[Verb]) -> str:
                 parts.append("-r")
             parts.append(f"-d {fish_quote(flag.help)}")
             lines.append(" ".join(parts))
+        if verb.words:
+            condition = f'-n "__fish_seen_subcommand_from {verb.name}"'
+            lines.append(f"complete -c illada {condition} -a {fish_quote(' '.join(verb.words))}")
     return "\n".join(lines) + "\n"
 
 

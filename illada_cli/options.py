@@ -7,17 +7,20 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from illada_cli.settings import setting_parameters, settle
+from illada_cli.words import Words, changes
 from illada_core.inference.settings import Settings
 
 INPUT = "Input"
 MODEL = "Model"
 OUTPUT = "Output"
 TALK = "Talk"
+METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Errors and results only.", rich_help_panel=TALK)
@@ -47,7 +50,12 @@ TokenizerFile = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change a recipe key: --set optimizer.peak_lr=1e-4 (TOML value)."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a recipe key: --set optimizer.peak_lr=1e-4 (TOML value).",
+    ),
+    Words(changes),
 ]
 Chat = Annotated[
     bool, typer.Option("--chat", help="The prompt is a user's message.", rich_help_panel=INPUT)
@@ -56,13 +64,17 @@ Ckpt = Annotated[
     str,
     typer.Option(
         "--ckpt",
+        metavar="DIR",
         help="Run folder (its newest checkpoint), model folder, or hub id.",
         rich_help_panel=MODEL,
         show_default=False,
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="cpu, cuda, cuda:1, … or auto.", rich_help_panel=MODEL)
+    str,
+    typer.Option(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1, … or auto.", rich_help_panel=MODEL
+    ),
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
@@ -157,10 +169,21 @@ def takes_options(verb: Callable[[Any], None]) -> Callable[..., None]:
         verb(asked(**values))
 
     parameters = [each for group in expanded.values() for each in group]
+    for each in parameters:
+        name_value(each.annotation)
     # Where typer and the completions look for what a verb takes.
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {each.name: each.annotation for each in parameters}
     return called
+
+
+def name_value(annotation: Any) -> None:
+    """Let help say what the value of an option is, where the option does not: not its type."""
+    kind, *extras = get_args(annotation)
+    kinds = {part for outer in (kind, *get_args(kind)) for part in (outer, *get_args(outer))}
+    for option in extras:
+        if isinstance(option, OptionInfo) and option.metavar is None:
+            option.metavar = next((METAVARS[part] for part in METAVARS if part in kinds), None)
 
 
 def option_parameter(field: Field[Any], annotation: Any) -> inspect.Parameter:

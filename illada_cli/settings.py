@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
+from illada_cli.words import Words, presets
 from illada_core.inference.presets import load_preset
 from illada_core.inference.settings import (
     COMMIT_RULES,
@@ -24,8 +25,12 @@ from illada_core.inference.settings import (
 Preset = Annotated[
     str | None,
     typer.Option(
-        "--preset", help="Settings by name (gsm8k-instruct) or TOML file.", rich_help_panel=LENGTH
+        "--preset",
+        metavar="NAME",
+        help="Settings by name (gsm8k-instruct) or TOML file.",
+        rich_help_panel=LENGTH,
     ),
+    Words(presets),
 ]
 
 

@@ -25,7 +25,9 @@ class GenerateOptions:
     ] = None
     file: Annotated[
         str | None,
-        typer.Option("--file", "-f", help="A text file: the prompt.", rich_help_panel=INPUT),
+        typer.Option(
+            "--file", "-f", metavar="FILE", help="A text file: the prompt.", rich_help_panel=INPUT
+        ),
     ] = None
     jsonl: shared.JsonlFile = None
     infill: Annotated[

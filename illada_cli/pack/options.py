@@ -120,6 +120,7 @@ class PackOptions:
         datetime | None,
         typer.Option(
             "--date",
+            metavar="YYYY-MM-DD",
             formats=["%Y-%m-%d"],
             help="What a chat template that asks for the date is told.",
             rich_help_panel=CHAT,

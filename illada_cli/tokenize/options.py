@@ -47,7 +47,10 @@ class TokenizeOptions:
         ),
     ] = "auto"
     text_key: Annotated[
-        str, typer.Option("--text-key", help="Key or column of the text.", rich_help_panel=INPUT)
+        str,
+        typer.Option(
+            "--text-key", metavar="KEY", help="Key or column of the text.", rich_help_panel=INPUT
+        ),
     ] = "text"
     encoding: Annotated[
         str,
@@ -70,6 +73,7 @@ class TokenizeOptions:
         list[str],
         typer.Option(
             "--glob",
+            metavar="PATTERN",
             help="Take only such files of a folder: *.py; !*/test/* leaves such out.",
             rich_help_panel=INPUT,
         ),

@@ -9,9 +9,12 @@ from typing import Annotated
 import typer
 
 from illada_cli.options import OUTPUT, DryRun, Fresh, Quiet, Set, Verbose
+from illada_cli.words import Words, recipes
 
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe.toml, or the name of a packaged recipe.")
+    str,
+    typer.Argument(metavar="RECIPE", help="A recipe.toml, or the name of a packaged recipe."),
+    Words(recipes),
 ]
 Data = Annotated[
     Path | None,
@@ -35,7 +38,11 @@ class PretrainOptions:
     data: Data = None
     ckpt: Annotated[
         Path | None,
-        typer.Option("--ckpt", help="Model, checkpoint or run to start from, not fresh weights."),
+        typer.Option(
+            "--ckpt",
+            metavar="DIR",
+            help="Model, checkpoint or run to start from, not fresh weights.",
+        ),
     ] = None
     set_: Set = None
     output: Output = None
@@ -55,6 +62,7 @@ class SftOptions:
         Path | None,
         typer.Option(
             "--ckpt",
+            metavar="DIR",
             help="Model, checkpoint or run to start from [default: model.ckpt of the recipe].",
         ),
     ] = None

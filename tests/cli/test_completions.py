@@ -1,12 +1,13 @@
 """The committed completion scripts are those of today's command tree, and the shells take them."""
 
+import re
 import shutil
 import subprocess
 
 import pytest
 
 from illada_cli.app import VERBS
-from illada_cli.completions import FOLDER, Flag, Verb, bash, fish, scripts, zsh
+from illada_cli.completions import FOLDER, Flag, Verb, bash, command_tree, fish, scripts, zsh
 
 TREE = [
     Verb(
@@ -17,7 +18,15 @@ TREE = [
             Flag(("--quiet", "-q"), "Errors only", takes_value=False),
         ),
     ),
-    Verb("pretrain", "Train", (Flag(("--set",), "A key", takes_value=True, repeatable=True),)),
+    Verb(
+        "pretrain",
+        "Train",
+        (
+            Flag(("--set",), "A key", True, ("run.seed=", "run.dtype=", "run.dtype=f4"), True),
+            Flag(("--data",), "A file", takes_value=True),
+        ),
+        ("demo", "8b"),
+    ),
 ]
 SHELLS = {"bash": (bash, ["-n"]), "zsh": (zsh, ["-n"]), "fish": (fish, ["--no-execute"])}
 
@@ -47,7 +56,13 @@ def test_each_shell_accepts_its_script(shell, tmp_path):
         (["illada", "p"], {"pack", "pretrain"}),
         (["illada", "pack", "--mode", ""], {"stream", "fit"}),
         (["illada", "pack", "--"], {"--mode", "--quiet"}),
-        (["illada", "pretrain", "-"], {"--set"}),
+        (["illada", "pack", "--mode", "=", "f"], {"fit"}),
+        (["illada", "pack", "--mode", "="], {"stream", "fit"}),
+        (["illada", "pretrain", "-"], {"--set", "--data"}),
+        (["illada", "pretrain", "de"], {"demo"}),
+        (["illada", "pretrain", "--set", "run."], {"run.seed=", "run.dtype="}),
+        (["illada", "pretrain", "--set", "run.dtype", "="], {"f4"}),
+        (["illada", "pretrain", "--set", "run.dtype", "=", "f"], {"f4"}),
     ],
 )
 def test_bash_completes_verbs_flags_and_choices(line, expected, tmp_path):
@@ -60,3 +75,20 @@ def test_bash_completes_verbs_flags_and_choices(line, expected, tmp_path):
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == expected
+
+
+def test_recipes_presets_and_keys_are_offered():
+    verbs = {verb.name: verb for verb in command_tree()}
+    assert {"demo", "8b"} < set(verbs["pretrain"].words)
+    flags = {flag.names[0]: flag for flag in verbs["generate"].flags}
+    assert "gsm8k-instruct" in flags["--preset"].choices
+    (changes,) = (flag for flag in verbs["sft"].flags if "--set" in flag.names)
+    assert {"optimizer.peak_lr=", "run.attention=sdpa", "run.compile=true"} < set(changes.choices)
+
+
+def test_help_names_values_and_shows_no_type(illada):
+    for verb in VERBS:
+        text = illada(verb, "--help").stdout
+        shown = re.findall(r"<\S+>", text)
+        assert [kind for kind in shown if re.search(r"str|int|float|path|list|%", kind)] == []
+    assert "--set KEY=VALUE" in illada("pretrain", "--help").stdout
