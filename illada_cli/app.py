@@ -59,7 +59,8 @@ def build_app(panels: bool) -> typer.Typer:
 def hide_types(command: Any) -> None:
     """Keep typer from showing Python types beside what has no value that help could name."""
     for verb in command.commands.values():
-        for parameter in verb.params:
+        context = verb.make_context(verb.name, [], resilient_parsing=True)
+        for parameter in (*verb.params, verb.get_help_option(context)):
             if parameter.param_type_name == "argument" or parameter.is_flag:
                 parameter.display_type_rich = lambda *_, **__: ""
 
