@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from illada_cli.chat.options import ChatOptions
+from illada_cli.cores import share_cores
 from illada_cli.options import takes_options
 from illada_cli.ui import Talk
 
@@ -26,6 +27,7 @@ def chat(asked: ChatOptions) -> None:
     """
     talk = Talk(asked.quiet, asked.verbose)
     talk.say(f"loading {asked.ckpt}")
+    share_cores()
     from illada_cli.chat.run import run
 
     run(asked, talk)

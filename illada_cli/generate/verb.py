@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from illada_cli.cores import share_cores
 from illada_cli.generate.options import GenerateOptions, check
 from illada_cli.options import takes_options
 from illada_cli.ui import Talk
@@ -28,6 +29,7 @@ def generate(asked: GenerateOptions) -> None:
 
     requests = read_input(asked, talk)
     talk.say(f"loading {asked.ckpt}")
+    share_cores()
     from illada_cli.generate.run import run
 
     run(asked, requests, talk)

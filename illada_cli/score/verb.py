@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from illada_cli.cores import share_cores
 from illada_cli.options import takes_options
 from illada_cli.score.options import ScoreOptions, check
 from illada_cli.ui import Talk
@@ -28,6 +29,7 @@ def score(asked: ScoreOptions) -> None:
     talk = Talk(asked.quiet, asked.verbose)
     check(asked)
     talk.say(f"loading {asked.ckpt}")
+    share_cores()
     if asked.text is None:
         from illada_cli.score.run import score_choices
 

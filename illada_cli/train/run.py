@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from illada_cli.cores import share_cores
 from illada_cli.signals import stop_on_signals
 from illada_cli.train.launch import check_world, end_with_launcher, is_rank, launch
 from illada_cli.train.options import TrainOptions
@@ -71,6 +72,7 @@ def train_here(recipe: Recipe, folder: Path, verb: str, asked: TrainOptions) -> 
     setup = prepare(recipe)
     promise = "stopping after this step and saving" if is_main else None
     with stop_on_signals(promise) as stop:
+        share_cores()
         from illada_cli.train.rank import train_rank  # torch, now that nothing is left to refuse
 
         ended = train_rank(setup, folder, verb, asked, talk, stop)
