@@ -4,6 +4,7 @@ Programming mistakes are not here: they are assertions and keep their tracebacks
 """
 
 SIGNAL_EXIT_BASE = 128
+MOST_CHARACTERS = 1000  # of a sentence: what it quotes may come from anyone
 
 
 class IlladaError(Exception):
@@ -15,6 +16,9 @@ class IlladaError(Exception):
     code = 1
 
     def __init__(self, sentence: str, hint: str | None = None) -> None:
+        if len(sentence) > MOST_CHARACTERS:
+            half = MOST_CHARACTERS // 2
+            sentence = f"{sentence[:half]} … {sentence[-half:]}"
         super().__init__(sentence)
         self.sentence = sentence
         self.hint = hint

@@ -1,7 +1,8 @@
-"""Files and folders that are complete or absent, also after a crash; locks, hashes, JSON.
+"""Files and folders that are complete or absent, also after a crash; locks, hashes, JSON, TOML.
 
 All that is written goes aside first, under a name with `.partial` in it, is synced and then
-renamed. No other module renames, syncs or locks. A file of JSON is read by `read_json` alone.
+renamed. No other module renames, syncs or locks. A file of JSON is read by `read_json`, one of TOML
+by `read_toml`; what their values must be is told by `shaped` (decoding.py).
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from math import isfinite
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any
 
-from illada_core.errors import DataError, IlladaError
+from illada_core.decoding import decode_json, decode_toml
+from illada_core.errors import DataError, IlladaError, UsageError
 
 PARTIAL = ".partial"  # ends the name of an unfinished file
 PARTIAL_FOLDER = ".partial-"  # begins the name of a folder that is half-written or half-deleted
@@ -156,67 +158,63 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path, error: type[IlladaError] = DataError) -> dict[str, Any]:
+def read_bytes(path: Path, error: type[IlladaError] = DataError) -> bytes:
+    """Return what a file holds. Raises `error` for what is none: a pipe never ends, a device is no
+    file. FileNotFoundError or another OSError where it cannot be opened.
+    """
+    # Without waiting for a writer, should it be a pipe.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise error(f"{path} is a pipe or a device, not a file")
+        return file.read()
+
+
+def read_json(
+    path: Path, error: type[IlladaError] = DataError, hint: str | None = None
+) -> dict[str, Any]:
     """Return the JSON object of a file, an empty one if there is no such file.
 
     Raises `error`, which names the file, for anything else.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, error)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    return parse_json(data, path, error)
+    return parse_json(data, path, error, hint)
 
 
-def parse_json(data: bytes, path: Path, error: type[IlladaError] = DataError) -> dict[str, Any]:
+def parse_json(
+    data: bytes, path: Path, error: type[IlladaError] = DataError, hint: str | None = None
+) -> dict[str, Any]:
     """Return the JSON object that the bytes of a file hold, as `read_json` does."""
-    try:
+    with decoding(path, error, hint, "is not valid JSON"):
         value = decode_json(data)
-    except ValueError as cause:
-        raise error(f"{path} is not valid JSON ({cause})") from None
     if not isinstance(value, dict):
-        raise error(f"{path} holds no JSON object")
+        raise error(f"{path} holds no JSON object", hint)
     return value
 
 
-def decode_json(data: bytes | str) -> Any:
-    """Return the value that JSON holds. Raises ValueError for all that another reader may refuse.
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file. Raises UsageError, which names the file."""
+    with decoding(path, UsageError, None, "is not valid TOML"):
+        return decode_toml(read_bytes(path, UsageError).decode())
 
-    That is NaN, numbers beyond float64 or of thousands of digits, a name that stands twice in an
-    object, and nesting that is too deep.
+
+@contextmanager
+def decoding(
+    path: Path,
+    error: type[IlladaError] = DataError,
+    hint: str | None = None,
+    fault: str = "is damaged",
+) -> Iterator[None]:
+    """Tell what is wrong in a file's contents as `error`: the file, the fault, and what decoding said.
+
+    That is what `decode_json`, `decode_toml` and `shaped` raise.
     """
     try:
-        return json.loads(
-            data,
-            parse_constant=refuse_constant,
-            parse_float=finite_number,
-            object_pairs_hook=unique_names,
-        )
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
-
-
-def refuse_constant(name: str) -> None:
-    """Refuse NaN and infinities, which Python would write back and nobody else reads."""
-    raise ValueError(name)
-
-
-def finite_number(text: str) -> float:
-    """Return a number that float64 holds. Raises ValueError."""
-    number = float(text)
-    if not isfinite(number):
-        raise ValueError(f"{text[:20]} is out of range")
-    return number
-
-
-def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the names and values of an object. Raises ValueError where a name stands twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} stands twice in an object")
-    return found
+        yield
+    except ValueError as cause:
+        raise error(f"{path} {fault} ({cause})", hint) from None
 
 
 def json_bytes(value: Any) -> bytes:

@@ -4,12 +4,13 @@ The two released shapes are the presets. Files decide; presets serve tests, new 
 cross-checks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, prod, sqrt
 
 from illada_core.errors import CheckpointError, UsageError
 
 FAMILIES = ("illada", "llada")
+MOST_LAYERS = 10_000  # their names are listed before anybody has looked at the weights
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class ModelConfig:
                 raise UsageError(f"the model's {name} must be at least 1, not {size}")
             if name.endswith("_id") and size is not None and not 0 <= size < self.vocab_size:
                 raise UsageError(f"the model's {name} {size} is outside its {self.vocab_size} ids")
+        if self.layers > MOST_LAYERS:
+            raise UsageError(f"the model has {self.layers:,} layers, over {MOST_LAYERS:,}")
         if self.heads % self.kv_heads:
             raise UsageError(f"{self.heads} heads cannot share {self.kv_heads} key/value heads")
         if self.head_size % 2:
@@ -147,7 +150,9 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 def parameter_count(config: ModelConfig) -> int:
     """Count all parameters, a tied head once."""
-    return sum(prod(shape) for shape in parameter_shapes(config).values())
+    shapes = parameter_shapes(replace(config, layers=1))  # any number of layers, at no cost
+    layer = sum(prod(shape) for name, shape in shapes.items() if name.startswith("layers."))
+    return sum(map(prod, shapes.values())) + (config.layers - 1) * layer
 
 
 def non_embedding_parameter_count(config: ModelConfig) -> int:

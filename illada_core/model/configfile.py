@@ -6,8 +6,9 @@ Whatever a file says that this transformer does not compute is an error (`featur
 from pathlib import Path
 from typing import Any
 
+from illada_core.decoding import Count, shaped
 from illada_core.errors import CheckpointError, UsageError
-from illada_core.files import read_json
+from illada_core.files import decoding, read_json
 from illada_core.model.config import LLADA_8B, ModelConfig
 from illada_core.model.features import refuse_features, rope_theta
 from illada_core.model.finding import CONFIG
@@ -33,49 +34,70 @@ def read_config(folder: Path) -> ModelConfig:
             hint="models of type illada (iLLaDA) and llada (LLaDA-8B, LLaDA-1.5) can be loaded",
         )
     try:
-        refuse_features(facts)
-        return illada_config(facts) if family == "illada" else llada_config(facts)
+        with decoding(path, CheckpointError, fault="describes no model"):
+            refuse_features(facts)
+            return illada_config(facts) if family == "illada" else llada_config(facts)
     except KeyError as error:
         raise CheckpointError(f"{path} does not say {error.args[0]}") from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{path} holds a value that is no number ({error})") from None
     except ZeroDivisionError:
         raise CheckpointError(f"{path} gives the model no attention heads") from None
     except UsageError as error:
         raise CheckpointError(f"{path}: {error.sentence}", error.hint) from None
 
 
+def size(facts: dict[str, Any], name: str, default: int | None = None) -> int:
+    """Return a size that a file gives; zero and null leave it to the default, if there is one.
+
+    Raises KeyError where neither gives it, ValueError for what is no whole number.
+    """
+    if default is not None and facts.get(name) in (None, 0):
+        return default
+    return shaped(facts[name], Count, name)
+
+
+def number(facts: dict[str, Any], name: str) -> float:
+    """Return a number that a file gives. Raises KeyError or ValueError."""
+    return shaped(facts[name], float, name)
+
+
+def flag(facts: dict[str, Any], name: str, default: bool) -> bool:
+    """Return what a file may leave out of what is true or false. Raises ValueError."""
+    given = shaped(facts.get(name), bool | None, name)
+    return default if given is None else given
+
+
 def special_ids(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the special ids under our names; of several eos ids the first."""
+    """Return the special ids under our names; of several eos ids the first. Raises ValueError."""
     ids = {}
     for ours in ("bos", "pad", "eos", "mask"):
-        value = facts.get(f"{ours}_token_id")
-        ids[f"{ours}_id"] = value[0] if isinstance(value, list) and value else value
+        name = f"{ours}_token_id"
+        value = shaped(facts.get(name), int | list[int] | None, name)
+        ids[f"{ours}_id"] = next(iter(value), None) if isinstance(value, list) else value
     return ids
 
 
 def optional_number(facts: dict[str, Any], name: str) -> float | None:
-    """Return a number that a file may leave out. Raises TypeError or ValueError for another."""
-    return None if facts.get(name) is None else float(facts[name])
+    """Return a number that a file may leave out. Raises ValueError for another."""
+    return shaped(facts.get(name), float | None, name)
 
 
 def illada_config(facts: dict[str, Any]) -> ModelConfig:
     """Translate the Llama-style keys of iLLaDA."""
-    heads = int(facts["num_attention_heads"])
+    heads, width = size(facts, "num_attention_heads"), size(facts, "hidden_size")
     return ModelConfig(
-        vocab_size=int(facts["vocab_size"]),
-        width=int(facts["hidden_size"]),
-        layers=int(facts["num_hidden_layers"]),
+        vocab_size=size(facts, "vocab_size"),
+        width=width,
+        layers=size(facts, "num_hidden_layers"),
         heads=heads,
-        kv_heads=int(facts.get("num_key_value_heads") or heads),
-        head_size=int(facts.get("head_dim") or int(facts["hidden_size"]) // heads),
-        ffn_size=int(facts["intermediate_size"]),
-        max_length=int(facts["max_position_embeddings"]),
+        kv_heads=size(facts, "num_key_value_heads", heads),
+        head_size=size(facts, "head_dim", width // heads),
+        ffn_size=size(facts, "intermediate_size"),
+        max_length=size(facts, "max_position_embeddings"),
         rope_theta=rope_theta(facts),
-        norm_eps=float(facts["rms_norm_eps"]),
+        norm_eps=number(facts, "rms_norm_eps"),
         # transformers writes no key that has its own default, and here that is true.
-        tied=bool(facts.get("tie_word_embeddings", True)),
-        rope_in_float32=bool(facts.get("rope_full_precision", False)),
+        tied=flag(facts, "tie_word_embeddings", True),
+        rope_in_float32=flag(facts, "rope_full_precision", False),
         family="illada",
         initializer_range=optional_number(facts, "initializer_range"),
         **special_ids(facts),
@@ -84,22 +106,22 @@ def illada_config(facts: dict[str, Any]) -> ModelConfig:
 
 def llada_config(facts: dict[str, Any]) -> ModelConfig:
     """Translate the OLMo-style keys of LLaDA."""
-    width, heads = int(facts["d_model"]), int(facts["n_heads"])
+    width, heads = size(facts, "d_model"), size(facts, "n_heads")
     if facts.get("head_dim") not in (None, width // heads):
         raise UsageError(f"head_dim is {facts['head_dim']}, and the layout has {width // heads}")
     return ModelConfig(
-        vocab_size=int(facts.get("embedding_size") or facts["vocab_size"]),
+        vocab_size=size(facts, "embedding_size", 0) or size(facts, "vocab_size"),
         width=width,
-        layers=int(facts["n_layers"]),
+        layers=size(facts, "n_layers"),
         heads=heads,
-        kv_heads=int(facts.get("n_kv_heads") or heads),
+        kv_heads=size(facts, "n_kv_heads", heads),
         head_size=width // heads,
-        ffn_size=int(facts.get("mlp_hidden_size") or facts["mlp_ratio"] * width),
-        max_length=int(facts["max_sequence_length"]),
+        ffn_size=size(facts, "mlp_hidden_size", 0) or int(number(facts, "mlp_ratio") * width),
+        max_length=size(facts, "max_sequence_length"),
         rope_theta=rope_theta(facts),
-        norm_eps=float(facts["rms_norm_eps"]),
-        tied=bool(facts["weight_tying"]),
-        rope_in_float32=bool(facts.get("rope_full_precision", LLADA_8B.rope_in_float32)),
+        norm_eps=number(facts, "rms_norm_eps"),
+        tied=shaped(facts["weight_tying"], bool, "weight_tying"),
+        rope_in_float32=flag(facts, "rope_full_precision", LLADA_8B.rope_in_float32),
         family="llada",
         initializer_range=optional_number(facts, "init_std"),
         **special_ids(facts),

@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any
 
+from illada_core.decoding import shaped
 from illada_core.errors import UsageError
 
 # How a field may say that its feature is off. An absent field is fine as well.
@@ -114,13 +115,14 @@ def rope_theta(facts: dict[str, Any]) -> float:
     """Return the base of the rotary positions, said beside the other fields or in a table.
 
     Newer files have it in `rope_parameters`. Raises KeyError where nobody says it, UsageError for
-    positions that are scaled, and for two bases.
+    positions that are scaled, and for two bases; ValueError for what is no number.
     """
     tables = [rope_table(name, facts.get(name)) for name in ("rope_parameters", "rope_scaling")]
     said = [
         table["rope_theta"] for table in (facts, *tables) if table.get("rope_theta") is not None
     ]
-    numbers = sorted({float(value) for value in said or [facts["rope_theta"]]})
+    given = said or [facts["rope_theta"]]
+    numbers = sorted({shaped(value, float, "rope_theta") for value in given})
     if len(numbers) > 1:
         raise UsageError(f"it says rope_theta twice, {' and '.join(map(str, numbers))}")
     return numbers[0]

@@ -20,8 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from illada_core.decoding import shaped
 from illada_core.errors import CheckpointError, UsageError
-from illada_core.files import new_folder, read_json, write_json
+from illada_core.files import decoding, new_folder, read_json, write_json
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.model.configfile import config_facts, read_config
@@ -103,10 +104,10 @@ def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files that make up a model: one, or the shards of its index."""
     found = {path.name for path in folder.glob("model*.safetensors")}
     if (folder / INDEX_FILE).exists():
-        file_of = read_json(folder / INDEX_FILE, CheckpointError).get("weight_map")
-        if not isinstance(file_of, dict):
-            raise CheckpointError(f"{folder / INDEX_FILE} holds no weight_map")
-        if absent := {str(name) for name in file_of.values()} - found:
+        index = read_json(folder / INDEX_FILE, CheckpointError).get("weight_map")
+        with decoding(folder / INDEX_FILE, CheckpointError, fault="is no index of weights"):
+            file_of = shaped(index, dict[str, str], "weight_map")
+        if absent := set(file_of.values()) - found:
             raise CheckpointError(f"{folder} lacks {name_some(absent)}, named by its index")
         if strays := found - set(file_of.values()):
             raise CheckpointError(

@@ -40,8 +40,13 @@ def change_config(folder, **facts):
         ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05"),
         ({"use_qk_norm": True}, "use_qk_norm is true"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is"),
-        ({"hidden_size": "wide"}, "no number"),
-        ({"hidden_size": None}, "no number"),
+        ({"hidden_size": "wide"}, 'hidden_size is "wide", not a whole number'),
+        ({"hidden_size": None}, "hidden_size is null, not a whole number"),
+        ({"hidden_size": 64.5}, "hidden_size is 64.5, not a whole number"),
+        ({"hidden_size": 10**30}, "hidden_size is a number of 100 bits"),
+        ({"num_hidden_layers": 10**9}, "1,000,000,000 layers"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings is"),
+        ({"eos_token_id": {}}, "eos_token_id is an object"),
         ({"num_attention_heads": 0}, "no attention heads"),
         ({"rope_parameters": "default"}, 'rope_parameters is "default", not an object'),
         ({"num_key_value_heads": 3}, "cannot share"),
@@ -161,7 +166,7 @@ def test_the_base_of_rotary_positions_is_read_where_newer_files_have_it(family, 
 def test_numbers_that_are_none_are_told(family, tmp_path):
     folder = copy_config(family, tmp_path)
     text = (folder / "config.json").read_text()
-    for number, told in (("1e400", "out of range"), ("NaN", "NaN"), ('"wide"', "no number")):
+    for number, told in (("1e400", "out of range"), ("NaN", "NaN"), ('"wide"', "rope_theta is")):
         (folder / "config.json").write_text(text.replace("500000.0", number))
         with pytest.raises(CheckpointError, match=told):
             read_config(folder)

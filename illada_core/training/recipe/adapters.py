@@ -1,6 +1,7 @@
 """Which matrices get an adapter, and what adapters cost: counted from shapes alone. No torch."""
 
 import re
+from dataclasses import replace
 
 from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.training.recipe.keys import LoraKeys
@@ -15,16 +16,17 @@ def target_pattern(keys: LoraKeys) -> str:
 
 def adapter_count(config: ModelConfig, keys: LoraKeys) -> int:
     """Count the parameters of all adapters."""
-    return sum(keys.rank * sum(shape) for shape in adapted_shapes(config, keys))
+    return config.layers * sum(keys.rank * sum(shape) for shape in adapted_shapes(config, keys))
 
 
 def adapter_activation_bytes(config: ModelConfig, keys: LoraKeys) -> int:
     """Return what adapters keep of one token for the backward pass: input and product, float32."""
-    return sum(4 * (inputs + keys.rank) for _, inputs in adapted_shapes(config, keys))
+    shapes = adapted_shapes(config, keys)
+    return config.layers * sum(4 * (inputs + keys.rank) for _, inputs in shapes)
 
 
 def adapted_shapes(config: ModelConfig, keys: LoraKeys) -> list[tuple[int, ...]]:
-    """Return the shapes (outputs, inputs) of the matrices that get an adapter."""
+    """Return the shapes (outputs, inputs) of the matrices of one layer that get an adapter."""
     pattern = re.compile(target_pattern(keys) + r"\.weight")
-    shapes = parameter_shapes(config).items()
+    shapes = parameter_shapes(replace(config, layers=1)).items()
     return [shape for name, shape in shapes if pattern.fullmatch(name)]
