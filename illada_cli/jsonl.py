@@ -18,8 +18,8 @@ from threading import Thread
 from typing import Any, Generic, Literal, TypeVar
 
 from illada_cli.ui import Talk
+from illada_core.decoding import decode_json
 from illada_core.errors import IlladaError, UsageError
-from illada_core.files import decode_json
 
 Parsed = TypeVar("Parsed")
 OnError = Literal["stop", "skip"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from math import isfinite
@@ -18,15 +18,11 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    TypeVar,
     Union,
-    cast,
     get_args,
     get_origin,
     get_type_hints,
 )
-
-Kind = TypeVar("Kind")
 
 # A range in the annotation of a whole number is the range it must lie in; without one it is INT64.
 INT64 = range(-(2**63), 2**63)
@@ -46,6 +42,7 @@ WORDS = {
 TOO_DEEP = "it is nested too deep"
 MOST_LEVELS = 100
 MOST_TOML = 1 << 16  # characters; a recipe with every key explained has 5,000
+SCANNER = json.JSONDecoder()
 SHOWN = 40  # characters of a wrong value
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -73,7 +70,27 @@ def decode_record(text: str) -> Any:
 
     Tables are often written so, and what is asked for in them need not be what is odd.
     """
-    return decoded(text)
+    try:
+        return decoded(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at column {error.colno}") from None
+
+
+class IncompleteJson(ValueError):
+    """Text that is no JSON, unless more of it follows."""
+
+
+def end_of_value(text: str, at: int) -> int:
+    """Return where the JSON ends that begins at a place of a text.
+
+    Raises IncompleteJson, or ValueError for what no further text can mend.
+    """
+    try:
+        return SCANNER.raw_decode(text, at)[1]
+    except json.JSONDecodeError as error:
+        raise IncompleteJson(str(error)) from None
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
 
 
 def decode_toml(text: str) -> dict[str, Any]:
@@ -89,7 +106,7 @@ def decode_toml(text: str) -> dict[str, Any]:
     return value
 
 
-def decoded(text: str, **hooks: Callable[..., Any]) -> Any:
+def decoded(text: str, **hooks: Any) -> Any:
     """Return the value of JSON that is not nested too deep for whatever walks through it."""
     try:
         value = json.loads(text, **hooks)
@@ -106,9 +123,7 @@ def refuse_depth(value: Any) -> None:
     for _ in range(MOST_LEVELS + 1):
         inner = [each for each in level if isinstance(each, list | dict)]
         level = [
-            item
-            for each in inner
-            for item in (each.values() if isinstance(each, dict) else each)
+            item for each in inner for item in (each.values() if isinstance(each, dict) else each)
         ]
         if not level:
             return
@@ -146,78 +161,98 @@ def refuse_surrogates(value: Any) -> None:
         raise ValueError("it holds half of a surrogate pair") from None
 
 
-def shaped(value: Any, kind: type[Kind], name: str = "it") -> Kind:
+def shaped(value: Any, kind: Any, name: str = "it") -> Any:
     """Return a decoded value as `kind`: a type, a container of types, or a dataclass.
 
     Known are int (also `Annotated[int, range(…)]`), float, str, bool, None, Literal, unions, list,
     tuple, dict with names, Any. A dataclass is an object with its fields and no others. Raises
     ValueError that says what of `name` is wrong.
     """
-    return cast(Kind, shape(value, kind, name))
+    try:
+        return shape(value, kind)
+    except Misfit as error:
+        raise ValueError(f"{named(name, error.path)} {error}") from None
 
 
-def shape(value: Any, kind: Any, name: str) -> Any:
+class Misfit(ValueError):
+    """A value that is not as it should be; `path` are the names and places that lead to it."""
+
+    def __init__(self, fault: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(fault)
+        self.path = path
+
+
+def shape(value: Any, kind: Any) -> Any:
+    """Return a value as its kind. Raises Misfit."""
+    if type(value) is kind:
+        return within(value, INT64) if kind is int else value
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
+    if origin is Annotated:
+        return within(shape(value, inner[0]), inner[1])
     if origin in (Union, UnionType):
-        return one_of(value, inner, name)
+        return one_of(value, inner)
     if origin is Literal and any(value == each and type(value) is type(each) for each in inner):
         return value
-    if origin is Annotated:
-        return within(shape(value, inner[0], name), inner[1], name)
     if origin in (list, tuple) and isinstance(value, list):
-        return listed(value, origin, inner, name)
+        return listed(value, origin, inner)
     if origin is dict and isinstance(value, dict):
-        return {key: shape(item, inner[1], below(name, key)) for key, item in value.items()}
+        return {key: part(item, inner[1], key) for key, item in value.items()}
     if is_dataclass(kind) and isinstance(value, dict):
-        return built(value, kind, name)
+        return built(value, kind)
     if kind is float and type(value) is int and abs(value) < 2**1023:
         return float(value)
-    if type(value) is kind:
-        return within(value, INT64, name) if kind is int else value
-    raise ValueError(f"{name} is {shown(value)}, not {words_for(kind)}")
+    raise Misfit(f"is {shown(value)}, not {words_for(kind)}")
 
 
-def one_of(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
+def part(value: Any, kind: Any, place: str | int) -> Any:
+    """Return what stands at a place of a container as its kind."""
+    try:
+        return shape(value, kind)
+    except Misfit as error:
+        error.path = (place, *error.path)
+        raise
+
+
+def one_of(value: Any, kinds: tuple[Any, ...]) -> Any:
     """Return a value as the first kind that it fits."""
     for kind in kinds:
         try:
-            return shape(value, kind, name)
-        except ValueError as error:
-            if isinstance(value, list | dict) and not str(error).startswith(f"{name} is "):
-                raise  # the container fits: what is wrong lies in it
-    raise ValueError(f"{name} is {shown(value)}, not {' or '.join(map(words_for, kinds))}")
+            return shape(value, kind)
+        except Misfit as error:
+            if error.path:  # the container fits: what is wrong lies in it
+                raise
+    raise Misfit(f"is {shown(value)}, not {' or '.join(map(words_for, kinds))}")
 
 
-def within(value: int, allowed: range, name: str) -> int:
+def within(value: int, allowed: range) -> int:
     """Return a whole number that lies in a range."""
     if value not in allowed:
-        raise ValueError(
-            f"{name} is {shown(value)}, not between {allowed.start} and {allowed.stop - 1}"
-        )
+        raise Misfit(f"is {shown(value)}, not between {allowed.start} and {allowed.stop - 1}")
     return value
 
 
-def listed(value: list[Any], origin: Any, kinds: tuple[Any, ...], name: str) -> Any:
-    """Return the items of a list, each as its kind: `tuple[int, str]` has two, others any number."""
+def listed(value: list[Any], origin: Any, kinds: tuple[Any, ...]) -> Any:
+    """Return the items of a list, each as its kind; `tuple[int, str]` has two."""
     if origin is list or kinds[1:] == (...,):
-        return origin(shape(item, kinds[0], f"{name}[{at}]") for at, item in enumerate(value))
+        return origin(part(item, kinds[0], at) for at, item in enumerate(value))
     if len(value) != len(kinds):
-        raise ValueError(f"{name} has {len(value)} items, not {len(kinds)}")
+        raise Misfit(f"has {len(value)} items, not {len(kinds)}")
     pairs = zip(value, kinds, strict=True)
-    return tuple(shape(item, kind, f"{name}[{at}]") for at, (item, kind) in enumerate(pairs))
+    return tuple(part(item, kind, at) for at, (item, kind) in enumerate(pairs))
 
 
-def built(value: Mapping[str, Any], kind: Any, name: str) -> Any:
+def built(value: Mapping[str, Any], kind: Any) -> Any:
     """Return the dataclass whose fields an object holds."""
     kinds = kinds_of(kind)
-    needed = [item.name for item in fields(kind) if is_needed(item)]
-    if missing := [each for each in needed if each not in value]:
-        raise ValueError(f"{below(name, missing[0])} is missing")
+    if missing := [
+        item.name for item in fields(kind) if is_needed(item) and item.name not in value
+    ]:
+        raise Misfit("is missing", (missing[0],))
     if unknown := value.keys() - kinds.keys():
-        raise ValueError(f"{below(name, min(unknown))} is unknown")
-    return kind(**{key: shape(item, kinds[key], below(name, key)) for key, item in value.items()})
+        raise Misfit("is unknown", (min(unknown),))
+    return kind(**{key: part(item, kinds[key], key) for key, item in value.items()})
 
 
 def is_needed(item: Any) -> bool:
@@ -231,9 +266,11 @@ def kinds_of(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def below(name: str, key: str) -> str:
-    """Return the name of a value in an object."""
-    return key[:SHOWN] if name == "it" else f"{name}.{key[:SHOWN]}"
+def named(name: str, path: tuple[str | int, ...]) -> str:
+    """Return the name of a value that lies in another, such as `shards[0].name`."""
+    for place in path:
+        name += f"[{place}]" if isinstance(place, int) else f".{place[:SHOWN]}"
+    return name.removeprefix("it.")
 
 
 def shown(value: Any) -> str:

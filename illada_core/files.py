@@ -207,7 +207,7 @@ def decoding(
     hint: str | None = None,
     fault: str = "is damaged",
 ) -> Iterator[None]:
-    """Tell what is wrong in a file's contents as `error`: the file, the fault, and what decoding said.
+    """Tell what is wrong in a file as `error`: its name, the fault, and what decoding said.
 
     That is what `decode_json`, `decode_toml` and `shaped` raise.
     """

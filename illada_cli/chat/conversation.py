@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from illada_core.decoding import decode_json
 from illada_core.errors import DataError, UsageError
-from illada_core.files import write_file
+from illada_core.files import decoding, read_bytes, write_file
 from illada_core.text.messages import Dialogue, Message, parse_dialogue
 
 
@@ -57,15 +58,17 @@ class Conversation:
     def load(self, path: Path) -> None:
         """Take the last conversation of a file of JSON Lines. Raises UsageError or DataError."""
         try:
-            last = path.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
-            fields = json.loads(last)
+            lines = read_bytes(path).rstrip()
         except FileNotFoundError:
             raise UsageError(f"there is no file {path}") from None
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} does not end with a line of JSON ({error})") from None
+        with decoding(path, fault="does not end with a line of JSON"):
+            fields = decode_json(lines.rpartition(b"\n")[2])
         if not isinstance(fields, dict) or "messages" not in fields:
             raise DataError(f"the last line of {path} holds no messages")
-        dialogue = parse_dialogue(fields, fields["messages"])
+        try:
+            dialogue = parse_dialogue(fields, fields["messages"])
+        except DataError as error:
+            raise DataError(f"the last line of {path}: {error.sentence}") from None
         turns = list(dialogue.messages)
         has_system = turns[0].role == "system"
         self.system = turns[0].content if has_system else None

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from illada_core.data.build.events import leave_out
 from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.data.store.dataset import MANIFEST, open_dataset
+from illada_core.decoding import decode_json
 from illada_core.errors import DataError
 from illada_core.text.tokenizer import Tokenizer
 
@@ -95,7 +95,7 @@ def ids_of_lines(inputs: Sequence[str]) -> Iterator[list[int]]:
 def parse_ids(line: str, where: str) -> list[int]:
     """Read the ids of one line; DataError if it holds anything else."""
     try:
-        value: Any = json.loads(line)
+        value = decode_json(line)
     except ValueError:
         value = None
     numbers = value.get("ids") if isinstance(value, dict) else value

@@ -1,12 +1,12 @@
 """Generation settings by name or file: the paper's, for each benchmark of its Appendix A."""
 
-import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from illada_core.errors import UsageError
+from illada_core.files import read_toml
 from illada_core.inference.settings import COMMIT_RULES, check_setting, refuse_two_rules
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -43,10 +43,7 @@ def load_preset(wanted: str) -> dict[str, Any]:
 
 def read_table(path: Path) -> Mapping[str, Any]:
     """Return the [generate] table of a file. Raises UsageError."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    tables = read_toml(path)
     table = tables.get(TABLE)
     if tables.keys() != {TABLE} or not isinstance(table, dict):
         raise UsageError(f"{path} must hold one table, [{TABLE}]")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from illada_core.errors import DataError
-from illada_core.files import read_json
+from illada_core.decoding import Count, TokenId, shaped
+from illada_core.files import decoding, read_bytes, read_json
 from illada_core.text.special_tokens import NAMED_ROLES, AddedToken, added_token, name_in
 
 CONFIG_FILE = "tokenizer_config.json"
@@ -24,6 +24,14 @@ TEMPLATE_FOLDER = "additional_chat_templates"
 MODEL_CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 DEFAULT_TEMPLATE = "default"
+
+
+@dataclass(frozen=True)
+class Item:
+    """What stands at a place of a post-processor's template: the text, or a special token."""
+
+    id: str
+    type_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,10 +112,8 @@ def read_templates(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, s
 
 def read_template(path: Path) -> str:
     """Return the text of a file with a template."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8") from None
+    with decoding(path, fault="is not UTF-8"):
+        return read_bytes(path).decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
 def old_templates(path: Path) -> dict[str, str]:
@@ -120,14 +126,13 @@ def named_templates(value: Any, path: Path) -> dict[str, str]:
     if isinstance(value, str):
         return {DEFAULT_TEMPLATE: value}
     if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-        value = {item.get("name"): item.get("template") for item in value}
+        listed = [(item.get("name"), item.get("template")) for item in value]
+        if all(isinstance(name, str) for name, _ in listed):
+            value = dict(listed)
     if value is None:
         return {}
-    if not isinstance(value, dict) or not all(
-        isinstance(x, str) for x in (*value, *value.values())
-    ):
-        raise DataError(f"{path}: chat_template is neither a text nor named texts")
-    return dict(value)
+    with decoding(path, fault="holds no chat template"):
+        return shaped(value, dict[str, str], "chat_template")
 
 
 def merged_tokens(
@@ -169,17 +174,16 @@ def merged_tokens(
 def listed_tokens(beside: Beside, roles: set[str | None]) -> Iterator[AddedToken]:
     """Yield the added tokens that files beside tokenizer.json list."""
     if beside.has_decoder:
-        for number, fields in beside.config["added_tokens_decoder"].items():
-            try:
+        with decoding(beside.folder / CONFIG_FILE, fault="lists no added tokens"):
+            listed = shaped(beside.config, dict[str, Any])["added_tokens_decoder"]
+            listed = shaped(listed, dict[str, dict[str, Any]], "added_tokens_decoder")
+            for number, fields in listed.items():
                 yield added_token(fields, int(number))
-            except (ValueError, TypeError, KeyError, AttributeError):
-                path = beside.folder / CONFIG_FILE
-                raise DataError(f"{path}: added_tokens_decoder has no token at {number}") from None
         return
-    for name, number in beside.listed.items():
-        if type(number) is not int or number < 0:
-            raise DataError(f"{beside.folder / ADDED_FILE}: the id of {name} is {number!r}")
-        yield AddedToken(number, name, special=name in roles, normalized=name not in roles)
+    with decoding(beside.folder / ADDED_FILE, fault="lists no added tokens"):
+        ids = shaped(dict(beside.listed), dict[str, Count])
+    for name, token_id in ids.items():
+        yield AddedToken(token_id, name, special=name in roles, normalized=name not in roles)
 
 
 def misplaced(own: Sequence[AddedToken], vocabulary: Mapping[str, int]) -> list[str]:
@@ -199,20 +203,25 @@ def misplaced(own: Sequence[AddedToken], vocabulary: Mapping[str, int]) -> list[
 def opening_ids(post_processor: Any) -> tuple[int, ...]:
     """Return the ids that a post-processor puts in front of a text.
 
-    KeyError or TypeError for one that is not as `tokenizers` writes it.
+    ValueError for one that is not as `tokenizers` writes it.
     """
     if not isinstance(post_processor, dict):
         return ()
     match post_processor.get("type"):
         case "TemplateProcessing":
-            ids: list[int] = []
-            for item in post_processor["single"]:
+            items = shaped(post_processor.get("single"), list[dict[str, Item]], "single")
+            known = shaped(
+                post_processor.get("special_tokens"), dict[str, dict[str, Any]], "special_tokens"
+            )
+            ids: list[TokenId] = []
+            for item in items:
                 if "SpecialToken" not in item:
                     break
-                ids += post_processor["special_tokens"][item["SpecialToken"]["id"]]["ids"]
+                found = known.get(item["SpecialToken"].id, {}).get("ids")
+                ids += shaped(found, list[TokenId], "the ids of a special token")
             return tuple(ids)
         case "BertProcessing" | "RobertaProcessing":
-            return (post_processor["cls"][1],)
+            return (shaped(post_processor.get("cls"), tuple[str, TokenId], "cls")[1],)
         case "Sequence":
             parts = [opening_ids(part) for part in post_processor["processors"]]
             return tuple(number for part in reversed(parts) for number in part)

@@ -6,11 +6,11 @@ refused. Where a conversation stands in a line of a file is the business of whoe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from illada_core.decoding import decode_json
 from illada_core.errors import DataError
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
@@ -169,8 +169,8 @@ def parse_tools(value: Any) -> list[dict[str, Any]] | None:
     """Check the tools of a conversation: a list of objects, or the JSON text of one."""
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.strip() else None
-        except (ValueError, RecursionError):
+            value = decode_json(value) if value.strip() else None
+        except ValueError:
             raise DataError("tools is text that is no JSON") from None
     if value is None:
         return None

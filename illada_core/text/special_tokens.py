@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from illada_core.decoding import MOST_IDS, Count, TokenId, shaped, shown
 from illada_core.errors import DataError
 
 # Where no file beside tokenizer.json names a control token: the names known families use.
@@ -40,10 +41,10 @@ NAMED_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 class SpecialIds:
     """The ids of the control tokens, None for those a tokenizer lacks."""
 
-    bos: int | None
-    pad: int | None
-    eos: int | None
-    mask: int | None
+    bos: TokenId | None
+    pad: TokenId | None
+    eos: TokenId | None
+    mask: TokenId | None
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,13 @@ class AddedToken:
     single_word: bool = False
 
 
-def added_token(fields: Mapping[str, Any], number: int) -> AddedToken:
+def added_token(fields: Mapping[str, Any], number: Any) -> AddedToken:
     """Return an added token as a file writes it; what is not said is as in `tokenizers`.
 
-    KeyError or TypeError for what is none.
+    ValueError for what is none.
     """
-    content = fields["content"]
-    if not isinstance(content, str) or type(number) is not int or number < 0:
-        raise TypeError("an added token has a text and an id")
+    content = shaped(fields.get("content"), str, "the content of an added token")
+    number = shaped(number, Count, f"the id of {shown(content)}")
     special = fields.get("special", False) is True
     return AddedToken(
         id=number,
@@ -111,7 +111,7 @@ def find_special_ids(
             return None
         listed = model.get(f"{role}_token_id")
         first = listed[0] if isinstance(listed, list) and listed else listed
-        if type(first) is int:
+        if type(first) is int and first in range(MOST_IDS):
             return first
         return next((added[name] for name in KNOWN_NAMES[role] if name in added), None)
 

@@ -21,6 +21,7 @@ import numpy as np
 import tokenizers
 
 from illada_core.arrays import Counts, Ids
+from illada_core.decoding import decode_json
 from illada_core.errors import DataError, UsageError
 from illada_core.text.decoders import BYTE, is_steady, joins_bytes
 from illada_core.text.joints import Joints, continuing, cutting_words, opens
@@ -208,7 +209,7 @@ class Tokenizer:
 
     @cached_property
     def _copy(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self._encoding_json)
+        content: dict[str, Any] = decode_json(self._encoding_json)
         return content
 
     @cached_property

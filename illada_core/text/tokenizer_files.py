@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from illada_core.decoding import TokenId, shaped
 from illada_core.errors import DataError, UsageError
-from illada_core.files import parse_json, read_json, write_file, write_json
+from illada_core.files import (
+    decoding,
+    parse_json,
+    read_bytes,
+    read_json,
+    write_file,
+    write_json,
+)
 from illada_core.text.companions import (
     ADDED_FILE,
     CONFIG_FILE,
@@ -51,6 +59,14 @@ COMPANIONS = (
     OLD_TEMPLATE_FILE,
     TEMPLATE_FOLDER,
 )
+# The name under which a sequence of each part holds what it consists of.
+PARTS = {
+    "normalizer": "normalizers",
+    "pre_tokenizer": "pretokenizers",
+    "post_processor": "processors",
+    "decoder": "decoders",
+}
+MOST_UNUSED_IDS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,7 @@ class TokenizerRecord:
     """Which tokenizer made a dataset; `vocab_size` is its largest id + 1, the mask id included."""
 
     sha256: str
-    vocab_size: int
+    vocab_size: TokenId
     special: SpecialIds
 
 
@@ -142,17 +158,17 @@ def read_tokenizer_files(path: Path) -> TokenizerFiles:
             f"no tokenizer at {path}",
             "train one with: illada tokenize corpus/ --train-vocab 32768 -o tokenizer.json",
         )
-    data = path.read_bytes()
-    try:
-        content = parse_json(data, path)
+    data = read_bytes(path)
+    content = parse_json(data, path)
+    with decoding(path, fault="is not a tokenizer.json of the Hugging Face kind"):
+        check_parts(content)
         vocabulary, own = ids_of_vocabulary(content), added_tokens_of(content)
         opening = opening_ids(content.get("post_processor"))
-    except (DataError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a tokenizer.json of the Hugging Face kind") from error
     if not vocabulary:
         raise DataError(f"{path} holds an empty vocabulary")
     beside = read_beside(path.parent)
     added, told = merged_tokens(own, vocabulary, beside)
+    check_ids(path, vocabulary, added)
     special = find_special_ids(
         named=beside.named,
         model=read_json(path.parent / MODEL_CONFIG_FILE),
@@ -183,16 +199,45 @@ def bos_notice(is_added: bool) -> str:
 
 
 def ids_of_vocabulary(content: dict[str, Any]) -> dict[str, int]:
-    """Return token to id of the model's own vocabulary."""
-    vocabulary = content["model"]["vocab"]
+    """Return token to id of the model's own vocabulary. Raises ValueError where there is none."""
+    vocabulary = shaped(content.get("model"), dict[str, Any], "model").get("vocab")
     if isinstance(vocabulary, list):  # Unigram: pairs of piece and score
-        return {piece: number for number, (piece, _) in enumerate(vocabulary)}
-    return dict(vocabulary)
+        pieces = shaped(vocabulary, list[tuple[str, float]], "model.vocab")
+        return {piece: number for number, (piece, _) in enumerate(pieces)}
+    return shaped(vocabulary, dict[str, int], "model.vocab")
 
 
 def added_tokens_of(content: dict[str, Any]) -> list[AddedToken]:
-    """Return the tokens that a tokenizer.json adds to its vocabulary."""
-    return [added_token(token, token["id"]) for token in content.get("added_tokens") or ()]
+    """Return the tokens that a tokenizer.json adds to its vocabulary. Raises ValueError."""
+    listed = shaped(content.get("added_tokens"), list[dict[str, Any]] | None, "added_tokens")
+    return [added_token(token, token.get("id")) for token in listed or ()]
+
+
+def check_parts(content: dict[str, Any]) -> None:
+    """Raise ValueError for a part of a tokenizer.json that is no object, or one without its type.
+
+    What else the parts must be, the library says that loads them.
+    """
+    for name, inner in PARTS.items():
+        waiting = [content.get(name)]
+        while waiting:
+            part = shaped(waiting.pop(), dict[str, Any] | None, name)
+            if part is None:
+                continue
+            if shaped(part.get("type"), str, f"{name}.type") == "Sequence":
+                waiting += shaped(part.get(inner), list[Any], f"{name}.{inner}")
+
+
+def check_ids(path: Path, vocabulary: Mapping[str, int], added: Sequence[AddedToken]) -> None:
+    """Raise DataError for ids that are negative, or far more than there are tokens: a table of
+    every id is made.
+    """
+    ids = [*vocabulary.values(), *(token.id for token in added)]
+    if min(ids) < 0 or max(ids) > len(ids) + MOST_UNUSED_IDS:
+        raise DataError(
+            f"{path} gives a token the id {min(ids) if min(ids) < 0 else max(ids)}, "
+            f"and there are {len(ids):,} tokens",
+        )
 
 
 def with_eos(files: TokenizerFiles, token: str) -> TokenizerFiles:

@@ -17,7 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from illada_core.decoding import shaped
 from illada_core.errors import CheckpointError, UsageError
+from illada_core.files import decoding
 from illada_core.model.finding import ADAPTERS, MODEL
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import load_model, save_model, write_tensors
@@ -87,18 +89,20 @@ def read_progress(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any
     far, CheckpointError if the checkpoint is damaged.
     """
     facts = run_folder.read_checkpoint(path)
-    if facts["dataset"] != fingerprint:
+    with decoding(path / run_folder.STATE, CheckpointError):
+        dataset = shaped(facts.get("dataset"), str, "dataset")
+        progress = shaped(facts.pop("progress", None), Progress, "progress")
+    if dataset != fingerprint:
         raise UsageError(
             f"the dataset has changed since {path} was saved "
-            f"(fingerprint {fingerprint[:12]} instead of {facts['dataset'][:12]})",
+            f"(fingerprint {fingerprint[:12]} instead of {dataset[:12]})",
             "give the dataset the run began with, or start over with --fresh",
         )
-    progress = facts.pop("progress")
-    if path != run_folder.checkpoint_path(path.parents[1], progress["step"]):
+    if path != run_folder.checkpoint_path(path.parents[1], progress.step):
         raise CheckpointError(
-            f"{path} holds step {progress['step']}: it was renamed", "give it its own name back"
+            f"{path} holds step {progress.step}: it was renamed", "give it its own name back"
         )
-    return Progress(**{**progress, "schedule": ScheduleState(**progress["schedule"])}), facts
+    return progress, facts
 
 
 def load_weights(

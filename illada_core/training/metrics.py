@@ -11,8 +11,7 @@ import platform
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -21,33 +20,36 @@ from typing import Any
 import torch
 
 import illada_core
-from illada_core.errors import CheckpointError, DataError
-from illada_core.files import naming_file, read_json, write_file
+from illada_core.decoding import Count, decode_json, shaped
+from illada_core.errors import CheckpointError
+from illada_core.files import decoding, naming_file, read_bytes, read_json, write_file
 from illada_core.training import run_folder
+
+# What every line must hold; `metrics.jsonl` also which kind of line it is.
+STEP_LINE: dict[str, Any] = {"step": Count}
+METRICS_LINE: dict[str, Any] = {**STEP_LINE, "kind": str}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a run's metrics."""
-    return read_lines(run / run_folder.METRICS)
+    """Return the complete lines of a run's metrics. Raises CheckpointError if one is damaged."""
+    return read_lines(run / run_folder.METRICS, METRICS_LINE)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, kinds: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the complete lines of a file; one cut short by a kill is left out.
 
-    Raises CheckpointError if another one is damaged.
+    `kinds` are the types of what each line must hold. Raises CheckpointError if one is damaged.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    with refuse_damage(path):
-        return [json.loads(line) for line in lines if line.endswith(b"\n")]
-
-
-@contextmanager
-def refuse_damage(path: Path) -> Iterator[None]:
-    """Raise CheckpointError where the JSON of a file that a run wrote cannot be read."""
-    try:
-        yield
-    except (ValueError, DataError):
-        raise CheckpointError(f"{path} is damaged", run_folder.DAMAGED_HINT) from None
+    lines = read_bytes(path, CheckpointError).split(b"\n")[:-1] if path.exists() else []
+    found = []
+    for number, line in enumerate(lines, 1):
+        where = Path(f"{path}, line {number},")
+        with decoding(where, CheckpointError, run_folder.DAMAGED_HINT):
+            fields = shaped(decode_json(line), dict[str, Any], "the line")
+            for name, kind in kinds.items():
+                shaped(fields.get(name), kind, name)
+            found.append(fields)
+    return found
 
 
 class StepLines:
@@ -56,8 +58,8 @@ class StepLines:
     Every line is handed to the system when it is written. `last` is the last one kept.
     """
 
-    def __init__(self, path: Path, last_step: int) -> None:
-        kept = [line for line in read_lines(path) if line["step"] <= last_step]
+    def __init__(self, path: Path, last_step: int, kinds: Mapping[str, Any] = STEP_LINE) -> None:
+        kept = [line for line in read_lines(path, kinds) if line["step"] <= last_step]
         write_file(path, b"".join(encode_line(line) for line in kept))
         self.path, self.last = path, kept[-1] if kept else None
         # Unbuffered: a full disk is told at its line, and a kill loses none of the lines before.
@@ -78,7 +80,7 @@ class Metrics:
     """The open metrics of a run, and its TensorBoard."""
 
     def __init__(self, run: Path, last_step: int, tensorboard: bool) -> None:
-        self.lines = StepLines(run / run_folder.METRICS, last_step)
+        self.lines = StepLines(run / run_folder.METRICS, last_step, METRICS_LINE)
         last = self.lines.last
         self.is_finished = last is not None and last["kind"] == "finished"
         self.board = open_board(run / run_folder.TENSORBOARD, last_step) if tensorboard else None
@@ -118,8 +120,9 @@ def open_board(folder: Path, last_step: int) -> Any:
 def record_start(run: Path, step: int, device: torch.device, world: int, backend: str) -> None:
     """Add this start of the run to environment.json: versions, hardware, command line."""
     path = run / run_folder.ENVIRONMENT
-    with refuse_damage(path):
-        starts = read_json(path).get("starts", [])
+    content = read_json(path, CheckpointError, run_folder.DAMAGED_HINT)
+    with decoding(path, CheckpointError, run_folder.DAMAGED_HINT):
+        starts = shaped(content.get("starts", []), list[dict[str, Any]], "starts")
     starts.append(
         {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -138,8 +141,7 @@ def record_start(run: Path, step: int, device: torch.device, world: int, backend
             "world": world,
         }
     )
-    content = json.dumps({"starts": starts}, indent=1) + "\n"
-    write_file(path, content.encode())
+    write_file(path, (json.dumps({"starts": starts}, indent=1) + "\n").encode())
 
 
 def device_name(device: torch.device) -> str:

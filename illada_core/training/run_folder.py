@@ -11,12 +11,15 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from illada_core.errors import CheckpointError, DataError, IlladaError, UsageError
+from illada_core.decoding import Count, shaped
+from illada_core.errors import CheckpointError, IlladaError, UsageError
 from illada_core.files import (
     PARTIAL_FOLDER,
+    decoding,
     locking,
     new_folder,
     partial_path,
@@ -37,6 +40,23 @@ STATE = "state.json"
 DAMAGED_HINT = "restore it, or start over with --fresh"
 
 
+@dataclass(frozen=True)
+class SavedFile:
+    """What state.json says of a file beside it."""
+
+    bytes: Count
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SignedState:
+    """What state.json holds, its own hash left out; `files` go by their paths."""
+
+    format: int
+    state: dict[str, Any]
+    files: dict[str, SavedFile]
+
+
 def locked(run: Path) -> AbstractContextManager[None]:
     """Hold a run folder for this process, making it if needed; the lock dies with the process."""
     run.mkdir(parents=True, exist_ok=True)
@@ -50,11 +70,10 @@ def refuse_foreign(run: Path) -> None:
     A run's folder is known by its environment.json: CheckpointError where that is damaged.
     """
     path = run / ENVIRONMENT
-    try:
-        if not run.exists() or isinstance(read_json(path).get("starts"), list):
-            return
-    except DataError:
-        raise CheckpointError(f"{path} is damaged", DAMAGED_HINT) from None
+    if not run.exists():
+        return
+    if isinstance(read_json(path, CheckpointError, DAMAGED_HINT).get("starts"), list):
+        return
     # A run that was killed before it had told of its start leaves no more than this.
     begun = {LOCK, partial_path(path).name}
     if found := sorted(entry.name for entry in run.iterdir() if entry.name not in begun):
@@ -117,11 +136,10 @@ def write_checkpoint(
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint's state after checking every byte. Raises CheckpointError."""
     hint = f"delete {path} to go on from the checkpoint before it"
-    try:
-        content = read_json(path / STATE, CheckpointError)
-        signature = content.pop("sha256")
-    except (OSError, CheckpointError, KeyError):
-        raise CheckpointError(f"{path / STATE} is missing or damaged", hint) from None
+    content = read_json(path / STATE, CheckpointError, hint)
+    signature = content.pop("sha256", None)
+    if signature is None:
+        raise CheckpointError(f"{path / STATE} is missing or damaged", hint)
     if content.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {content.get('format')}, this illada reads "
@@ -129,17 +147,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     if signature != content_sha256(content):
         raise CheckpointError(f"{path / STATE} was changed after it was written", hint)
-    for name, expected in content["files"].items():
+    with decoding(path / STATE, CheckpointError, hint):
+        signed = shaped(content, SignedState, "it")
+    for name, expected in signed.files.items():
         file = path / name
         if not file.is_file():
             raise CheckpointError(f"{file} is missing", hint)
-        if file.stat().st_size != expected["bytes"]:
+        if file.stat().st_size != expected.bytes:
             raise CheckpointError(
-                f"{file} has {file.stat().st_size} bytes instead of {expected['bytes']}", hint
+                f"{file} has {file.stat().st_size} bytes instead of {expected.bytes}", hint
             )
-        if sha256_of(file) != expected["sha256"]:
+        if sha256_of(file) != expected.sha256:
             raise CheckpointError(f"{file} was changed after it was written", hint)
-    return content["state"]
+    return signed.state
 
 
 def content_sha256(content: dict[str, Any]) -> str:

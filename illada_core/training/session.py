@@ -238,10 +238,10 @@ def circumstances(ranks: Ranks) -> dict[str, Any]:
 def changed_circumstances(facts: dict[str, Any], ranks: Ranks) -> list[str]:
     """Say what is different from when a checkpoint was saved."""
     return [
-        f"{name} was {facts[name]} when the run was saved and is {now} now: "
+        f"{name} was {facts.get(name)} when the run was saved and is {now} now: "
         "losses may differ in their last digits"
         for name, now in circumstances(ranks).items()
-        if facts[name] != now
+        if facts.get(name) != now
     ]
 
 

@@ -138,7 +138,7 @@ def test_tokens_of_the_old_file_are_added(tmp_path):
     assert tokenizer.encode("a<new>b") == theirs("a<new>b")["input_ids"]
     assert number in tokenizer.encode("a<new>b")
     (folder / "added_tokens.json").write_text('{"<new>": "seven"}')
-    with pytest.raises(DataError, match=r"added_tokens\.json: the id of <new>"):
+    with pytest.raises(DataError, match=r"added_tokens\.json lists no added tokens \(<new> is"):
         load_tokenizer(folder)
 
 
@@ -195,7 +195,7 @@ def test_templates_are_found_where_transformers_finds_them(tmp_path):
         write(folder if write is copy_tokenizer else written, copy)
         assert read_tokenizer_files(copy).chat_templates == written.chat_templates
     (folder / "tokenizer_config.json").write_text('{"chat_template": 5}')
-    with pytest.raises(DataError, match="chat_template is neither a text nor named texts"):
+    with pytest.raises(DataError, match="holds no chat template"):
         read_tokenizer_files(folder)
 
 

@@ -223,7 +223,7 @@ def test_a_damaged_log_is_told_and_left_as_it_is(recipe, tmp_path, name):
     run_training(recipe(), tmp_path / "run", stop_after=2)
     damaged = b"{{\n" + (tmp_path / "run" / name).read_bytes()
     (tmp_path / "run" / name).write_bytes(damaged)
-    with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+    with pytest.raises(CheckpointError, match=rf"{name}.* is (damaged|not valid JSON)"):
         run_training(recipe(), tmp_path / "run")
     assert (tmp_path / "run" / name).read_bytes() == damaged
 

@@ -61,8 +61,8 @@ def change_state(path):
         (change_state, r"state\.json was changed after it was written"),
         (lambda path: (path / "moments").unlink(), "moments is missing"),
         (lambda path: (path / "state.json").unlink(), "missing or damaged"),
-        (lambda path: (path / "state.json").write_text("{"), "missing or damaged"),
-        (lambda path: (path / "state.json").write_text("[]"), "missing or damaged"),
+        (lambda path: (path / "state.json").write_text("{"), "is not valid JSON"),
+        (lambda path: (path / "state.json").write_text("[]"), "holds no JSON object"),
     ],
 )
 def test_a_damaged_checkpoint_is_told_with_what_to_do(tmp_path, damage, sentence):

@@ -159,7 +159,7 @@ def write_dataset(
     job: Job, folder: Path, shards: list[ShardEntry], stages: list[Stage], resumed_shards: int
 ) -> Report:
     """Make a folder of finished shards a dataset."""
-    reasons = sum((stage.skipped for stage in stages), Counter[str]())
+    reasons = sum((Counter(stage.skipped) for stage in stages), Counter[str]())
     cut = sum(stage.cut for stage in stages)
     if not shards:
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())

@@ -13,18 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from illada_core.data.sources.corpus import Position
 from illada_core.data.store.dataset import MANIFEST, clear_dataset, has_foreign_manifest
 from illada_core.data.store.shards import ShardEntry, finished_shard, shard_name
-from illada_core.errors import DataError, UsageError
+from illada_core.decoding import Count, decode_json, shaped
+from illada_core.errors import UsageError
 from illada_core.files import (
     PARTIAL,
     another_run,
-    decode_json,
+    decoding,
     flush,
     lock,
     locking,
     naming_file,
+    read_bytes,
     sync,
     write_file,
 )
@@ -36,6 +37,13 @@ MAY_BE_THERE = {TOKENIZER_FILE, *COMPANIONS}
 FRESH_HINT = "use --fresh to replace it, or another folder with -o"
 
 
+@dataclass(frozen=True)
+class Header:
+    """The first line of a journal: which job it is of."""
+
+    job: str
+
+
 @dataclass
 class Stage:
     """What one shard adds to what is known, up to the position where the next begins.
@@ -44,11 +52,11 @@ class Stage:
     `cut` examples made shorter.
     """
 
-    position: Position = (0, 0)
-    text_bytes: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    digests: list[tuple[int, str]] = field(default_factory=list)
-    cut: int = 0
+    position: tuple[Count, Count] = (0, 0)
+    text_bytes: Count = 0
+    skipped: dict[str, Count] = field(default_factory=Counter)
+    digests: list[tuple[Count, str]] = field(default_factory=list)
+    cut: Count = 0
 
 
 class Journal:
@@ -76,7 +84,7 @@ class Journal:
             self._recover(vocab_size, goes_on)
 
     @property
-    def position(self) -> Position:
+    def position(self) -> tuple[int, int]:
         """Where the first shard that is not finished begins."""
         return self.stages[-1].position if self.stages else (0, 0)
 
@@ -101,19 +109,19 @@ class Journal:
         self._file.close()
 
     def _recover(self, vocab_size: int, goes_on: bool) -> None:
-        kept = [{"job": self.job}]
+        kept: list[dict[str, Any]] = [{"job": self.job}]
         stages = read_journal(self.folder, self.job)
         if not goes_on:
             clear_dataset(self.folder)
             stages = []
-        for fields in stages:
+        for stage in stages:
             path = self.folder / shard_name(len(self.shards), vocab_size)
             shard = finished_shard(path, vocab_size, self.job)
             if shard is None:
                 break
             self.shards.append(shard)
-            self.stages.append(read_stage(fields))
-            kept.append(fields)
+            self.stages.append(stage)
+            kept.append(vars(stage))
         # What the killed run wrote after its last shard goes.
         self._file.close()
         write_file(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
@@ -153,7 +161,7 @@ def is_journal(path: Path) -> bool:
         return start.startswith(file.read(len(start)))
 
 
-def read_journal(folder: Path, job: str) -> list[dict[str, Any]]:
+def read_journal(folder: Path, job: str) -> list[Stage]:
     """Return what the journal of a folder says of each shard.
 
     UsageError if it is of another job, DataError if it is damaged.
@@ -162,22 +170,12 @@ def read_journal(folder: Path, job: str) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     # A line without its end was being written when the run was killed.
-    lines = path.read_bytes().split(b"\n")[:-1]
-    try:
-        header, *stages = [decode_json(line) for line in lines] or [{"job": job}]
-        found = header["job"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged", FRESH_HINT) from error
-    if found != job:
+    header, *lines = read_bytes(path).split(b"\n")[:-1] or [json.dumps({"job": job}).encode()]
+    with decoding(path, hint=FRESH_HINT):
+        found = shaped(decode_json(header), Header, "it")
+        stages = [shaped(decode_json(line), Stage, "it") for line in lines]
+    if found.job != job:
         raise UsageError(
             f"{folder} was begun from other inputs, or with other settings", FRESH_HINT
         )
     return stages
-
-
-def read_stage(fields: dict[str, Any]) -> Stage:
-    """Build a stage from its line."""
-    file, record = fields["position"]
-    digests = [(size, sha256) for size, sha256 in fields["digests"]]
-    skipped = Counter(fields["skipped"])
-    return Stage((file, record), fields["text_bytes"], skipped, digests, fields.get("cut", 0))

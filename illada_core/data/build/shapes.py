@@ -6,10 +6,10 @@ conversations; Alpaca's instruction, input and output.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from illada_core.decoding import decode_record, shaped
 from illada_core.errors import DataError
 from illada_core.text.messages import (
     ASSISTANT,
@@ -53,10 +53,8 @@ class Unusable(Exception):
 def read_dialogue(line: str) -> Dialogue:
     """Return the conversation that a line of JSON holds. Raises Unusable."""
     try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise Unusable("broken JSON", f"{error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
+        value = decode_record(line)
+    except ValueError as error:
         raise Unusable("broken JSON", str(error)) from None
     if not isinstance(value, dict):
         raise Unusable("no example", "not a JSON object")
@@ -130,8 +128,8 @@ def shared_message(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
 def called(number: int, text: Any) -> list[dict[str, Any]]:
     """Return the calls that a message of the kind function_call holds as JSON."""
     try:
-        value = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
+        value = decode_record(shaped(text, str))
+    except ValueError:
         raise DataError(f"message {number} holds a call of a function that is no JSON") from None
     calls = value if isinstance(value, list) else [value]
     return [{"type": "function", "function": call} for call in calls]

@@ -5,7 +5,6 @@ The result is a tokenizer.json and a tokenizer_config.json that Hugging Face's l
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -17,6 +16,7 @@ import tokenizers
 from illada_core.data.build.events import BuildEvent, Headway, OnError, leave_out
 from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import Source
+from illada_core.decoding import decode_json
 from illada_core.errors import DataError, UsageError
 from illada_core.files import json_bytes, write_json
 from illada_core.text.cutting import cut_text
@@ -85,7 +85,7 @@ def train_vocabulary(texts: Iterable[str], size: int) -> dict[str, Any]:
     if not first:
         raise DataError("no text to train a vocabulary on")
     tokenizer.train_from_iterator(chain(first, stream), trainer)
-    content: dict[str, Any] = json.loads(tokenizer.to_str())
+    content: dict[str, Any] = decode_json(tokenizer.to_str())
     vocabulary = ids_of_vocabulary(content)
     assert [vocabulary[token] for token in CONTROL_TOKENS] == list(range(len(CONTROL_TOKENS)))
     return content

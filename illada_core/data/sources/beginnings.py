@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from illada_core.data.sources.reading import BrokenInput, Meter, inflate_blocks
+from illada_core.decoding import decode_record
 
 BEGINNING_BYTES = 1 << 20  # enough for a record or two
 
@@ -31,8 +31,8 @@ def is_records(path: str, compression: str) -> bool:
 def record_of(line: str) -> dict[str, Any] | None:
     """Return the object that a line of JSON holds, if it does."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = decode_record(line)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

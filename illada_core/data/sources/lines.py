@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -22,6 +21,7 @@ from illada_core.data.sources.reading import (
     utf8_blocks,
     utf8_size,
 )
+from illada_core.decoding import decode_record
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -138,14 +138,12 @@ def read_json_line(key: str, result: Texts, text: str, file: int, record: int) -
     if not text or text.isspace():
         return
     try:
-        value = json.loads(text.removeprefix(BYTE_ORDER_MARK) if record == 0 else text)
+        value = decode_record(text.removeprefix(BYTE_ORDER_MARK) if record == 0 else text)
         found = value[key]
         result.add(found, file, record, utf8_size(found))
-    except json.JSONDecodeError as error:
-        fault("broken JSON", f"{error.msg} at column {error.colno}")
     except UnicodeEncodeError:
         fault("not UTF-8", f'"{key}" holds half of a surrogate pair')
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         fault("broken JSON", str(error))
     except KeyError:
         fault(f'no key "{key}"')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -23,9 +23,10 @@ from illada_core.data.sources.reading import (
     open_bytes,
     utf8_blocks,
 )
+from illada_core.decoding import IncompleteJson, end_of_value
 
-SCANNER = json.JSONDecoder()
 SPACE = " \t\r\n"
+SPACES = re.compile(f"[{SPACE}]+")
 
 
 def record_chunks(
@@ -76,7 +77,7 @@ def array_chunks(
                 read = partial(read_items, items, number, record - len(items), read_record)
                 yield Chunk(read, held, meter.advance())
                 items, held = [], 0
-    except (ValueError, RecursionError, BrokenInput) as error:
+    except (ValueError, BrokenInput) as error:
         reason = "damaged" if isinstance(error, BrokenInput) else "broken JSON"
         fault = Fault(number, record, reason, str(error), record + 1)
         while meter.read(CHUNK_BYTES):
@@ -100,29 +101,37 @@ def read_items(items: list[str], number: int, record: int, read_record: LineRead
 
 def array_items(blocks: Iterator[str]) -> Iterator[str]:
     """Yield the items of an array of objects as JSON. ValueError for what is none."""
-    text, more = next(blocks).removeprefix(BYTE_ORDER_MARK).lstrip(SPACE)[1:], True
+    text, more = next(blocks).removeprefix(BYTE_ORDER_MARK), True
+    at = after_space(text, 0) + 1
     while True:
-        text = text.lstrip(SPACE)
-        if text[:1] == "]":
-            rest = text[1:] + "".join(blocks)
+        at = after_space(text, at)
+        if text[at : at + 1] == "]":
+            rest = text[at + 1 :] + "".join(blocks)
             if rest.strip(SPACE):
                 raise ValueError("something follows the array")
             return
         try:
-            _, end = SCANNER.raw_decode(text)
-            following = text[end:].lstrip(SPACE)[:1]
-        except json.JSONDecodeError:
-            following = ""
-            if not more or len(text) > RECORD_BYTES:
+            end = end_of_value(text, at)
+        except IncompleteJson:
+            if not more or len(text) - at > RECORD_BYTES:
                 raise
+            following = ""
+        else:
+            after = after_space(text, end)
+            following = text[after : after + 1]
         if following in (",", "]") and following:
-            yield text[:end]
-            text = text[end:].lstrip(SPACE)
-            text = text[1:] if following == "," else text
+            yield text[at:end]
+            at = after + (following == ",")
             continue
         if following:
             raise ValueError("a comma is missing between two items")
         if not more:
             raise ValueError("the array is cut off")
         block = next(blocks, None)
-        more, text = block is not None, text + (block or "")
+        more, text, at = block is not None, text[at:] + (block or ""), 0
+
+
+def after_space(text: str, at: int) -> int:
+    """Return the first place from `at` on that is no space."""
+    found = SPACES.match(text, at)
+    return found.end() if found else at

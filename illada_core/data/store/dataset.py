@@ -12,9 +12,10 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,12 +23,12 @@ from illada_core.arrays import Counts, Ids
 from illada_core.data.store.frames import FRAME_TOKENS, token_bytes_of, widen
 from illada_core.data.store.shards import DAMAGED_HINT, ShardEntry, ShardIndex, ShardReader
 from illada_core.data.store.turns import Turns, turns_between
+from illada_core.decoding import Count, shaped
 from illada_core.errors import DataError
-from illada_core.files import partial_path, read_json, write_file
+from illada_core.files import decoding, partial_path, read_json, write_file
 from illada_core.text.tokenizer_files import (
     COMPANIONS,
     TOKENIZER_FILE,
-    SpecialIds,
     TokenizerRecord,
 )
 
@@ -42,12 +43,15 @@ CACHED_FRAMES = 64  # 32 MiB of ids
 CACHED_SHARDS = 16
 
 
+Kind = Literal["documents", "rows"]
+
+
 @dataclass(frozen=True)
 class InputFile:
     """One input: its name as the user would know it, never an absolute path."""
 
     name: str
-    bytes: int
+    bytes: Count
     sha256: str
 
 
@@ -58,7 +62,7 @@ class Manifest:
     The file numbers in the shards' indexes count the `inputs`; `settings` is plain JSON.
     """
 
-    kind: str
+    kind: Kind
     tokenizer: TokenizerRecord
     inputs: tuple[InputFile, ...]
     settings: dict[str, Any]
@@ -219,13 +223,11 @@ def json_text(fields: dict[str, Any]) -> str:
 def open_dataset(folder: Path) -> TokenDataset:
     """Open a dataset; DataError if there is none, or what there is cannot be used."""
     fields = read_manifest_file(folder)
-    if fields["kind"] == "parts":
-        parts = " and ".join(str(folder / part) for part in fields["parts"])
+    if fields.get("kind") == "parts":
+        parts = " and ".join(str(folder / part) for part in parts_of(folder, fields))
         raise DataError(f"{folder} is a folder of datasets", f"name one of them: {parts}")
-    try:
+    with decoding(folder / MANIFEST, hint=DAMAGED_HINT, fault="lacks what a manifest says"):
         manifest = manifest_of(fields)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder / MANIFEST} lacks what a manifest says", DAMAGED_HINT) from error
     for shard in manifest.shards:
         path = folder / shard.name
         if not SHARD_NAME.fullmatch(shard.name):
@@ -244,17 +246,26 @@ def open_dataset(folder: Path) -> TokenDataset:
 def open_parts(folder: Path) -> dict[str, TokenDataset]:
     """Open the parts of a packed dataset by their names, or a single dataset by its kind."""
     fields = read_manifest_file(folder)
-    if fields["kind"] != "parts":
-        return {fields["kind"]: open_dataset(folder)}
-    if not isinstance(fields["parts"], dict) or fields["parts"].keys() - {TRAIN, VALIDATION}:
-        raise DataError(f"{folder / MANIFEST} names parts that there are not", DAMAGED_HINT)
-    parts = {part: open_dataset(folder / part) for part in fields["parts"]}
+    if fields.get("kind") != "parts":
+        dataset = open_dataset(folder)
+        return {dataset.manifest.kind: dataset}
+    named = parts_of(folder, fields)
+    parts = {part: open_dataset(folder / part) for part in named}
     for part, dataset in parts.items():
-        if dataset.fingerprint != fields["parts"][part]:
+        if dataset.fingerprint != named[part]:
             raise DataError(
                 f"damaged dataset: {folder / part} is not the one that {folder / MANIFEST} names",
                 DAMAGED_HINT,
             )
+    return parts
+
+
+def parts_of(folder: Path, fields: dict[str, Any]) -> dict[str, str]:
+    """Return the fingerprint of each part that a manifest names. Raises DataError."""
+    with decoding(folder / MANIFEST, hint=DAMAGED_HINT, fault="names parts that there are not"):
+        parts: dict[str, str] = shaped(fields.get("parts"), dict[str, str], "parts")
+        if TRAIN not in parts or parts.keys() - {TRAIN, VALIDATION}:
+            raise ValueError(f"{', '.join(parts) or 'none'}")
     return parts
 
 
@@ -274,10 +285,7 @@ def read_manifest_file(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.exists():
         raise DataError(f"no dataset at {folder}: there is no {MANIFEST}", missing_hint(folder))
-    try:
-        fields = read_json(path)
-    except DataError as error:
-        raise DataError(f"{path} is not the manifest of a dataset", DAMAGED_HINT) from error
+    fields = read_json(path, hint=DAMAGED_HINT)
     if fields.get("format") != FORMAT:
         raise DataError(f"{path} is not the manifest of a dataset")
     if fields.get("version") != FORMAT_VERSION:
@@ -310,20 +318,12 @@ def is_token_dataset(folder: Path) -> bool:
 
 
 def manifest_of(fields: dict[str, Any]) -> Manifest:
-    """Build a Manifest from its JSON fields. Raises KeyError or TypeError for any other shape."""
-    tokenizer = fields["tokenizer"]
-    counts = [number for shard in fields["shards"] for number in vars(ShardEntry(**shard)).values()]
-    if not isinstance(fields["settings"], dict) or any(type(n) is int and n < 0 for n in counts):
-        raise TypeError("settings are an object, and no shard has less than nothing")
-    return Manifest(
-        kind=fields["kind"],
-        tokenizer=TokenizerRecord(
-            tokenizer["sha256"], tokenizer["vocab_size"], SpecialIds(**tokenizer["special"])
-        ),
-        inputs=tuple(InputFile(**item) for item in fields["inputs"]),
-        settings=fields["settings"],
-        shards=tuple(ShardEntry(**item) for item in fields["shards"]),
-    )
+    """Build a Manifest from the JSON fields that are not of the file but of the dataset.
+
+    Raises ValueError for any other shape.
+    """
+    names = [item.name for item in dataclass_fields(Manifest)]
+    return shaped({name: fields[name] for name in names if name in fields}, Manifest)
 
 
 def has_foreign_manifest(folder: Path) -> bool:

@@ -9,6 +9,7 @@ import json
 import struct
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,8 +17,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from illada_core.arrays import Ids
+from illada_core.decoding import Count, decode_json, shaped, shown
 from illada_core.errors import DataError
-from illada_core.files import decode_json
 
 SHARD_VERSION = 1
 FRAME_TOKENS = 131_072
@@ -29,14 +30,28 @@ INDEX_MAGIC = 0x184D2A5A
 INDEX_HEADER_SIZE = struct.Struct("<I")
 # A token is the end of a document, a segment, a row and a span at most: ten arrays of 8 bytes.
 INDEX_HEADER_BYTES, INDEX_BYTES_A_TOKEN = 1 << 20, 80
+# Sources and offsets of documents differ: real indexes inflate to ten times their size.
+INDEX_INFLATION = 256
 SEEK_TABLE_MAGIC = 0x184D2A5E
 SEEK_TABLE_ENTRY = struct.Struct("<II")  # compressed size, inflated size
 SEEK_TABLE_FOOTER = struct.Struct("<IBI")  # entries, descriptor, magic
 SEEKABLE_MAGIC = 0x8F92EAB1
 
+NO_NUMBERS = np.empty(0, np.uint64)
 Stored: TypeAlias = NDArray[np.uint8]  # tokens as on disk, 2 or 3 bytes each
 FrameSizes: TypeAlias = list[tuple[int, int]]  # compressed, inflated
 Mapper: TypeAlias = Callable[..., Iterable[Any]]  # map, or the map of a pool of threads
+
+
+@dataclass(frozen=True)
+class IndexHeader:
+    """What the index of a shard says before its arrays, which it names with their lengths."""
+
+    version: int
+    job: str
+    tokens: Count
+    token_bytes: Count
+    arrays: list[tuple[str, Count]]
 
 
 def token_bytes_of(vocab_size: int) -> int:
@@ -164,24 +179,27 @@ def pack_index(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> bytes
 
 def unpack_index(
     skippable: bytes, tokens: int
-) -> tuple[dict[str, Any], dict[str, NDArray[np.uint64]]]:
+) -> tuple[IndexHeader, dict[str, NDArray[np.uint64]]]:
     """Return the header and the arrays of the index of `tokens` tokens; DataError if damaged."""
     if SKIPPABLE_HEADER.unpack_from(skippable) != (
         INDEX_MAGIC,
         len(skippable) - SKIPPABLE_HEADER.size,
     ):
         raise DataError("it does not begin as an index does")
-    most_bytes = INDEX_HEADER_BYTES + INDEX_BYTES_A_TOKEN * tokens
+    held = min(INDEX_BYTES_A_TOKEN * tokens, INDEX_INFLATION * len(skippable))
+    most_bytes = INDEX_HEADER_BYTES + held
     payload = inflate(skippable[SKIPPABLE_HEADER.size :], 0, most_bytes)
     try:
         start = INDEX_HEADER_SIZE.size + INDEX_HEADER_SIZE.unpack_from(payload)[0]
-        header = decode_json(payload[INDEX_HEADER_SIZE.size : start])
-        if header["version"] != SHARD_VERSION:
-            raise DataError(f"its format version is {header['version']}, not {SHARD_VERSION}")
+        fields = shaped(decode_json(payload[INDEX_HEADER_SIZE.size : start]), dict[str, Any])
+        if fields.get("version") != SHARD_VERSION:
+            found = shown(fields.get("version"))
+            raise DataError(f"its format version is {found}, not {SHARD_VERSION}")
+        header: IndexHeader = shaped(fields, IndexHeader)
         arrays = {}
-        for name, count in header["arrays"]:
-            arrays[name] = np.frombuffer(payload, "<u8", count, start)
+        for name, count in header.arrays:
+            arrays[name] = np.frombuffer(payload, "<u8", count, start) if count else NO_NUMBERS
             start += 8 * count
-    except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise DataError("its header is damaged") from error
+    except (ValueError, struct.error) as error:
+        raise DataError(f"its header is damaged ({error})") from error
     return header, arrays

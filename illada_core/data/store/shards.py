@@ -27,10 +27,12 @@ from numpy.typing import NDArray
 from illada_core.arrays import Counts
 from illada_core.data.store.frames import (
     FRAME_TOKENS,
+    NO_NUMBERS,
     SEEK_TABLE_FOOTER,
     SHARD_VERSION,
     FrameSizes,
     Ids,
+    IndexHeader,
     Mapper,
     Stored,
     compress_tokens,
@@ -43,6 +45,7 @@ from illada_core.data.store.frames import (
     unpack_index,
     unpack_seek_table,
 )
+from illada_core.decoding import Count
 from illada_core.errors import DataError, UsageError
 from illada_core.files import naming_file, partial_path, publish, sha256_of
 
@@ -55,11 +58,11 @@ class ShardEntry:
     """What a manifest says of one shard; `bytes` and `sha256` are those of the whole file."""
 
     name: str
-    tokens: int
-    documents: int
-    segments: int
-    rows: int
-    bytes: int
+    tokens: Count
+    documents: Count
+    segments: Count
+    rows: Count
+    bytes: Count
     sha256: str
 
 
@@ -283,7 +286,7 @@ class ShardReader:
     @cached_property
     def job(self) -> str:
         """The fingerprint of the settings the shard was made with."""
-        return str(self._read_index()[0]["job"])
+        return self._read_index()[0].job
 
     def stored(self, frame: int) -> Stored:
         """Return the tokens of one frame as they are stored."""
@@ -308,11 +311,11 @@ class ShardReader:
         except DataError as error:
             raise self._damage(error.sentence) from error
 
-    def _read_index(self) -> tuple[dict[str, Any], ShardIndex]:
+    def _read_index(self) -> tuple[IndexHeader, ShardIndex]:
         try:
             index = self._pread(self._index_bytes, self._offsets[-1])
             header, arrays = unpack_index(index, self.tokens)
-            if (header.get("tokens"), header.get("token_bytes")) != (self.tokens, self.token_bytes):
+            if (header.tokens, header.token_bytes) != (self.tokens, self.token_bytes):
                 raise DataError("it does not fit the tokens")
             return header, index_of(arrays, self.tokens)
         except DataError as error:
@@ -332,14 +335,15 @@ class ShardReader:
 
 def index_of(arrays: dict[str, NDArray[np.uint64]], tokens: int) -> ShardIndex:
     """Turn the stored arrays into ends and sources; DataError unless they cover the tokens."""
-    empty = np.empty(0, np.uint64)
 
     def signed(name: str) -> Counts:
-        return arrays.get(name, empty).astype(np.int64)
+        return arrays.get(name, NO_NUMBERS).astype(np.int64)
 
     parts = ("document", "segment", "row", "span")
     ends = {part: np.cumsum(signed(f"{part}_lengths")) for part in parts}
     for part, part_ends in ends.items():
+        if (np.diff(part_ends, prepend=0) < 1).any():
+            raise DataError(f"one of its {part}s is empty, or longer than the shard")
         if len(part_ends) and part_ends[-1] != tokens:
             raise DataError(f"its {part}s hold {part_ends[-1]} tokens, not {tokens}")
     if len(ends["span"]) != len(signed("span_turns")):
@@ -348,7 +352,7 @@ def index_of(arrays: dict[str, NDArray[np.uint64]], tokens: int) -> ShardIndex:
         document_ends=ends["document"],
         document_files=signed("document_files"),
         document_records=signed("document_records"),
-        document_hashes=arrays.get("document_hashes", empty),
+        document_hashes=arrays.get("document_hashes", NO_NUMBERS),
         document_offsets=signed("document_offsets"),
         segment_ends=ends["segment"],
         row_ends=ends["row"],

@@ -4,7 +4,6 @@ An unknown key or a wrong type is a UsageError that says what was meant. No torc
 """
 
 import json
-import tomllib
 from collections.abc import Collection
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
@@ -12,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import illada_core
+from illada_core.decoding import decode_toml
 from illada_core.errors import UsageError
+from illada_core.files import read_toml
 from illada_core.training.recipe.keys import Recipe, flat, may_change
 
 
@@ -43,10 +44,7 @@ def find_recipe(wanted: str) -> Path:
 
 def load_recipe(path: Path, changes: list[str] | None = None) -> Recipe:
     """Read a recipe and apply `table.key=VALUE` changes to it."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    tables = read_toml(path)
     changed = {apply_change(tables, change) for change in changes or []}
     return recipe_from(tables, str(path), changed)
 
@@ -60,8 +58,8 @@ def apply_change(tables: dict[str, Any], change: str) -> str:
             f"--set wants table.key=value, not {change!r}", "for instance --set run.seed=1"
         )
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = decode_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text.strip()
     tables.setdefault(table, {})
     if not isinstance(tables[table], dict):

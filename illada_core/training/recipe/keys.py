@@ -6,11 +6,11 @@ them. Reading, changing and writing TOML is recipe_files.py. No torch.
 
 import re
 from dataclasses import dataclass, field, fields
-from math import inf
 from typing import Any, Literal
 
 from illada_core.errors import UsageError
 
+LIMITS = "must be finite and at least 0, a whole number below 2^63"
 DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -235,7 +235,7 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
     optimizer, schedule, run = recipe.optimizer, recipe.schedule, recipe.run
     decays = schedule.decay != "none"
     return [
-        *((True, f"{name} must be finite and at least 0") for name in wild_keys(recipe)),
+        *((True, f"{name} {LIMITS}") for name in wild_keys(recipe)),
         (
             not model.head_size and bool(model.heads) and bool(model.width % model.heads),
             "model.width is no multiple of model.heads: give model.head_size",
@@ -249,7 +249,6 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
             (run.total_tokens > 0) == (run.epochs > 0),
             "give one of run.total_tokens and run.epochs",
         ),
-        (run.seed >= 2**63, "run.seed must be below 2^63"),
         (run.max_bad_steps < 1, "run.max_bad_steps must be at least 1"),
         (
             not DEVICES.fullmatch(run.device),
@@ -275,11 +274,12 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
 
 
 def wild_keys(recipe: Recipe) -> list[str]:
-    """Name the keys whose number is negative, infinite or not a number."""
+    """Name the keys whose number is negative, infinite, not a number, or too large for 64 bits."""
     return [
         name
         for name, value in flat(recipe).items()
-        if isinstance(value, int | float) and not 0 <= value < inf
+        if isinstance(value, int | float)
+        and not 0 <= value < (inf if isinstance(value, float) else 2**63)
     ]
 
 
