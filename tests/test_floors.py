@@ -47,7 +47,7 @@ OWNERS = {
     "fastokens": ("illada_core/text/tokenizer.py",),
     "zstandard": ("illada_core/data/store/frames.py", "illada_core/data/sources/reading.py"),
     "flash_attn": ("illada_core/model/attention.py",),
-    "jinja2": ("illada_core/text/template_environment.py",),
+    "jinja2": ("illada_core/text/template_",),
     "peft": ("illada_core/training/lora.py",),
     "safetensors": ("illada_core/model/weights.py", "illada_core/training/checkpoint.py"),
     "matplotlib": ("illada_core/training/picture.py",),

@@ -16,7 +16,8 @@ from typing import Any
 from illada_core.errors import DataError, UsageError
 from illada_core.text.harmless import begins_mark, kept_strings, pattern_of
 from illada_core.text.messages import ASSISTANT, REASONING, SYSTEM, USER, Dialogue, Message
-from illada_core.text.template_environment import TemplateError, compile_template, literals_of
+from illada_core.text.template_child import DateAsked, render
+from illada_core.text.template_environment import TemplateError, literals_of
 
 # Every turn opens with bos and its role; eos is what an assistant says when it has finished.
 PLAIN_TEMPLATE = (
@@ -90,29 +91,16 @@ class ChatTemplate:
         Raises DataError where the template fails, DateMissing where it lacks the date.
         """
         names = {
-            "strftime_now": self.tell_date,
             **self.strings,
             "tools": view.tools,
             "documents": None,
             **view.variables,
         }
+        names |= {"messages": view.messages, "add_generation_prompt": is_prompt}
         try:
-            template = compile_template(self.source)
-            given = {"messages": view.messages, "add_generation_prompt": is_prompt}
-            return template.render({**names, **given})
-        except UsageError:
-            raise
-        except TemplateError as error:
-            raise DataError(f"the chat template fails: {error}") from None
-        except Exception as error:
-            # A template is foreign code: whatever it raises is its failure, not ours.
-            raise DataError(f"the chat template fails: {type(error).__name__}: {error}") from error
-
-    def tell_date(self, form: str) -> str:
-        """Return the date in a form, as templates ask for it."""
-        if self.clock is None:
-            raise DateMissing
-        return self.clock().strftime(form)
+            return render(self.source, names, self.clock and self.clock())
+        except DateAsked:
+            raise DateMissing from None
 
     @cached_property
     def kept(self) -> re.Pattern[str]:
@@ -129,7 +117,7 @@ class ChatTemplate:
     def _literals(self) -> tuple[frozenset[str], frozenset[str]]:
         try:
             return literals_of(self.source)
-        except TemplateError as error:
+        except (TemplateError, RecursionError) as error:
             raise DataError(f"the chat template fails: {error}") from None
 
     @cached_property

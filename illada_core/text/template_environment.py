@@ -6,14 +6,29 @@ Templates are foreign code: they run in a sandbox that cannot change what it is 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Template, nodes
+from jinja2 import Template, nodes, pass_context
 from jinja2 import TemplateError as TemplateError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from illada_core.text.template_plain import (
+    EFFORT,
+    TooMuch,
+    count_operator,
+    count_replace,
+    counted,
+    is_plain,
+    joined,
+)
+
+COUNTED = "counted"  # the filter that every loop gets; is_plain knows the node that it makes
+MOST_SOURCE = 1 << 17
 
 
 class Generation(Extension):
@@ -34,15 +49,67 @@ def compile_template(source: str) -> Template:
     return environment().from_string(source)
 
 
+class CountingEnvironment(ImmutableSandboxedEnvironment):
+    """A sandbox that counts what may grow: joined and replaced texts, loops, what is printed."""
+
+    intercepted_binops = frozenset(["+", "%"])
+    concat = staticmethod(joined)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for loop in tree.find_all(nodes.For):
+            loop.iter = nodes.Filter(loop.iter, COUNTED, [], [], None, None, lineno=loop.lineno)
+        return tree
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Count what an operator does before it does it."""
+        count_operator(operator, left, right)
+        return self.binop_table[operator](left, right)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        """Count what a method makes that can make more than there was."""
+        if len(args) >= 2 and getattr(__obj, "__name__", "") == "replace":
+            count_replace(__obj, *args)
+        return super().call(__context, __obj, *args, **kwargs)
+
+
 @lru_cache(maxsize=1)
-def environment() -> ImmutableSandboxedEnvironment:
+def environment() -> CountingEnvironment:
     """Return the environment; it holds nothing of any template."""
-    sandbox = ImmutableSandboxedEnvironment(
+    sandbox = CountingEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
     sandbox.filters["tojson"] = to_json
+    sandbox.filters[COUNTED] = pass_context(lambda _, items: counted(items))
     sandbox.globals["raise_exception"] = refuse
     return sandbox
+
+
+def render_plain(source: str, names: Mapping[str, Any]) -> str | None:
+    """Return the text of a plain template; None where that is for the child to do.
+
+    Raises what the template raises.
+    """
+    if not renders_here(source):
+        return None
+    EFFORT.begin()
+    try:
+        return compile_template(source).render(names)
+    except (TooMuch, MemoryError):
+        return None
+    finally:
+        EFFORT.end()
+
+
+@lru_cache(maxsize=16)
+def renders_here(source: str) -> bool:
+    """Tell whether a template is plain, and not so long that compiling it takes its time."""
+    if len(source) > MOST_SOURCE:
+        return False
+    try:
+        return is_plain(environment().parse(source))
+    except RecursionError:
+        return False
 
 
 def to_json(
@@ -53,13 +120,15 @@ def to_json(
     sort_keys: bool = False,
 ) -> str:
     """Write JSON as templates expect it: not escaped for HTML."""
-    return json.dumps(
+    text = json.dumps(
         value,
         ensure_ascii=ensure_ascii,
         indent=indent,
         separators=separators,
         sort_keys=sort_keys,
     )
+    EFFORT.spend(len(text))
+    return text
 
 
 def refuse(reason: str) -> None:

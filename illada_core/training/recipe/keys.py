@@ -6,6 +6,7 @@ them. Reading, changing and writing TOML is recipe_files.py. No torch.
 
 import re
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Any, Literal
 
 from illada_core.errors import UsageError
