@@ -81,7 +81,7 @@ def test_a_template_that_asks_for_everything_ends_with_a_sentence(name, quick):
 def test_a_template_that_took_the_child_with_it_is_not_tried_again(quick):
     for _ in range(2):
         with pytest.raises(DataError, match="more than 1 s"):
-            render(TIME["recursion"], {"messages": MESSAGES}, None)
+            render(f"{TIME['recursion']}!", {"messages": MESSAGES}, None)
         assert quick.process is None
 
 

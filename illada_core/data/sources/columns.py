@@ -26,6 +26,8 @@ from illada_core.data.sources.reading import (
 from illada_core.files import sha256_of
 
 CHUNK_ROWS = 4096
+BROKEN = (pyarrow.ArrowException, UnicodeDecodeError)  # also names of columns are foreign bytes
+LARGE_BINARY = pyarrow.large_binary()
 
 
 def parquet_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:
@@ -44,9 +46,9 @@ def parquet_chunks(number: int, source: Source, first: int, key: str) -> Iterato
                     continue
                 rows = chunk_rows(meta.num_rows, meta.total_byte_size)
                 for batch in file.iter_batches(rows, row_groups=[group], columns=[key]):
-                    yield column_chunk(batch.column(0), number, row, first)
+                    yield column_chunk(checked(batch).column(0), number, row, first)
                     row += len(batch)
-    except pyarrow.ArrowException as error:
+    except BROKEN as error:
         yield fault_chunk(Fault(number, row, "damaged", first_line(error)), digest, source.bytes)
         return
     yield end_chunk(digest, source.bytes)
@@ -67,7 +69,7 @@ def arrow_chunks(number: int, source: Source, first: int, key: str) -> Iterator[
                 for start in range(0, len(column), rows):
                     yield column_chunk(column.slice(start, rows), number, row + start, first)
                 row += len(column)
-    except pyarrow.ArrowException as error:
+    except BROKEN as error:
         yield fault_chunk(Fault(number, row, "damaged", first_line(error)), digest, source.bytes)
         return
     yield end_chunk(digest, source.bytes)
@@ -82,13 +84,13 @@ def table_batches(source: Source, rows: int) -> Iterator[pyarrow.RecordBatch]:
     try:
         if source.layout == "parquet":
             with pyarrow.parquet.ParquetFile(source.path, memory_map=True) as file:
-                yield from file.iter_batches(rows)
+                yield from map(checked, file.iter_batches(rows))
             return
         with pyarrow.memory_map(source.path) as file:
             for batch in record_batches(file):
                 for start in range(0, len(batch), rows):
                     yield batch.slice(start, rows)
-    except pyarrow.ArrowException as error:
+    except BROKEN as error:
         raise DamagedTable(first_line(error)) from None
 
 
@@ -99,9 +101,22 @@ def record_batches(file: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBat
     except pyarrow.ArrowInvalid:
         file.seek(0)
         table = pyarrow.ipc.open_file(file)
-        yield from (table.get_batch(number) for number in range(table.num_record_batches))
+        batches = (table.get_batch(number) for number in range(table.num_record_batches))
+        yield from map(checked, batches)
         return
-    yield from stream
+    yield from map(checked, stream)
+
+
+def checked(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+    """Return a batch whose offsets all lie in its buffers: nothing else looks at what a file says.
+
+    Raises ArrowInvalid. Strings that are not UTF-8 pass: each of them becomes a fault.
+    """
+    for column in batch.columns:
+        is_text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
+        as_bytes = pyarrow.binary() if pyarrow.types.is_string(column.type) else LARGE_BINARY
+        (column.view(as_bytes) if is_text else column).validate(full=True)
+    return batch
 
 
 def chunk_rows(rows: int, size: int) -> int:
