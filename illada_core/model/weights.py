@@ -126,7 +126,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def name_some(names: Iterable[str]) -> str:
     """Name the first few in order, and count the rest."""
-    ordered = sorted(names)
+    ordered = [name if name.isprintable() else ascii(name) for name in sorted(names)]
     rest = len(ordered) - NAMES_SHOWN
     return ", ".join(ordered[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 

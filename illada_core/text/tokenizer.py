@@ -52,7 +52,10 @@ class Tokenizer:
 
     def __init__(self, files: TokenizerFiles, engine: Engine) -> None:
         self.files = files
-        self._encoding_json = encoding_json(files.library_content, files.added, files.controls)
+        try:
+            self._encoding_json = encoding_json(files.library_content, files.added, files.controls)
+        except DataError as error:
+            raise DataError(f"{files.path}: {error.sentence}", error.hint) from None
         self.fallback: str | None = None
         self._reference: Encoder | None = None
         self.engine, self._encode = self._load(engine)

@@ -32,6 +32,7 @@ from illada_core.training.checkpoint import (
 )
 from illada_core.training.layers import compile_layers, recompute_layers
 from illada_core.training.lora import add_adapters, base_fingerprint, merged_weights
+from illada_core.training.memory import check_memory
 from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import Ranks, wait_for_all
@@ -135,6 +136,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
     Raises UsageError if the folder holds another run, CheckpointError if the checkpoint is damaged.
     """
     keys = setup.recipe.run
+    check_memory(setup, ranks)
     with ExitStack() as stack:
         before = None
         if ranks.is_main:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from illada_core.errors import UsageError
 
+MOST_THREADS = 1024
 LIMITS = "must be finite and at least 0, a whole number below 2^63"
 DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -250,6 +251,7 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
             (run.total_tokens > 0) == (run.epochs > 0),
             "give one of run.total_tokens and run.epochs",
         ),
+        (run.threads > MOST_THREADS, f"run.threads must be at most {MOST_THREADS}"),
         (run.max_bad_steps < 1, "run.max_bad_steps must be at least 1"),
         (
             not DEVICES.fullmatch(run.device),
