@@ -37,6 +37,9 @@ TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<|eom_id|>", "<end_of_turn>", "<turn|>
 NAMED_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
+MOST_CHARACTERS = 512  # of an added token: every beginning of it is remembered
+
+
 @dataclass(frozen=True)
 class SpecialIds:
     """The ids of the control tokens, None for those a tokenizer lacks."""
@@ -67,6 +70,8 @@ def added_token(fields: Mapping[str, Any], number: Any) -> AddedToken:
     """
     content = shaped(fields.get("content"), str, "the content of an added token")
     number = shaped(number, Count, f"the id of {shown(content)}")
+    if len(content) > MOST_CHARACTERS:
+        raise ValueError(f"the added token {shown(content)} has {len(content):,} characters")
     special = fields.get("special", False) is True
     return AddedToken(
         id=number,

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from illada_core.files import write_file
+from illada_core.errors import CheckpointError
+from illada_core.files import decoding, write_file
 from illada_core.training import run_folder
 from illada_core.training.metrics import read_metrics
 
@@ -28,8 +29,9 @@ def draw_curves(run: Path) -> None:
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for line in read_metrics(run):
         by_kind.setdefault(line["kind"], []).append(line)
-    if by_kind.get("step"):
-        write_file(run / run_folder.CURVES, picture(run.resolve().name, by_kind))
+    if any(line.get("loss") is not None for line in by_kind.get("step", [])):
+        with decoding(run / run_folder.METRICS, CheckpointError, fault="cannot be drawn"):
+            write_file(run / run_folder.CURVES, picture(run.resolve().name, by_kind))
 
 
 class CurvesClock:

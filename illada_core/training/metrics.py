@@ -27,7 +27,15 @@ from illada_core.training import run_folder
 
 # What every line must hold; `metrics.jsonl` also which kind of line it is.
 STEP_LINE: dict[str, Any] = {"step": Count}
-METRICS_LINE: dict[str, Any] = {**STEP_LINE, "kind": str}
+METRICS_LINE: dict[str, Any] = {
+    **STEP_LINE,
+    "kind": str,
+    "tokens": Count,
+    "loss": float | None,
+    "lr": float | None,
+    "bits_per_byte": float | None,
+    "loss_by_ratio": list[float | None] | None,
+}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

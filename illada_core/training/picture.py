@@ -100,7 +100,8 @@ def draw_losses(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:
     low, high = float(np.quantile(train.values, 0.002)), float(train.values.max())
     validation = curve(by_kind.get("validation", []), "loss")
     if len(validation.tokens):
-        mask = by_kind["validation"][-1].get("mask")
+        last = [line for line in by_kind["validation"] if line.get("loss") is not None][-1]
+        mask = last.get("mask")
         bounded = "responses" if mask == "response" else "fixed noise"
         axes.plot(
             validation.tokens,
@@ -113,7 +114,7 @@ def draw_losses(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:
         )
         low = min(low, float(validation.values.min()))
         axes.annotate(
-            last_validation(by_kind["validation"][-1]),
+            last_validation(last),
             (validation.tokens[-1], validation.values[-1]),
             xytext=(0, 30),
             textcoords="offset points",
@@ -157,7 +158,7 @@ def mark_decay(axes: Any, lines: list[dict[str, Any]], named: bool) -> None:
         axes.axvline(line["tokens"], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         if named:
             axes.annotate(
-                f"decay begins ({line['reason']})",
+                f"decay begins ({line.get('reason')})",
                 (line["tokens"], 1.0),
                 xycoords=axes.get_xaxis_transform(),
                 xytext=(5, -12),
@@ -168,7 +169,7 @@ def mark_decay(axes: Any, lines: list[dict[str, Any]], named: bool) -> None:
 def draw_rate(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:
     rate = curve(by_kind["step"], "lr")
     axes.plot(rate.tokens, rate.values, color=INK, linewidth=1.8)
-    axes.set_ylim(0, 1.08 * float(rate.values.max()) or 1.0)
+    axes.set_ylim(0, 1.08 * float(rate.values.max(initial=0.0)) or 1.0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
     mark_decay(axes, by_kind.get("decay", []), named=False)
     label_tokens(axes)
@@ -181,7 +182,7 @@ def draw_ratios(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:
     axes.set_xlabel("masking ratio")
     axes.set_ylabel("nats per hidden token")
     axes.set_xlim(0, 1)
-    lines = by_kind.get("validation", [])
+    lines = [line for line in by_kind.get("validation", []) if line.get("loss_by_ratio")]
     if not lines:
         axes.text(0.5, 0.5, "no validation yet", transform=axes.transAxes, ha="center")
         return

@@ -33,7 +33,7 @@ FILES = [
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
 def served(request, tmp_path_factory):
-    """A model's folder with every file that is read beside its weights, by the kind of tokenizer."""
+    """A model's folder with every file that is read beside its weights."""
     folder = write_small(tmp_path_factory.mktemp("served") / "model", request.param)
     content = json.loads((folder / "tokenizer.json").read_text())
     ids = {token["content"]: token["id"] for token in content["added_tokens"]}

@@ -31,7 +31,7 @@ def packed(tmp_path_factory):
 )
 def test_a_run_larger_than_the_machine_is_a_usage_error(packed, tmp_path, changes):
     setup = prepare(tiny_recipe(packed, *changes))
-    with pytest.raises(UsageError, match="the run needs at least .* GB of memory") as caught:
+    with pytest.raises(UsageError, match=r"the run needs at least .* GB of memory") as caught:
         open_session(setup, tmp_path / "run", ALONE, False).__enter__()
     assert caught.value.hint
     assert not (tmp_path / "run").exists()

@@ -254,7 +254,7 @@ def missing_column(number: int, key: str, names: Sequence[str]) -> Fault:
 
 def why(error: OSError) -> str:
     """Say in few words why a file cannot be read."""
-    return (error.strerror or str(error)).lower()
+    return (error.strerror or str(error) or type(error).__name__).splitlines()[0].lower()
 
 
 def bad_byte(error: UnicodeDecodeError) -> str:

@@ -13,9 +13,10 @@ import numpy as np
 from illada_core.arrays import Counts
 from illada_core.data.store.dataset import CUT_EXAMPLES, LEFT_OUT, MANIFEST, TokenDataset
 from illada_core.data.store.frames import FRAME_TOKENS, Mapper, widen
-from illada_core.data.store.shards import ShardIndex, ShardReader
+from illada_core.data.store.shards import DAMAGED_HINT, ShardIndex, ShardReader
+from illada_core.decoding import Count, shaped
 from illada_core.errors import DataError
-from illada_core.files import sha256_of
+from illada_core.files import decoding, sha256_of
 from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
 PERCENTILES = (5, 50, 95)
@@ -123,7 +124,7 @@ def boundary_problems(dataset: TokenDataset, index: ShardIndex, eos_at: Counts) 
         yield "a span that goes on after its document"
     if manifest.kind == "rows":
         longest = int(np.diff(index.row_ends, prepend=0).max(initial=0))
-        if longest > manifest.settings["sequence_length"]:
+        if longest > sequence_length(dataset):
             yield f"a row of {longest} tokens"
         if len(missing_from(index.segment_ends, index.row_ends)):
             yield "a row that ends inside a segment"
@@ -179,7 +180,7 @@ def describe_documents(dataset: TokenDataset) -> dict[str, Any]:
 def describe_rows(dataset: TokenDataset) -> dict[str, Any]:
     """Return how rows are filled and how often documents are cut."""
     documents = sum(int((index.document_offsets == 0).sum()) for index in dataset.indexes())
-    room = dataset.rows * dataset.manifest.settings["sequence_length"]
+    room = dataset.rows * sequence_length(dataset)
     return {
         "rows": dataset.rows,
         "documents": documents,
@@ -188,6 +189,14 @@ def describe_rows(dataset: TokenDataset) -> dict[str, Any]:
         "empty_share": 1 - dataset.tokens / max(room, 1),
         "row_length": spread(dataset.row_lengths),
     }
+
+
+def sequence_length(dataset: TokenDataset) -> int:
+    """Return how long a row may be. Raises DataError where the manifest does not say."""
+    with decoding(dataset.folder / MANIFEST, hint=DAMAGED_HINT, fault="lacks what a manifest says"):
+        asked = dataset.manifest.settings.get("sequence_length")
+        length: int = shaped(asked, Count, "settings.sequence_length")
+    return length
 
 
 def describe_turns(dataset: TokenDataset) -> dict[str, Any]:
