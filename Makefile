@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_FLAGS := --quiet --constraint constraints.txt
 
-.PHONY: venv demo test lint unit wheel completions clean
+.PHONY: venv demo test lint unit fuzz wheel completions clean
 
 venv: .venv/installed
 
@@ -25,6 +25,11 @@ lint: venv
 
 unit: venv
 	$(BIN)/python -m pytest
+
+# Files changed on purpose, for as long as it takes: EXAMPLES=100000 make fuzz runs for hours.
+EXAMPLES ?= 2000
+fuzz: venv
+	ILLADA_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz
 
 # The wheel must stand alone: its declared dependencies, in an environment made for it.
 wheel: venv

@@ -9,6 +9,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 FLOORS = {
     "illada_core.errors": 0,
+    "illada_core.decoding": 0,
     "illada_core.noise": 1,
     "illada_core.arrays": 1,
     "illada_core.files": 1,
@@ -38,6 +39,7 @@ FLOORS = {
     "illada_cli.completions": 11,
 }
 OWNERS = {
+    "tomllib": ("illada_core/decoding.py",),
     "typer": ("illada_cli/",),
     "rich": ("illada_cli/",),
     "datasets": ("illada_core/data/sources/hub.py",),
@@ -56,6 +58,7 @@ OWNERS = {
 TORCH_FREE = (
     "illada_core/__init__.py",
     "illada_core/errors.py",
+    "illada_core/decoding.py",
     "illada_core/noise.py",
     "illada_core/arrays.py",
     "illada_core/files.py",
@@ -80,6 +83,8 @@ TORCH_FREE = (
     "illada_core/training/events.py",
     "illada_core/training/setup.py",
 )
+# The output of `score` is about to be read anew.
+DECODES_ITSELF = ("illada_cli/score/ledger.py",)
 SOURCES = sorted([*REPO.glob("illada_core/**/*.py"), *REPO.glob("illada_cli/**/*.py")])
 
 
@@ -135,3 +140,15 @@ def test_imports_go_down_only(path):
         target = room_of(module)
         if room and target and target != room:
             assert FLOORS[target] < FLOORS[room], f"{name} imports {module}, which is not below it"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPO)))
+def test_json_is_decoded_in_one_place(path):
+    """What `json` decodes by itself may be NaN, too deep, or of any shape."""
+    name = str(path.relative_to(REPO))
+    if name in ("illada_core/decoding.py", *DECODES_ITSELF):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not isinstance(node, ast.ImportFrom) or node.module != "json"
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "json":
+            assert node.attr in ("dumps", "JSONEncoder"), f"{name} calls json.{node.attr}"

@@ -27,6 +27,7 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}{{ bos_token }}assistant\n{% endif %}"
 )
 PROBE = "Qqq"
+MOST_CHARACTERS = 1 << 17
 Clock = Callable[[], datetime]
 
 
@@ -55,7 +56,8 @@ class View:
 class ChatTemplate:
     """One template with the special tokens of its tokenizer, and a clock if it may have one.
 
-    `strings` are its names for special tokens, `marks` are all special tokens.
+    `strings` are its names for special tokens, `marks` are all special tokens. DataError for one
+    that is far longer than any that was released.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class ChatTemplate:
         marks: frozenset[str],
         clock: Clock | None = None,
     ) -> None:
+        if len(source) > MOST_CHARACTERS:
+            raise DataError(f"the chat template has {len(source):,} characters, too many to read")
         self.source, self.strings, self.marks, self.clock = source, strings, marks, clock
 
     def view(self, dialogue: Dialogue) -> View:
@@ -117,7 +121,7 @@ class ChatTemplate:
     def _literals(self) -> tuple[frozenset[str], frozenset[str]]:
         try:
             return literals_of(self.source)
-        except (TemplateError, RecursionError) as error:
+        except (TemplateError, RecursionError, ValueError) as error:
             raise DataError(f"the chat template fails: {error}") from None
 
     @cached_property

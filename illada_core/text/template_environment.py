@@ -28,7 +28,6 @@ from illada_core.text.template_plain import (
 )
 
 COUNTED = "counted"  # the filter that every loop gets; is_plain knows the node that it makes
-MOST_SOURCE = 1 << 17
 
 
 class Generation(Extension):
@@ -103,9 +102,7 @@ def render_plain(source: str, names: Mapping[str, Any]) -> str | None:
 
 @lru_cache(maxsize=16)
 def renders_here(source: str) -> bool:
-    """Tell whether a template is plain, and not so long that compiling it takes its time."""
-    if len(source) > MOST_SOURCE:
-        return False
+    """Tell whether a template is plain."""
     try:
         return is_plain(environment().parse(source))
     except RecursionError:

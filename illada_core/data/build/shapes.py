@@ -120,7 +120,7 @@ def shared_message(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
     others = {key: inner for key, inner in item.items() if key not in ("from", "value")}
     if speaker == "function_call":
         return {"role": ASSISTANT, "tool_calls": called(number, text), **others}
-    if speaker not in SPEAKERS:
+    if not isinstance(speaker, str) or speaker not in SPEAKERS:
         raise DataError(f"message {number} is from {speaker!r}, not {', '.join(SPEAKERS)}")
     return {"role": SPEAKERS[speaker], "content": text, **others}
 

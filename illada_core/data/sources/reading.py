@@ -24,6 +24,7 @@ from illada_core.data.sources.listing import STDIN, UTF8, Source
 CHUNK_BYTES = 1 << 20
 RECORD_BYTES = 16 << 20  # a longer line or value is no document
 WHOLE_BYTES = 8 << 20  # a larger text is checked first, then read again in pieces
+NAMES_SHOWN = 20
 INFLATE_BYTES = 8 << 10  # little at a time: one kilobyte of zstd may inflate to megabytes
 
 
@@ -249,7 +250,9 @@ def chunk_of(texts: Texts, source_bytes: int = 0) -> Chunk:
 
 def missing_column(number: int, key: str, names: Sequence[str]) -> Fault:
     """Say that a table has no such column, and which it has."""
-    return Fault(number, 0, f'no column "{key}"', f"there are: {', '.join(names)}")
+    shown = [name if name.isprintable() else ascii(name) for name in names[:NAMES_SHOWN]]
+    rest = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return Fault(number, 0, f'no column "{key}"', f"there are: {', '.join(shown)}{rest}")
 
 
 def why(error: OSError) -> str:
