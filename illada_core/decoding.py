@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from itertools import chain
 from math import isfinite
 from types import NoneType, UnionType
 from typing import (
@@ -112,6 +113,11 @@ def decoded(text: str, **hooks: Any) -> Any:
         value = json.loads(text, **hooks)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        # Python says of long numbers what a programmer could change.
+        raise ValueError(str(error).partition(":")[0]) from None
     if text.count("[") + text.count("{") > MOST_LEVELS:
         refuse_depth(value)
     return value
@@ -119,12 +125,10 @@ def decoded(text: str, **hooks: Any) -> Any:
 
 def refuse_depth(value: Any) -> None:
     """Raise ValueError where lists and objects lie in each other more than MOST_LEVELS deep."""
-    level = [value]
+    level = [[value]]
     for _ in range(MOST_LEVELS + 1):
-        inner = [each for each in level if isinstance(each, list | dict)]
-        level = [
-            item for each in inner for item in (each.values() if isinstance(each, dict) else each)
-        ]
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for each in chain.from_iterable(inner) if isinstance(each, list | dict)]
         if not level:
             return
     raise ValueError(TOO_DEEP)

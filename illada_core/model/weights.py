@@ -103,6 +103,8 @@ def named_dtype(name: str, auto: str = "float32") -> torch.dtype:
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files that make up a model: one, or the shards of its index."""
     found = {path.name for path in folder.glob("model*.safetensors")}
+    if odd := [name for name in found if not (folder / name).is_file()]:
+        raise CheckpointError(f"{folder / odd[0]} is not a file")
     if (folder / INDEX_FILE).exists():
         index = read_json(folder / INDEX_FILE, CheckpointError).get("weight_map")
         with decoding(folder / INDEX_FILE, CheckpointError, fault="is no index of weights"):

@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 from illada_core.data.store.dataset import MANIFEST, clear_dataset, has_foreign_manifest
 from illada_core.data.store.shards import ShardEntry, finished_shard, shard_name
 from illada_core.decoding import Count, decode_json, shaped
-from illada_core.errors import UsageError
+from illada_core.errors import DataError, UsageError
 from illada_core.files import (
     PARTIAL,
     another_run,
@@ -73,6 +73,8 @@ class Journal:
         self.shards: list[ShardEntry] = []
         folder.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
+        if not is_new and not self.path.is_file():
+            raise DataError(f"{self.path} is not a file", FRESH_HINT)
         if is_new and {path.name for path in folder.iterdir()} - MAY_BE_THERE:
             raise UsageError(f"{folder} is not empty, and no dataset", FRESH_HINT)
         self._file: IO[str] = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
@@ -157,8 +159,7 @@ def clear_earlier_run(folder: Path) -> None:
 def is_journal(path: Path) -> bool:
     """Tell whether a file is a journal of ours, be its first line only half-written."""
     start = b'{"job": "'
-    with open(path, "rb") as file:
-        return start.startswith(file.read(len(start)))
+    return start.startswith(read_bytes(path)[: len(start)])
 
 
 def read_journal(folder: Path, job: str) -> list[Stage]:
