@@ -125,7 +125,7 @@ def decoded(text: str, **hooks: Any) -> Any:
 
 def refuse_depth(value: Any) -> None:
     """Raise ValueError where lists and objects lie in each other more than MOST_LEVELS deep."""
-    level = [[value]]
+    level: list[Any] = [[value]]
     for _ in range(MOST_LEVELS + 1):
         inner = (each.values() if isinstance(each, dict) else each for each in level)
         level = [each for each in chain.from_iterable(inner) if isinstance(each, list | dict)]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -205,10 +206,14 @@ class Tokenizer:
         return self._load("tokenizers")
 
     def _load_reference(self) -> Encoder:
-        try:
-            return tokenizers_encoder(self._encoding_json)
-        except Exception as error:
-            raise DataError(f"{self.files.path} cannot be loaded: {error}") from error
+        with naming_tokenizer(self.files.path, "cannot be loaded"):
+            encode = tokenizers_encoder(self._encoding_json)
+
+        def encode_or_refuse(texts: Sequence[str]) -> tuple[Ids, Counts]:
+            with naming_tokenizer(self.files.path, "cannot encode a text"):
+                return encode(texts)
+
+        return encode_or_refuse
 
     @cached_property
     def _copy(self) -> dict[str, Any]:
@@ -260,6 +265,18 @@ def load_tokenizer(
     files = read_tokenizer_files(path)
     files = with_eos(files, eos) if eos else files
     return Tokenizer(with_mask(files, mask) if mask else files, engine)
+
+
+@contextmanager
+def naming_tokenizer(path: Path, fault: str) -> Iterator[None]:
+    """Tell as DataError what the library raises, also where its own code breaks off."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path} {fault}: {reason}") from error
 
 
 def fastokens_encoder(content: str) -> Encoder:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from illada_core.inference.checkpoint import open_checkpoint
-from illada_core.text.messages import Message
+from illada_core.text.messages import Dialogue, Message
 from tests.byte_model import TINY
 from tests.fuzz.hostile import decode_or_refuse, fuzzed, hostile_bytes, hostile_json
 from tests.text.small_tokenizers import KINDS, write_small
@@ -76,9 +76,8 @@ def serve(folder):
     tokenizer.cuts_cleanly("Hello ", "world")
     tokenizer.settled(ids)
     tokenizer.decode(range(min(tokenizer.vocab_size, 400)), keep_special=True)
-    checkpoint.encode_chat(
-        [Message("user", "Hello"), Message("assistant", "a"), Message("user", "b")]
-    )
+    said = ("user", "Hello"), ("assistant", "a"), ("user", "b")
+    checkpoint.encode_chat(Dialogue(tuple(Message(role, text) for role, text in said)))
 
 
 @pytest.mark.parametrize("name", FILES)
