@@ -104,7 +104,7 @@ def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files that make up a model: one, or the shards of its index."""
     found = {path.name for path in folder.glob("model*.safetensors")}
     if odd := [name for name in found if not (folder / name).is_file()]:
-        raise CheckpointError(f"{folder / odd[0]} is not a file")
+        raise CheckpointError(f"{folder / odd[0]} cannot be read: it is not a file")
     if (folder / INDEX_FILE).exists():
         index = read_json(folder / INDEX_FILE, CheckpointError).get("weight_map")
         with decoding(folder / INDEX_FILE, CheckpointError, fault="is no index of weights"):
