@@ -96,7 +96,8 @@ class BeforeFault(Generic[Parsed]):
 def fields_of(line: bytes) -> dict[str, Any]:
     """Read one line as a JSON object. Raises UsageError."""
     try:
-        fields = decode_json(line)
+        # An id comes back as it is; texts are checked where they are encoded.
+        fields = decode_json(line, may_hold_halves=True)
     except ValueError as error:
         raise UsageError(f"not valid JSON ({error})") from None
     if not isinstance(fields, dict):

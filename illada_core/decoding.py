@@ -48,11 +48,11 @@ SHOWN = 40  # characters of a wrong value
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def decode_json(data: bytes | str) -> Any:
+def decode_json(data: bytes | str, may_hold_halves: bool = False) -> Any:
     """Return the value that JSON holds. Raises ValueError for all that another reader may refuse.
 
     That is NaN, numbers beyond float64 or of thousands of digits, a name that stands twice in an
-    object, half of a surrogate pair, and nesting that is too deep.
+    object, nesting that is too deep, and halves of surrogate pairs unless it `may_hold_halves`.
     """
     text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
     value = decoded(
@@ -61,7 +61,7 @@ def decode_json(data: bytes | str) -> Any:
         parse_float=finite_number,
         object_pairs_hook=unique_names,
     )
-    if text is data or ESCAPED_SURROGATE.search(text):
+    if not may_hold_halves and (text is data or ESCAPED_SURROGATE.search(text)):
         refuse_surrogates(value)
     return value
 
