@@ -26,6 +26,7 @@ FLOORS = {
     "illada_cli.options": 8,
     "illada_cli.settings": 7,
     "illada_cli.jsonl": 8,
+    "illada_cli.ledger": 8,
     "illada_cli.corpus": 8,
     "illada_cli.chat": 9,
     "illada_cli.generate": 9,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from illada_core.errors import DataError, UsageError
-from illada_core.files import write_file
+from illada_core.files import write_file, writing_file
 from illada_core.text.messages import Dialogue, Message, parse_dialogue
 
 
@@ -44,13 +44,19 @@ class Conversation:
         """Write the conversation as one JSON line. Raises UsageError rather than replace a file."""
         if not self.dialogue.messages:
             raise UsageError("there is nothing to save yet")
-        if path.exists() and path != self.file:
-            raise UsageError(f"{path} exists already", "give another name")
-        self.write(path)
+        with writing_file(path):
+            if path.exists() and path != self.file:
+                raise UsageError(f"{path} exists already", "give another name")
+            self.write(path)
         self.file = path
 
+    def keep(self, path: Path) -> None:
+        """Write the conversation, replacing what was there. Raises DataError while another does."""
+        with writing_file(path):
+            self.write(path)
+
     def write(self, path: Path) -> None:
-        """Write the conversation as one JSON line, replacing what was there."""
+        """Write the conversation as one JSON line."""
         line = json.dumps(self.dialogue.fields, ensure_ascii=False) + "\n"
         write_file(path, line.encode())
 

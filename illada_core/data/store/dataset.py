@@ -340,7 +340,9 @@ def clear_dataset(folder: Path, journal: str | None = None) -> None:
     `journal` is the file that an unfinished one is known by; it goes last.
     """
     written = (MANIFEST, TOKENIZER_FILE, *COMPANIONS, *([journal] if journal else ()))
-    names = {MANIFEST, *(partial_path(Path(name)).name for name in written)}
+    names = {partial_path(Path(name)).name for name in written}
+    # First, so that no manifest is left which names shards that are gone.
+    (folder / MANIFEST).unlink(missing_ok=True)
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name in names or SHARD_NAME.fullmatch(path.name):
             path.unlink()
