@@ -64,10 +64,12 @@ def write_all(file: FileIO, data: bytes, path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, unless they are there, each with a name that stays."""
-    if not path.is_dir():
+    if path.is_dir():
+        return
+    if not path.parent.exists():
         make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        sync(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
 
 
 def publish(file: IO[Any], path: Path) -> None:

@@ -12,8 +12,8 @@ from tests.training.tiny import RECIPE, write_conversations, write_packed
 BATCH_OF_ONE = ("--batch-tokens", "1")  # sums do not depend on what is resumed
 SHORT = {
     "\nrows = 4": "\nrows = 2",
-    "warmup_tokens = 256": "warmup_tokens = 64",
-    "total_tokens = 1536": "total_tokens = 256",
+    "warmup_tokens = 256": "warmup_tokens = 32",
+    "total_tokens = 1536": "total_tokens = 128",
 }
 
 

@@ -31,7 +31,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code or minus its signal, what it said, what it did to files."""
+    """How a command ended: its code or minus its signal, what it said, what it did to files."""
 
     code: int
     stderr: str

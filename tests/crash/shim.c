@@ -73,10 +73,11 @@ static void join(int folder, const char *name, char *path)
 static int counted(const char *operation, const char *path, enum kind kind)
 {
     char line[PATH_MAX + 64];
-    if (!root_length || strncmp(path, root, root_length) || path[root_length] != '/')
+    if (!root_length || strncmp(path, root, root_length) || (path[root_length] && path[root_length] != '/'))
         return 0;
+    const char *name = path[root_length] ? path + root_length + 1 : ".";
     long number = atomic_fetch_add(&count, 1) + 1;
-    int length = snprintf(line, sizeof line, "%s %s\n", operation, path + root_length + 1);
+    int length = snprintf(line, sizeof line, "%s %s\n", operation, name);
     syscall(SYS_write, log_fd, line, length);
     if (!stop_at || number < stop_at || (number > stop_at && (!stop_stays || kind == TAKES_NONE)))
         return 0;

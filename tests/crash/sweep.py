@@ -1,7 +1,8 @@
 """Each command, stopped at each operation on a file, and run again: nothing may tell.
 
-    python -m tests.crash.sweep            # what `make crash` runs: everything, a table at the end
-    python -m tests.crash.sweep --some     # what the tests run: some operations of each command
+    python -m tests.crash.sweep                  # what `make crash` runs: everything, as a table
+    python -m tests.crash.sweep --some pack      # some operations of a command
+    python -m tests.crash.sweep --record FOLDER  # beside it, write down the operations of each
 
 A process that was killed and is run again must leave the files of one that never was, names and
 bytes. One that an error of the disk meets must say so in a sentence, or not be harmed by it; and be
@@ -16,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +26,8 @@ from tests.crash.cases import Case, make_inputs
 from tests.crash.process import NO_SHIM, Ended, Stop, build_shim, has_shim, run, warm
 
 TIMES = ("seconds", "tokens_per_s", "mfu")
-LAST, SOME = 3, 5  # of each command, --some takes the last operations, and this many of the others
+LAST, SOME = 3, 3  # --some takes the last operations, and this many of the others
+SHIM = "ILLADA_CRASH_SHIM"  # in the environment of a process that has the shim
 KINDS = {
     "killed": (0, False),
     "I/O error": (errno.EIO, False),
@@ -36,9 +39,9 @@ KINDS = {
 class Score:
     """How often a command was stopped in each way, and what went wrong."""
 
-    operations: int
+    operations: list[str]
     tried: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
-    faults: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    faults: list[str] = field(default_factory=list)
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -105,59 +108,73 @@ def begin(case: Case, folder: Path) -> None:
     shutil.copytree(left, folder)
 
 
-def chosen(operations: int, some: bool) -> Iterator[int]:
-    """Yield the operations to stop at: all, or a few here and there and the last ones."""
-    for at in range(1, operations + 1):
-        if not some or at > operations - LAST or at % max(1, operations // SOME) == 1:
+def chosen(operations: list[str]) -> Iterator[int]:
+    """Yield some operations to stop at: after something got its name, the last ones, and others."""
+    stride = max(1, len(operations) // SOME)
+    for at, before in enumerate(["", *operations[:-1]], 1):
+        is_named = before.startswith("rename") and ".partial" not in before
+        if is_named or at > len(operations) - LAST or at % stride == 0:
             yield at
 
 
 def sweep(case: Case, folder: Path, some: bool) -> Score:
-    """Stop a command at its operations, in each way."""
+    """Stop a command at its operations, in each way; with `some` at fewer, and in fewer ways."""
     begin(case, folder)
     whole = run(list(case.arguments), folder)
     assert whole.code == 0, whole.stderr
-    wanted, score = contents(folder), Score(len(whole.operations))
-    for at in chosen(score.operations, some):
+    wanted, score = contents(folder), Score(whole.operations)
+    places = list(chosen(whole.operations) if some else range(1, len(whole.operations) + 1))
+    for place, at in enumerate(places):
         for kind, (error, stays) in KINDS.items():
-            if some and error and at % 2:
+            if some and error and place % 3:
                 continue
             score.tried[kind] += 1
             if fault := try_stop(case, folder, wanted, Stop(at, error, stays)):
-                score.faults[kind].append(f"at {at}, {whole.operations[at - 1]}: {fault}")
+                score.faults.append(f"{kind} at {at}, {whole.operations[at - 1]}: {fault}")
     return score
 
 
 def main(arguments: list[str]) -> int:
-    """Sweep all cases and print a table of what was tried and what failed."""
+    """Sweep all cases, or those that are named, and print a table of what was tried and failed."""
+    parser = ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--some", action="store_true")
+    parser.add_argument("--record", type=Path)
+    asked = parser.parse_args(arguments)
     if not has_shim():
-        print(NO_SHIM)
-        return 1
-    some = "--some" in arguments
-    names = [name for name in arguments if not name.startswith("--")]
-    with tempfile.TemporaryDirectory() as scratch:
-        if "shim_arm" not in os.environ.get("ILLADA_SHIM", ""):
-            return main_with_shim(arguments, Path(scratch))
+        sys.exit(NO_SHIM)
+    # In memory where that can be: what is counted is asked of the disk, not done by it.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as scratch:
+        folder = Path(scratch).resolve()
+        if SHIM not in os.environ:
+            return main_with_shim(arguments, folder)
         warm()
-        scratch_path = Path(scratch).resolve()
-        cases = make_inputs(scratch_path / "inputs")
-        columns = " | ".join(KINDS)
-        print(f"| command | operations | {columns} | failed | s |")
+        cases = make_inputs(folder / "inputs")
+        if unknown := set(asked.names) - {case.name for case in cases}:
+            sys.exit(f"no such case: {unknown}")
+        print("| command | operations |", " | ".join(KINDS), "| failed | s |")
         print("| --- " * (4 + len(KINDS)) + "|", flush=True)
-        failed = 0
-        for number, case in enumerate(cases):
-            if names and case.name not in names:
-                continue
-            began = time.monotonic()
-            score = sweep(case, scratch_path / f"case-{number}", some)
-            faults = [f"{kind} {fault}" for kind in KINDS for fault in score.faults[kind]]
-            tried = " | ".join(f"{score.tried[kind]:,}" for kind in KINDS)
-            row = f"| `{case.name}` | {score.operations} | {tried} | {len(faults)} |"
-            print(row, f"{time.monotonic() - began:.0f} |", flush=True)
-            for fault in faults:
-                print(f"{case.name}: {fault}", file=sys.stderr, flush=True)
-            failed += len(faults)
-    return int(failed > 0)
+        scores = [
+            show(case, folder / f"case-{number}", asked)
+            for number, case in enumerate(cases)
+            if case.name in asked.names or not asked.names
+        ]
+    return int(any(score.faults for score in scores))
+
+
+def show(case: Case, folder: Path, asked: Namespace) -> Score:
+    """Sweep a case, print its row of the table, and what went wrong on stderr."""
+    began = time.monotonic()
+    score = sweep(case, folder, asked.some)
+    cells = [len(score.operations), *score.tried.values(), len(score.faults)]
+    row = f"| `{case.name}` | " + " | ".join(f"{cell:,}" for cell in cells)
+    print(row, f"| {time.monotonic() - began:.0f} |", flush=True)
+    for fault in score.faults:
+        print(f"{case.name}: {fault}", file=sys.stderr, flush=True)
+    if asked.record:
+        (asked.record / case.name).write_text("\n".join(score.operations))
+    return score
 
 
 def main_with_shim(arguments: list[str], scratch: Path) -> int:
@@ -166,7 +183,7 @@ def main_with_shim(arguments: list[str], scratch: Path) -> int:
     environment = {
         **os.environ,
         "LD_PRELOAD": str(shim),
-        "ILLADA_SHIM": "shim_arm",
+        SHIM: str(shim),
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "TERM": "dumb",

@@ -146,7 +146,7 @@ def clear_earlier_run(folder: Path) -> None:
     if not (folder / MANIFEST).exists() and not is_unfinished(folder):
         return
     with writing_folder(folder):
-        if not journal.exists():
+        if (folder / MANIFEST).exists() and not journal.exists():
             # From here on the folder is one that was begun, wherever the clearing is interrupted.
             write_file(journal, b'{"job": "to be removed"}\n')
         clear_dataset(folder, JOURNAL)
