@@ -20,7 +20,13 @@ import numpy as np
 
 from illada_core.arrays import Counts, Ids
 from illada_core.data.store.frames import FRAME_TOKENS, token_bytes_of, widen
-from illada_core.data.store.shards import DAMAGED_HINT, ShardEntry, ShardIndex, ShardReader
+from illada_core.data.store.shards import (
+    DAMAGED_HINT,
+    ShardEntry,
+    ShardIndex,
+    ShardReader,
+    shard_name,
+)
 from illada_core.data.store.turns import Turns, turns_between
 from illada_core.errors import DataError
 from illada_core.files import partial_path, read_json, write_file
@@ -154,7 +160,11 @@ class TokenDataset:
         return ids[start - first : stop - first]
 
     def _read_frame(self, shard: int, frame: int) -> Ids:
-        ids = widen(self.shard(shard).stored(frame), self.token_bytes)
+        reader = self.shard(shard)
+        ids = widen(reader.stored(frame), self.token_bytes)
+        if (largest := int(ids.max(initial=0))) >= self.vocab_size:
+            what = f"id {largest} in a vocabulary of {self.vocab_size}"
+            raise DataError(f"damaged shard: {reader.path}, frame {frame}: {what}", DAMAGED_HINT)
         ids.flags.writeable = False  # it is shared by the cache
         return ids
 
@@ -166,6 +176,10 @@ class TokenDataset:
         promised = (entry.tokens, entry.documents, entry.rows)
         if found != promised or bool(len(index.span_ends)) != (self.has_turns and entry.tokens > 0):
             raise DataError(f"damaged dataset: {reader.path} and {MANIFEST} disagree", DAMAGED_HINT)
+        longest = int(np.diff(index.row_ends, prepend=0).max(initial=0))
+        if longest > self.manifest.settings.get("sequence_length", longest):
+            what = f"index: a row of {longest} tokens"
+            raise DataError(f"damaged shard: {reader.path}, {what}", DAMAGED_HINT)
         return reader
 
 
@@ -220,15 +234,17 @@ def open_dataset(folder: Path) -> TokenDataset:
     """Open a dataset; DataError if there is none, or what there is cannot be used."""
     fields = read_manifest_file(folder)
     if fields["kind"] == "parts":
-        parts = " and ".join(str(folder / part) for part in fields["parts"])
+        parts = " and ".join(str(folder / part) for part in named_parts(fields, folder))
         raise DataError(f"{folder} is a folder of datasets", f"name one of them: {parts}")
     try:
         manifest = manifest_of(fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / MANIFEST} lacks what a manifest says", DAMAGED_HINT) from error
-    for shard in manifest.shards:
+    except ValueError as error:
+        raise DataError(f"{folder / MANIFEST} cannot be: {error}", DAMAGED_HINT) from None
+    for number, shard in enumerate(manifest.shards):
         path = folder / shard.name
-        if not SHARD_NAME.fullmatch(shard.name):
+        if shard.name != shard_name(number, manifest.tokenizer.vocab_size):
             raise DataError(f"{folder / MANIFEST} names {shard.name!r} as a shard", DAMAGED_HINT)
         if not path.exists():
             raise DataError(f"damaged dataset: {path} is missing", DAMAGED_HINT)
@@ -246,15 +262,26 @@ def open_parts(folder: Path) -> dict[str, TokenDataset]:
     fields = read_manifest_file(folder)
     if fields["kind"] != "parts":
         return {fields["kind"]: open_dataset(folder)}
-    if not isinstance(fields["parts"], dict) or fields["parts"].keys() - {TRAIN, VALIDATION}:
-        raise DataError(f"{folder / MANIFEST} names parts that there are not", DAMAGED_HINT)
-    parts = {part: open_dataset(folder / part) for part in fields["parts"]}
+    parts = {part: open_dataset(folder / part) for part in named_parts(fields, folder)}
     for part, dataset in parts.items():
+        if dataset.manifest.kind != "rows":
+            raise DataError(f"damaged dataset: {folder / part} holds no rows", DAMAGED_HINT)
         if dataset.fingerprint != fields["parts"][part]:
             raise DataError(
                 f"damaged dataset: {folder / part} is not the one that {folder / MANIFEST} names",
                 DAMAGED_HINT,
             )
+    return parts
+
+
+def named_parts(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the parts that a manifest names, and their fingerprints; DataError if they cannot be.
+
+    There are rows to train on, and there may be others to validate on: no other folder is a part.
+    """
+    parts = fields.get("parts")
+    if not isinstance(parts, dict) or TRAIN not in parts or parts.keys() - {TRAIN, VALIDATION}:
+        raise DataError(f"{folder / MANIFEST} names parts that there are not", DAMAGED_HINT)
     return parts
 
 
@@ -310,20 +337,38 @@ def is_token_dataset(folder: Path) -> bool:
 
 
 def manifest_of(fields: dict[str, Any]) -> Manifest:
-    """Build a Manifest from its JSON fields. Raises KeyError or TypeError for any other shape."""
-    tokenizer = fields["tokenizer"]
-    counts = [number for shard in fields["shards"] for number in vars(ShardEntry(**shard)).values()]
-    if not isinstance(fields["settings"], dict) or any(type(n) is int and n < 0 for n in counts):
-        raise TypeError("settings are an object, and no shard has less than nothing")
-    return Manifest(
-        kind=fields["kind"],
-        tokenizer=TokenizerRecord(
-            tokenizer["sha256"], tokenizer["vocab_size"], SpecialIds(**tokenizer["special"])
-        ),
-        inputs=tuple(InputFile(**item) for item in fields["inputs"]),
-        settings=fields["settings"],
-        shards=tuple(ShardEntry(**item) for item in fields["shards"]),
-    )
+    """Build a Manifest from its JSON fields.
+
+    Raises KeyError or TypeError for any other shape, ValueError for what contradicts itself.
+    """
+    tokenizer, settings = fields["tokenizer"], fields["settings"]
+    size, special = tokenizer["vocab_size"], SpecialIds(**tokenizer["special"])
+    shards = tuple(ShardEntry(**checked_values(item)) for item in fields["shards"])
+    inputs = tuple(InputFile(**checked_values(item)) for item in fields["inputs"])
+    if not isinstance(settings, dict) or type(size) is not int:
+        raise TypeError("settings are an object, and a vocabulary has a size")
+    if fields["kind"] not in ("documents", "rows"):
+        raise ValueError("a dataset is of documents or of rows")
+    for name, number in vars(special).items():
+        if number is not None and not (type(number) is int and 0 <= number < size):
+            raise ValueError(f"{name} is {number} in a vocabulary of {size}")
+    for part in ("tokens", "documents", "segments", "rows"):
+        total = sum(vars(shard)[part] for shard in shards)
+        if fields[part] != total:
+            raise ValueError(f"{fields[part]} {part} are said to be, and the shards hold {total}")
+    record = TokenizerRecord(tokenizer["sha256"], size, special)
+    return Manifest(fields["kind"], record, inputs, settings, shards)
+
+
+def checked_values(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a shard or of an input; TypeError unless they are texts and counts."""
+    for name, value in item.items():
+        is_text = isinstance(value, str)
+        if is_text != (name in ("name", "sha256")):
+            raise TypeError(f"{name} is {value!r}")
+        if not is_text and (type(value) is not int or value < 0):
+            raise TypeError(f"{name} is {value!r}")
+    return item
 
 
 def has_foreign_manifest(folder: Path) -> bool:
