@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_FLAGS := --quiet --constraint constraints.txt
 
-.PHONY: venv demo test lint unit wheel completions clean
+.PHONY: venv demo test lint unit wheel crash completions clean
 
 venv: .venv/installed
 
@@ -35,6 +35,10 @@ wheel: venv
 	cd build && wheel-venv/bin/illada --version && wheel-venv/bin/illada --help >/dev/null
 	cd build && echo some text | wheel-venv/bin/illada tokenize - --train-vocab 263 -o - -q >/dev/null
 	rm -rf build/wheel-venv
+
+# Every verb, killed or failed at each operation on a file and run again: half an hour.
+crash: venv
+	$(BIN)/python -m tests.crash.sweep
 
 completions: venv
 	$(BIN)/python -m illada_cli.completions
