@@ -36,7 +36,7 @@ wheel: venv
 	cd build && echo some text | wheel-venv/bin/illada tokenize - --train-vocab 263 -o - -q >/dev/null
 	rm -rf build/wheel-venv
 
-# Every verb, killed or failed at each operation on a file and run again: half an hour.
+# Every verb, killed or failed at each operation on a file and run again: half an hour or less.
 crash: venv
 	$(BIN)/python -m tests.crash.sweep
 
