@@ -146,12 +146,8 @@ def writing_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_file(path: Path) -> Iterator[None]:
-    """Keep other runs from a file, or from a folder that is replaced; DataError if one writes it.
-
-    The folder around it is made if need be.
-    """
+    """Keep other runs from a file, or from a folder that is replaced; DataError if one writes it."""
     named = path.resolve()
-    make_folder(named.parent)
     with holding(named.with_name(f".{named.name}{LOCK}"), path):
         yield
 

@@ -18,7 +18,7 @@ from illada_cli.tokenize.options import STDOUT, TokenizeOptions
 from illada_core.data.build import vocabulary
 from illada_core.data.sources.listing import Source
 from illada_core.errors import SIGNAL_EXIT_BASE, UsageError
-from illada_core.files import writing_file
+from illada_core.files import make_folder, writing_file
 from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
 WAIT_S = 0.1
@@ -42,6 +42,7 @@ def make(sources: Sequence[Source], size: int, path: Path | None, asked: Tokeniz
     if path is None:
         print(json.dumps(train(sources, size, asked), ensure_ascii=False))
         return
+    make_folder(path.absolute().parent)
     with writing_file(path):
         if path.exists() and not asked.fresh:
             asked.talk.say(f"{path} exists: training to see whether it is the same vocabulary")

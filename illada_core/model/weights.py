@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from illada_core.errors import CheckpointError, UsageError
-from illada_core.files import new_folder, read_json, write_json, writing_file
+from illada_core.files import make_folder, new_folder, read_json, write_json, writing_file
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.model.configfile import config_facts, read_config
@@ -235,6 +235,7 @@ def save_model(
     """
     tokenizer = None if tokenizer_folder is None else Path(tokenizer_folder)
     export = Export(layout, tokenizer, dtype, shard_bytes, generation)
+    make_folder(Path(folder).absolute().parent)
     with writing_file(Path(folder)):
         save_weights(model.state_dict(), model.config, folder, export)
 
