@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_FLAGS := --quiet --constraint constraints.txt
 
-.PHONY: venv demo test lint unit fuzz wheel completions clean
+.PHONY: venv demo test lint unit wheel crash fuzz completions clean
 
 venv: .venv/installed
 
@@ -40,6 +40,10 @@ wheel: venv
 	cd build && wheel-venv/bin/illada --version && wheel-venv/bin/illada --help >/dev/null
 	cd build && echo some text | wheel-venv/bin/illada tokenize - --train-vocab 263 -o - -q >/dev/null
 	rm -rf build/wheel-venv
+
+# Every verb, killed or failed at each operation on a file and run again: half an hour or less.
+crash: venv
+	$(BIN)/python -m tests.crash.sweep
 
 completions: venv
 	$(BIN)/python -m illada_cli.completions

@@ -108,6 +108,8 @@ complete -c illada -n "__fish_seen_subcommand_from generate" -l device -r -d 'cp
 complete -c illada -n "__fish_seen_subcommand_from generate" -l dtype -x -a 'auto float32 bfloat16 float16' -d 'Of the weights; auto: bfloat16 on a GPU, else as stored'
 complete -c illada -n "__fish_seen_subcommand_from generate" -l mask-id -r -d 'Id of the mask token [default: from the files]'
 complete -c illada -n "__fish_seen_subcommand_from generate" -l batch-tokens -r -d 'Packed tokens in one call of the model [default: 16384 on a GPU, else 2048]'
+complete -c illada -n "__fish_seen_subcommand_from generate" -l output -s o -r -d 'Write JSON Lines here; run again to go on where it ended'
+complete -c illada -n "__fish_seen_subcommand_from generate" -l fresh -d 'Start over: replace what an earlier run left'
 complete -c illada -n "__fish_seen_subcommand_from generate" -l json -d 'One JSON object a line on stdout'
 complete -c illada -n "__fish_seen_subcommand_from generate" -l stream -d 'Write text as its blocks complete'
 complete -c illada -n "__fish_seen_subcommand_from generate" -l trace -r -d 'Write each commit as JSON Lines'

@@ -143,6 +143,18 @@ Truncate = Annotated[
 ]
 
 
+OutputFile = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write JSON Lines here; run again to go on where it ended.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
 def takes_options(verb: Callable[[Any], None]) -> Callable[..., None]:
     """Give a verb an option for each field of its only parameter, a dataclass of options.
 

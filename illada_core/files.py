@@ -1,8 +1,9 @@
 """Files and folders that are complete or absent, also after a crash; locks, hashes, JSON, TOML.
 
 All that is written goes aside first, under a name with `.partial` in it, is synced and then
-renamed. No other module renames, syncs or locks. A file of JSON is read by `read_json`, one of TOML
-by `read_toml`; what their values must be is told by `shaped` (decoding.py).
+renamed. Every output has one writer at a time, by one kind of lock. No other module renames, syncs
+or locks. A file of JSON is read by `read_json`, one of TOML by `read_toml`; what their values must
+be is told by `shaped` (decoding.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Any
@@ -23,6 +25,7 @@ from illada_core.errors import DataError, IlladaError, UsageError
 
 PARTIAL = ".partial"  # ends the name of an unfinished file
 PARTIAL_FOLDER = ".partial-"  # begins the name of a folder that is half-written or half-deleted
+LOCK = ".illada-lock"  # in the folder that is written; beside a file FILE it is .FILE.illada-lock
 
 
 def partial_path(path: Path) -> Path:
@@ -54,6 +57,23 @@ def flush(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
+def write_all(file: FileIO, data: bytes, path: Path) -> None:
+    """Write to an unbuffered file: no kill loses what was written, no full disk keeps silent."""
+    with naming_file(path):
+        while data:  # a disk that is nearly full takes a part and says nothing
+            data = data[file.write(data) :]
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there, each with a name that stays."""
+    if path.is_dir():
+        return
+    if not path.parent.exists():
+        make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
 def publish(file: IO[Any], path: Path) -> None:
     """Close a file that was written to `partial_path(path)` and give it its name, durably."""
     with naming_file(path):
@@ -83,7 +103,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     aside = path.with_name(PARTIAL_FOLDER + path.name)
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    make_folder(path.parent)
+    aside.mkdir()
     try:
         with naming_file(path):
             yield aside
@@ -117,39 +138,65 @@ def set_aside(path: Path) -> Path:
     return path.rename(doomed)
 
 
-def lock(file: IO[Any], refusal: IlladaError) -> None:
-    """Lock an open file until it is closed; raise `refusal` if another process holds it.
-
-    Never a folder: NFS locks none.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise refusal from None
-
-
 @contextmanager
-def locking(path: Path, refusal: IlladaError) -> Iterator[None]:
-    """Hold the lock of a file, which is made if need be; it dies with the process."""
-    with open(path, "a") as file:
-        lock(file, refusal)
+def writing_folder(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if need be; DataError if one is in it."""
+    make_folder(folder)
+    with holding(folder / LOCK, folder):
         yield
 
 
 @contextmanager
-def locking_folder(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; DataError if one is at work in it. Leaves no file behind."""
-    path = folder / f"lock{PARTIAL}"
-    with locking(path, another_run(folder)):
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+def writing_file(path: Path) -> Iterator[None]:
+    """Keep other runs from a file, or a folder that is replaced; DataError if one writes it."""
+    named = path.resolve()
+    with holding(named.with_name(f".{named.name}{LOCK}"), path):
+        yield
 
 
-def another_run(folder: Path) -> DataError:
-    """Return the error that two runs would write the same folder."""
-    return DataError(f"another run is writing {folder}")
+@contextmanager
+def holding(lock: Path, output: Path) -> Iterator[None]:
+    """Hold a lock, which dies with the process; its file goes in the end, by whoever holds it.
+
+    What is locked is the file, not its name: it may have gone between opening and locking, and
+    another may have made it anew. Then both begin again, so that never two hold one name. A folder
+    itself is never locked: NFS locks none.
+    """
+    while True:
+        with naming_file(output):
+            file = open(lock, "a")  # noqa: SIM115 (closed below, after its name is gone)
+        with file:
+            lock_file(file, output)
+            if not is_named(file, lock):
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def lock_file(file: IO[Any], output: Path) -> None:
+    """Lock an open file until it is closed. Raises DataError if another process holds it."""
+    try:
+        with naming_file(output):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        hint = "wait until it has ended, or name another output with -o"
+        raise DataError(f"another run is writing {output}", hint) from None
+
+
+def is_named(file: IO[Any], path: Path) -> bool:
+    """Tell whether an open file is the one that a path names."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def is_being_written(folder: Path) -> bool:
+    """Tell whether a run is at work in a folder, or was until it was killed."""
+    return (folder / LOCK).exists()
 
 
 def sha256_of(path: str | Path) -> str:
@@ -220,6 +267,13 @@ def decoding(
 def json_bytes(value: Any) -> bytes:
     """Write JSON for people."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def json_line(value: Any) -> str:
+    """Write JSON in a line, without its end; in ASCII where UTF-8 cannot hold a lone surrogate."""
+    line = json.dumps(value, ensure_ascii=False)
+    is_utf8 = not any("\ud800" <= letter <= "\udfff" for letter in line)
+    return line if is_utf8 else json.dumps(value)
 
 
 def write_json(path: Path, value: Any) -> None:

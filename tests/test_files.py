@@ -70,18 +70,81 @@ def test_a_folder_is_removed_and_one_that_is_not_there_is_no_error(tmp_path):
         assert names_in(tmp_path) == []
 
 
-def test_a_lock_refuses_with_the_error_it_is_given(tmp_path):
-    with files.locking_folder(tmp_path):
-        with pytest.raises(DataError, match="another run is writing"):
-            files.locking_folder(tmp_path).__enter__()
+@pytest.mark.parametrize("writing", [files.writing_file, files.writing_folder])
+def test_an_output_has_one_writer_at_a_time_and_no_lock_is_left(tmp_path, writing):
+    for _ in range(2):
         with (
-            pytest.raises(CheckpointError, match="mine"),
-            files.locking(tmp_path / "lock.partial", CheckpointError("mine")),
+            writing(tmp_path / "output"),
+            pytest.raises(DataError, match=r"another run is writing .*output"),
+            writing(tmp_path / "output"),
         ):
             pass
-    assert names_in(tmp_path) == []
-    with files.locking_folder(tmp_path):
+    assert [path for path in tmp_path.rglob("*") if files.LOCK in path.name] == []
+
+
+def test_one_file_has_one_lock_whatever_it_is_called(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with (
+        files.writing_file(tmp_path / "link"),
+        pytest.raises(DataError, match="another run is writing"),
+        files.writing_file(tmp_path / "folder" / ".." / "file"),
+    ):
         pass
+
+
+def test_the_lock_of_a_killed_process_is_free_and_its_file_goes(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from illada_core import files\n"
+        "with files.writing_folder(Path(sys.argv[1])), files.writing_file(Path('file')):\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, check=False)
+    assert names_in(tmp_path) == [".file.illada-lock", ".illada-lock"]
+    assert files.is_being_written(tmp_path)
+    with files.writing_folder(tmp_path), files.writing_file(tmp_path / "file"):
+        pass
+    assert names_in(tmp_path) == []
+
+
+def test_who_locks_a_file_that_has_lost_its_name_does_not_hold_the_lock(tmp_path, monkeypatch):
+    """Between opening and locking, the holder takes the name away and a third makes it anew."""
+    lock, lock_file, third = tmp_path / files.LOCK, files.lock_file, []
+
+    def lock_late(file, output):
+        if not third:
+            lock.unlink()
+            third.append(open(lock, "a"))  # noqa: SIM115 (closed below)
+            lock_file(third[0], output)
+        lock_file(file, output)
+
+    monkeypatch.setattr(files, "lock_file", lock_late)
+    with pytest.raises(DataError, match="another run"), files.writing_folder(tmp_path):
+        pass
+    assert lock.exists(), "it is the third's"
+    third[0].close()
+    with files.writing_folder(tmp_path):
+        pass
+    assert names_in(tmp_path) == []
+
+
+def test_many_processes_never_write_at_once(tmp_path):
+    """Each adds one to a number in a file, often, and lets the lock go in between."""
+    code = (
+        "import sys; from pathlib import Path; from illada_core import files, errors\n"
+        "path, done = Path(sys.argv[1]), 0\n"
+        "while done < 200:\n"
+        "    try:\n"
+        "        with files.writing_file(path):\n"
+        "            path.write_text(str(int(path.read_text()) + 1))\n"
+        "        done += 1\n"
+        "    except errors.DataError: pass"
+    )
+    (tmp_path / "number").write_text("0")
+    command = [sys.executable, "-c", code, str(tmp_path / "number")]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert (tmp_path / "number").read_text() == "600"
+    assert names_in(tmp_path) == ["number"]
 
 
 def test_json_comes_back_as_it_was_written(tmp_path):

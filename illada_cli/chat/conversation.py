@@ -10,7 +10,7 @@ from typing import Any
 
 from illada_core.decoding import decode_json
 from illada_core.errors import DataError, UsageError
-from illada_core.files import decoding, read_bytes, write_file
+from illada_core.files import decoding, make_folder, read_bytes, write_file, writing_file
 from illada_core.text.messages import Dialogue, Message, parse_dialogue
 
 
@@ -45,13 +45,23 @@ class Conversation:
         """Write the conversation as one JSON line. Raises UsageError rather than replace a file."""
         if not self.dialogue.messages:
             raise UsageError("there is nothing to save yet")
-        if path.exists() and path != self.file:
-            raise UsageError(f"{path} exists already", "give another name")
-        self.write(path)
+        with writing_file(path):
+            if path.exists() and path != self.file:
+                raise UsageError(f"{path} exists already", "give another name")
+            self.write(path)
         self.file = path
 
+    def keep(self, path: Path) -> None:
+        """Write the conversation, replacing what was there; its folder is made if need be.
+
+        Raises DataError while another does.
+        """
+        make_folder(path.absolute().parent)
+        with writing_file(path):
+            self.write(path)
+
     def write(self, path: Path) -> None:
-        """Write the conversation as one JSON line, replacing what was there."""
+        """Write the conversation as one JSON line."""
         line = json.dumps(self.dialogue.fields, ensure_ascii=False) + "\n"
         write_file(path, line.encode())
 

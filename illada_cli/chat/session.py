@@ -135,10 +135,11 @@ class Chat:
         """Write the conversation where /load finds it after a crash, if it is to be kept."""
         if self.autosave is not None and self.conversation.turns:
             try:
-                self.autosave.parent.mkdir(parents=True, exist_ok=True)
-                self.conversation.write(self.autosave)
+                self.conversation.keep(self.autosave)
             except OSError as error:
                 self.talk.warn(f"the conversation is not kept: {os_error_sentence(error)}")
+            except DataError as error:
+                self.talk.warn(f"the conversation is not kept: {error.sentence}")
 
     def write(self, view: View, is_stopped: Callable[[], bool]) -> Answer:
         """Return an answer to the conversation as it is; each step of it is shown."""

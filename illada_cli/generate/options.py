@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from illada_cli import options as shared
-from illada_cli.options import INPUT, OUTPUT, ModelOptions
+from illada_cli.ledger import check_ledger, ledger_path
+from illada_cli.options import INPUT, OUTPUT
 from illada_cli.ui import Talk
 from illada_core.errors import UsageError
 from illada_core.inference.settings import CHOICE, Settings
@@ -60,6 +61,8 @@ class GenerateOptions:
     dtype: shared.Dtype = "auto"
     mask_id: shared.MaskId = None
     batch_tokens: shared.BatchTokens = None
+    output: shared.OutputFile = None
+    fresh: shared.Fresh = False
     as_json: shared.Json = False
     stream: Annotated[
         bool,
@@ -78,11 +81,6 @@ class GenerateOptions:
     verbose: shared.Verbose = False
 
     @property
-    def model(self) -> ModelOptions:
-        """Which model writes."""
-        return ModelOptions(self.ckpt, self.device, self.dtype, self.mask_id, self.batch_tokens)
-
-    @property
     def is_chat(self) -> bool:
         """Whether the prompt is a user's message."""
         return self.chat or self.system is not None
@@ -92,9 +90,24 @@ def check(asked: GenerateOptions, talk: Talk) -> None:
     """Raise UsageError for options that contradict each other; warn of one that does nothing."""
     if asked.as_json and asked.stream:
         raise UsageError("--json writes whole objects, so it cannot --stream")
+    check_output(asked)
     if asked.trace and not asked.trace.parent.is_dir():
         raise UsageError(f"there is no folder {asked.trace.parent} to write the trace to")
     if asked.trace and asked.trace.is_dir():
         raise UsageError(f"{asked.trace} is a folder, not a file to write the trace to")
     if asked.settings.top_p < 1 and not asked.settings.temperature:
         talk.warn("--top-p does nothing at temperature 0")
+
+
+def check_output(asked: GenerateOptions) -> None:
+    """Raise UsageError for an output file that cannot be, or what does not go with one."""
+    keep = ledger_path(asked.output)
+    check_ledger(keep)
+    if asked.output is not None and asked.stream:
+        raise UsageError("-o writes whole lines of JSON, so it cannot --stream")
+    if keep and asked.trace:
+        raise UsageError(
+            "--trace tells of one run, and -o may take several", "give one of them, not both"
+        )
+    if asked.fresh and keep is None:
+        raise UsageError("--fresh replaces the file of -o, and none is named")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from illada_cli.generate.input import Requests
 from illada_cli.generate.options import GenerateOptions
-from illada_cli.generate.writer import TextWriter
+from illada_cli.generate.writer import LedgerWriter, TextWriter, Writer
 from illada_cli.jsonl import IDLE_S, BeforeFault
-from illada_cli.options import ModelOptions
+from illada_cli.ledger import Ledger, ledger_path, open_ledger
 from illada_cli.signals import Stop, stop_on_signals
-from illada_cli.ui import Advance, Talk
+from illada_cli.ui import Advance, Talk, plural
 from illada_core.errors import DataError
 from illada_core.inference.checkpoint import Checkpoint, choose_device, open_checkpoint
 from illada_core.inference.requests import Prompting
@@ -25,6 +27,8 @@ from illada_core.inference.settings import Settings
 from illada_core.inference.tasks import TextTask, prepare
 from illada_core.inference.text_sampler import Generation, TextSampler, complete_settings
 from illada_core.inference.trace import Trace, open_trace
+from illada_core.model.transformer import Transformer
+from illada_core.model.weights import digest_of_weights
 
 
 @dataclass
@@ -64,17 +68,48 @@ def run(asked: GenerateOptions, requests: Requests, talk: Talk) -> None:
     if requests.are_known:
         # What is known must be right before the weights are loaded.
         arriving = iter(list(arriving))
-    sampler = load_text_sampler(checkpoint, asked.model)
+    device = choose_device(asked.device)
+    weights = checkpoint.load(device, asked.dtype)
+    sampler = TextSampler(checkpoint, weights.logits_at, device, asked.batch_tokens)
     talk.detail(f"{checkpoint.folder} on {sampler.device}")
-    writer = TextWriter(sampler, asked.as_json, asked.stream, asked.samples)
-    write_texts(sampler, number_samples(arriving, asked.samples), writer, asked.trace, talk)
+    numbered = number_samples(arriving, asked.samples)
+    keep = ledger_path(asked.output)
+    if keep is None:
+        as_json = asked.as_json or asked.output is not None
+        writer = TextWriter(sampler, as_json, asked.stream, asked.samples)
+        write_texts(sampler, numbered, writer, asked.trace, talk)
+        return
+    named = named_settings(settings, checkpoint, weights)
+    with open_ledger(keep, named, asked.fresh, fault_of) as ledger:
+        write_texts(sampler, numbered, LedgerWriter(ledger, asked.samples), None, talk)
+        conclude(ledger, talk)
 
 
-def load_text_sampler(checkpoint: Checkpoint, model: ModelOptions) -> TextSampler:
-    """Load the weights and return a sampler around them."""
-    device = choose_device(model.device)
-    logits = checkpoint.load(device, model.dtype).logits_at
-    return TextSampler(checkpoint, logits, device, model.batch_tokens)
+def named_settings(settings: Settings, checkpoint: Checkpoint, weights: Transformer) -> str:
+    """Name all that decides a text beside its prompt: equal names, equal texts."""
+    tokenizer = checkpoint.tokenizer
+    named = {
+        **vars(settings),
+        "mask_id": checkpoint.mask_id,
+        "end_ids": checkpoint.end_ids,
+        "dtype": str(weights.compute_dtype),
+        "tokenizer": tokenizer.record.sha256 if tokenizer else None,
+        "weights": digest_of_weights(weights),
+    }
+    return json.dumps(named, sort_keys=True)
+
+
+def fault_of(fields: dict[str, Any]) -> str | None:
+    """Say why a line of an output file is no text of ours, None if it is one."""
+    is_text = "finish_reason" in fields and "output_ids" in fields
+    return None if is_text else "not written by illada generate -o"
+
+
+def conclude(ledger: Ledger, talk: Talk) -> None:
+    """Say what the file held before. Raises UsageError if it holds more than was asked for."""
+    ledger.refuse_rest(ledger.recalled + ledger.written, "text")
+    if ledger.recalled:
+        talk.say(f"{plural(ledger.recalled, 'text')} had been written before")
 
 
 def prepare_all(
@@ -123,7 +158,7 @@ def number_samples(
 def write_texts(
     sampler: TextSampler,
     arriving: Iterator[tuple[TextTask, int] | None],
-    writer: TextWriter,
+    writer: Writer,
     trace_path: Path | None,
     talk: Talk,
 ) -> None:
@@ -142,14 +177,15 @@ def write_texts(
     ):
         tally = generate_all(sampler, iter(sound), writer, trace, advance, stop)
     talk.say(tally.sentence(sampler.forwards, peak_memory_bytes(sampler.device)))
-    stop.leave(f"stopped by a signal, with {sampler.live} texts unfinished")
+    resume = "run the same command again to go on" if isinstance(writer, LedgerWriter) else None
+    stop.leave(f"stopped by a signal, with {sampler.live} texts unfinished", resume)
     sound.raise_fault()
 
 
 def generate_all(
     sampler: TextSampler,
     arriving: Iterator[tuple[TextTask, int] | None],
-    writer: TextWriter,
+    writer: Writer,
     trace: Trace | None,
     advance: Advance,
     stop: Stop,
@@ -161,9 +197,9 @@ def generate_all(
     tally = GenerationTally()
     more_may_come = True
     while (more_may_come or sampler.live) and not stop.requested():
-        more_may_come = more_may_come and admit(sampler, arriving)
+        more_may_come = more_may_come and admit(sampler, writer, arriving)
         if not sampler.live:
-            time.sleep(IDLE_S)
+            time.sleep(IDLE_S if more_may_come else 0.0)
             continue
         started = time.perf_counter()
         for index, event in sampler.step():
@@ -181,7 +217,9 @@ def generate_all(
     return tally
 
 
-def admit(sampler: TextSampler, arriving: Iterator[tuple[TextTask, int] | None]) -> bool:
+def admit(
+    sampler: TextSampler, writer: Writer, arriving: Iterator[tuple[TextTask, int] | None]
+) -> bool:
     """Bring in requests while there is room; return whether more may come later."""
     while sampler.has_room:
         try:
@@ -190,7 +228,8 @@ def admit(sampler: TextSampler, arriving: Iterator[tuple[TextTask, int] | None])
             return False
         if arrived is None:
             return True
-        sampler.add(*arrived)
+        if writer.admit(*arrived):
+            sampler.add(*arrived)
     return True
 
 

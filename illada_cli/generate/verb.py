@@ -18,6 +18,7 @@ def generate(asked: GenerateOptions) -> None:
       echo "Once upon a time" | illada generate --ckpt DIR --stream
       illada generate --ckpt DIR --chat "Why is the sky blue?" --preset gsm8k-instruct
       illada generate --ckpt DIR --jsonl prompts.jsonl --json | jq -r .text
+      illada generate --ckpt DIR --jsonl prompts.jsonl -o texts.jsonl
       illada generate --ckpt DIR --infill $'def f(x):\\n[MASK:12]\\n    return y'
 
     A line of JSON Lines holds prompt, messages, prompt_ids or infill. Texts come out in the

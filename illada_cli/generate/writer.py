@@ -1,12 +1,19 @@
-"""Texts on standard output: in the order of their prompts, as text, JSON objects or a stream."""
+"""Texts as they come out, in the order of their prompts: on standard output, or to a file.
+
+There as text, JSON objects or a stream; here as JSON Lines that an earlier run may have begun.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from typing import Any
 
 from illada_cli import ui
+from illada_cli.ledger import Ledger
+from illada_core.files import json_line
+from illada_core.inference.tasks import TextTask
 from illada_core.inference.text_sampler import Generation, TextSampler
 
 
@@ -20,6 +27,10 @@ class TextWriter:
         self.next = 0
         self.shown = ""
 
+    def admit(self, task: TextTask, sample: int) -> bool:
+        """Tell whether a text must be generated: here, always."""
+        return True
+
     def show_settled(self, index: int) -> None:
         """Stream what has settled of the prompt whose turn it is."""
         settled = self.sampler.settled(index) if self.stream and index == self.next else None
@@ -31,7 +42,8 @@ class TextWriter:
         """Take a generation, and write all whose turn has come."""
         if self.as_json:
             sample = index % self.samples if self.samples > 1 else None
-            self.finished[index] = json_line(answer_fields(generation, sample))
+            fields = answer_fields(generation, sample)
+            self.finished[index] = json.dumps(fields) if sys.stdout.isatty() else json_line(fields)
         elif generation.text is not None:
             self.finished[index] = generation.text
         else:
@@ -54,15 +66,56 @@ class TextWriter:
         sys.stdout.flush()
 
 
+class LedgerWriter:
+    """Writes generations to an output file, in the order of their prompts, and streams nothing.
+
+    What is finished while something before it is not is lost to a stop: a file is a beginning.
+    """
+
+    stream = False
+
+    def __init__(self, ledger: Ledger, samples: int) -> None:
+        self.ledger, self.samples = ledger, samples
+        self.asked: deque[tuple[int | None, list[Any]]] = deque()
+        self.finished: dict[int, Generation] = {}
+        self.next = 0
+
+    def admit(self, task: TextTask, sample: int) -> bool:
+        """Tell whether a text must be generated. Raises UsageError if the file has another."""
+        asked = named_task(task, sample)
+        if self.ledger.knows_more:
+            self.ledger.recall(asked)
+            return False
+        self.asked.append((sample if self.samples > 1 else None, asked))
+        return True
+
+    def show_settled(self, index: int) -> None:
+        """Show nothing of a text before it is finished."""
+
+    def complete(self, index: int, generation: Generation) -> None:
+        """Take a generation, and write all whose turn has come."""
+        self.finished[index] = generation
+        while self.next in self.finished:
+            sample, asked = self.asked.popleft()
+            self.ledger.write(answer_fields(self.finished.pop(self.next), sample), asked)
+            self.next += 1
+
+    def write_rest(self) -> None:
+        """Write nothing out of its turn."""
+
+
+Writer = TextWriter | LedgerWriter
+
+
+def named_task(task: TextTask, sample: int) -> list[Any]:
+    """Name what is asked, for its key: ids, gaps and the text around, and what comes back of it."""
+    gaps = [list(vars(gap).values()) for gap in task.task.gaps]
+    request = task.request
+    return [task.task.runs, gaps, task.around, sample, request.kind, request.line, request.id]
+
+
 def answer_fields(generation: Generation, sample: int | None) -> dict[str, Any]:
     """Return the JSON object of a generation, with what it is an answer to."""
     request = generation.request
     asked = {"line": request.line, "id": request.id, "sample": sample}
     return {**{k: v for k, v in asked.items() if v is not None}, **generation.fields()}
-
-
-def json_line(fields: dict[str, Any]) -> str:
-    """Write an object in a line; in ASCII for a terminal, and where UTF-8 cannot (a foreign id)."""
-    line = json.dumps(fields, ensure_ascii=False)
-    is_ascii = sys.stdout.isatty() or any("\ud800" <= letter <= "\udfff" for letter in line)
-    return json.dumps(fields) if is_ascii else line

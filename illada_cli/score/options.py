@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from illada_cli import options as shared
-from illada_cli.options import INPUT, OUTPUT
+from illada_cli.ledger import check_ledger, ledger_path
+from illada_cli.options import INPUT
 from illada_core.errors import UsageError
 
 RULE = "Rule"
@@ -149,16 +150,7 @@ class ScoreOptions:
     dtype: shared.Dtype = "auto"
     mask_id: shared.MaskId = None
     batch_tokens: shared.BatchTokens = None
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write JSON Lines here; run again to go on where it ended.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None
+    output: shared.OutputFile = None
     fresh: shared.Fresh = False
     as_json: shared.Json = False
     quiet: shared.Quiet = False
@@ -172,7 +164,7 @@ class ScoreOptions:
     @property
     def ledger(self) -> Path | None:
         """The output file, None where verdicts go to standard output."""
-        return Path(self.output) if self.output not in (None, "-") else None
+        return ledger_path(self.output)
 
 
 def check(asked: ScoreOptions) -> None:
@@ -205,9 +197,7 @@ def check(asked: ScoreOptions) -> None:
     )
     if is_text and asked.rule != "likelihood":
         raise UsageError(f"--text bounds a likelihood, so --rule {asked.rule} does not go with it")
-    keep = asked.ledger
-    if keep and not keep.parent.is_dir():
-        raise UsageError(f"there is no folder {keep.parent} to write {keep.name} to")
+    check_ledger(asked.ledger)
 
 
 def check_map(asked: ScoreOptions) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -11,20 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from illada_cli.jsonl import IDLE_S, BeforeFault
+from illada_cli.ledger import Ledger, open_ledger
 from illada_cli.score.input import Items, read_items
-from illada_cli.score.ledger import (
-    Ledger,
-    accuracy_lines,
-    open_ledger,
-    plain_line,
-    plain_table,
-)
 from illada_cli.score.options import ScoreOptions, items_source
+from illada_cli.score.view import accuracy_lines, plain_line, plain_table
 from illada_cli.signals import stop_on_signals
 from illada_cli.ui import Talk, plural, si
-from illada_core.errors import UsageError
 from illada_core.evaluation.items import ChoiceItem, ScoringSettings, rule_for, tail_ids
 from illada_core.evaluation.measures import Tally
 from illada_core.evaluation.questions import Reader, reader_for
@@ -32,9 +26,9 @@ from illada_core.evaluation.scoring import Rule, Scored, Scorer, Scores
 from illada_core.evaluation.verdicts import Verdict, judge
 from illada_core.inference.checkpoint import Checkpoint, choose_device, open_checkpoint
 from illada_core.model.transformer import Transformer
+from illada_core.model.weights import digest_of_weights
 
 ITEM_SAMPLES, STOP_GAP = 128, 4.0
-SAMPLED_WEIGHTS = 64
 
 
 def score_choices(asked: ScoreOptions, talk: Talk) -> None:
@@ -60,7 +54,8 @@ def score_choices(asked: ScoreOptions, talk: Talk) -> None:
     reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, asked.batch_tokens)
     named = named_settings(settings, checkpoint, weights)
     keep = asked.ledger
-    with open_ledger(keep, named, asked.fresh) if keep else nullcontext() as ledger:
+    opened = open_ledger(keep, named, asked.fresh, fault_of) if keep else nullcontext()
+    with opened as ledger:
         run = ItemRun(ledger, line_writer(asked))
         run.run(items, rule, reader, talk)
     run.tell(items, settings, talk)
@@ -76,14 +71,7 @@ def line_writer(asked: ScoreOptions) -> Callable[[Verdict], str]:
 
 
 def named_settings(settings: ScoringSettings, checkpoint: Checkpoint, weights: Transformer) -> str:
-    """Name all that decides a score: equal names, equal scores.
-
-    Weights are named by a sample of every parameter. The form is that of files that exist.
-    """
-    digest = hashlib.sha256()
-    for name, parameter in weights.named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.flatten()[:SAMPLED_WEIGHTS].float().cpu().numpy().tobytes())
+    """Name all that decides a score: equal names, equal scores. The form is that of old files."""
     named = {
         "rule": settings.rule,
         "normalize": settings.normalize,
@@ -98,7 +86,23 @@ def named_settings(settings: ScoringSettings, checkpoint: Checkpoint, weights: T
     if settings.pick_only:  # named only where it is on, so that older names stay what they were
         named["pick_only"] = True
     told = ", ".join(f"{name}={value!r}" for name, value in named.items())
-    return f"How({told}) {digest.hexdigest()}"
+    return f"How({told}) {digest_of_weights(weights)}"
+
+
+def fault_of(fields: dict[str, Any]) -> str | None:
+    """Say why a line of an output file is no verdict, None if it is one."""
+    if isinstance(fields.get("picks"), dict):
+        return None
+    if "scores" in fields:
+        return "written by an earlier illada, without the sums and sizes of all measures"
+    return "not written by illada score -o"
+
+
+def named_item(asked: ChoiceItem) -> list[Any]:
+    """Name an item, its answer and id, for its key."""
+    item = asked.item
+    ids = [ids.tolist() for ids in (item.prompt, *item.choices, *item.contexts)]
+    return [ids, asked.request.answer, asked.request.id]
 
 
 class ItemRun:
@@ -111,7 +115,7 @@ class ItemRun:
         self.ledger, self.line_of = ledger, line_of
         self.waiting: deque[ChoiceItem] = deque()
         self.tally, self.work = Tally(), Work()
-        self.recalled = self.cut = self.apart = self.draws = self.unknown = 0
+        self.cut = self.apart = self.draws = self.unknown = 0
 
     def run(self, items: Items, rule: Rule, reader: Reader, talk: Talk) -> None:
         """Score all that comes before a bad line, which is an error then.
@@ -138,12 +142,8 @@ class ItemRun:
             resume = "run the same command again to go on" if self.ledger else None
             stop.leave(f"stopped after {plural(self.tally.items, 'item')}", resume)
         sound.raise_fault()
-        if self.ledger and self.recalled < len(self.ledger.finished):
-            raise UsageError(
-                f"{self.ledger.path} holds {plural(len(self.ledger.finished), 'line')}, more than "
-                f"the {plural(self.tally.items, 'item')} here",
-                "--fresh replaces the file, -o names another",
-            )
+        if self.ledger:
+            self.ledger.refuse_rest(self.tally.items, "item")
 
     def admit(self, arriving: Iterator[ChoiceItem | None], scorer: Scorer, rule: Rule) -> bool:
         """Bring in items while there is room; return whether more may come later."""
@@ -157,10 +157,9 @@ class ItemRun:
             self.cut += item.cut > 0
             self.apart += bool(item.apart)
             self.unknown += item.unknown > 0
-            if self.ledger and self.recalled < len(self.ledger.finished):
-                fields = self.ledger.recall(self.recalled, item)
+            if self.ledger and self.ledger.knows_more:
+                fields = self.ledger.recall(named_item(item))
                 self.tally.add(item.request.answer, fields["picks"])
-                self.recalled += 1
             else:
                 self.waiting.append(item)
                 scorer.add(item.item, rule)
@@ -171,15 +170,15 @@ class ItemRun:
         self.work.add(batch)
         for scores in batch.scores:
             self.finish(self.waiting.popleft(), scores)
-        if batch.scores:
-            (self.ledger.file if self.ledger else sys.stdout).flush()
+        if batch.scores and not self.ledger:
+            sys.stdout.flush()
         return len(batch.scores)
 
     def finish(self, item: ChoiceItem, scores: Scores) -> None:
         """Write the verdict of an item."""
         verdict = judge(item, scores)
         if self.ledger:
-            self.ledger.write(verdict, item)
+            self.ledger.write(verdict.fields(), named_item(item))
         else:
             print(self.line_of(verdict))
         self.tally.add(verdict.answer, verdict.picks)
@@ -191,12 +190,13 @@ class ItemRun:
             for line in accuracy_lines(self.tally, settings.normalize):
                 talk.say(line)
         talk.say(self.work.sentence())
-        scored = self.tally.items - self.recalled
+        recalled = self.ledger.recalled if self.ledger else 0
+        scored = self.tally.items - recalled
         if self.draws:
             mean = self.draws / scored
             talk.say(f"{mean:.3g} of {settings.samples} masks an item on average")
-        if self.recalled:
-            talk.say(f"{plural(self.recalled, 'item')} had been scored before")
+        if recalled:
+            talk.say(f"{plural(recalled, 'item')} had been scored before")
         if items.lines and items.lines.skipped:
             talk.say(f"{plural(items.lines.skipped, 'line')} skipped")
         if self.cut:

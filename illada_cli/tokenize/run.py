@@ -13,7 +13,7 @@ from illada_cli.corpus import find_tokenizer, no_input, show_facts
 from illada_cli.tokenize.dataset import make_dataset
 from illada_cli.tokenize.options import TokenizeOptions
 from illada_cli.tokenize.pipe import print_ids, print_texts
-from illada_cli.tokenize.vocabulary import train, vocabulary_file
+from illada_cli.tokenize.vocabulary import make, vocabulary_file
 from illada_core.data.build.documents import count_finished_shards
 from illada_core.data.build.job import Job
 from illada_core.data.sources.encodings import in_encoding
@@ -47,7 +47,7 @@ def make_vocabulary(asked: TokenizeOptions, size: int) -> None:
     if asked.dry_run:
         show_facts(facts_of_sources(sources), asked.as_json)
     else:
-        train(sources, size, path, asked)
+        make(sources, size, path, asked)
 
 
 def encode(asked: TokenizeOptions) -> None:

@@ -18,25 +18,44 @@ from illada_cli.tokenize.options import STDOUT, TokenizeOptions
 from illada_core.data.build import vocabulary
 from illada_core.data.sources.listing import Source
 from illada_core.errors import SIGNAL_EXIT_BASE, UsageError
+from illada_core.files import make_folder, writing_file
 from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
 WAIT_S = 0.1
+FRESH_HINT = "use --fresh to replace it, or another file with -o"
 
 
 def vocabulary_file(output: Path | None, fresh: bool) -> Path | None:
-    """Return where a vocabulary goes, None for stdout; UsageError if something is there."""
+    """Return where a vocabulary goes, None for stdout; UsageError if something else is there."""
     if output is None:
         raise UsageError("a vocabulary needs a file", f"name it with -o {TOKENIZER_FILE}")
     if output == STDOUT:
         return None
     path = output / TOKENIZER_FILE if output.is_dir() else output
     if not fresh and (there := vocabulary.files_in_the_way(path)):
-        raise UsageError(f"{there[0]} exists", "use --fresh to replace it")
+        raise UsageError(f"{there[0]} exists", FRESH_HINT)
     return path
 
 
-def train(sources: Sequence[Source], size: int, path: Path | None, asked: TokenizeOptions) -> None:
+def make(sources: Sequence[Source], size: int, path: Path | None, asked: TokenizeOptions) -> None:
     """Train a vocabulary and write it to a file, or to stdout without one."""
+    if path is None:
+        print(json.dumps(train(sources, size, asked), ensure_ascii=False))
+        return
+    make_folder(path.absolute().parent)
+    with writing_file(path):
+        if path.exists() and not asked.fresh:
+            asked.talk.say(f"{path} exists: training to see whether it is the same vocabulary")
+        content = train(sources, size, asked)
+        if not asked.fresh and vocabulary.is_another(content, path):
+            raise UsageError(f"{path} exists, and is another vocabulary", FRESH_HINT)
+        vocabulary.write_vocabulary(content, path)
+    asked.talk.say(f"{len(content['model']['vocab']):,} tokens")
+    print(ui.printable(str(path)))
+
+
+def train(sources: Sequence[Source], size: int, asked: TokenizeOptions) -> dict[str, Any]:
+    """Return the tokenizer.json of a vocabulary; say how it goes, and leave when a signal asks."""
     talk = asked.talk
     total = total_bytes(sources)
     share = vocabulary.share_to_train_on(sources)
@@ -54,16 +73,9 @@ def train(sources: Sequence[Source], size: int, path: Path | None, asked: Tokeni
             talk.say("read all, merging pairs")
 
         content = wait_for(lambda: vocabulary.train_vocabulary(texts(), size), stop)
-    found = len(content["model"]["vocab"])
-    if found < size:
+    if (found := len(content["model"]["vocab"])) < size:
         talk.warn(f"the text holds pairs for {found:,} tokens only, not {size:,}")
-    if path is None:
-        print(json.dumps(content, ensure_ascii=False))
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        vocabulary.write_vocabulary(content, path)
-        talk.say(f"{found:,} tokens")
-        print(ui.printable(str(path)))
+    return content
 
 
 def wait_for(work: Callable[[], Any], stop: Stop) -> Any:

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import IO
 
-from illada_core.files import naming_file, partial_path, publish
+from illada_core.files import naming_file, partial_path, publish, writing_file
 from illada_core.inference.sampler import Commit
 from illada_core.text.tokenizer import Tokenizer
 
@@ -48,9 +48,10 @@ def open_trace(path: Path | None, tokenizer: Tokenizer | None) -> Iterator[Trace
         yield None
         return
     aside = partial_path(path)
-    try:
-        with naming_file(path), open(aside, "w", encoding="utf-8") as file:
-            yield Trace(file, tokenizer)
-            publish(file, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with writing_file(path):
+        try:
+            with naming_file(path), open(aside, "w", encoding="utf-8") as file:
+                yield Trace(file, tokenizer)
+                publish(file, path)
+        finally:
+            aside.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ and dtype, so the host never holds more than the weights and one file. What else
 holds (config.json, the tokenizer, generation_config.json) is put beside them here.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -22,7 +23,14 @@ from torch import Tensor
 
 from illada_core.decoding import shaped
 from illada_core.errors import CheckpointError, UsageError
-from illada_core.files import decoding, new_folder, read_json, write_json
+from illada_core.files import (
+    decoding,
+    make_folder,
+    new_folder,
+    read_json,
+    write_json,
+    writing_file,
+)
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.model.configfile import config_facts, read_config
@@ -35,6 +43,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 SINGLE_FILE = "model.safetensors"
+SAMPLED_NUMBERS = 64  # of a tensor, in the digest of a model
 INDEX_FILE = "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
 NAMES_SHOWN = 3
@@ -238,7 +247,9 @@ def save_model(
     """
     tokenizer = None if tokenizer_folder is None else Path(tokenizer_folder)
     export = Export(layout, tokenizer, dtype, shard_bytes, generation)
-    save_weights(model.state_dict(), model.config, folder, export)
+    make_folder(Path(folder).absolute().parent)
+    with writing_file(Path(folder)):
+        save_weights(model.state_dict(), model.config, folder, export)
 
 
 def save_weights(
@@ -315,3 +326,12 @@ def refuse_foreign_files(folder: Path) -> None:
             f"{folder} holds {name_some(strays)}, which an export would delete",
             hint="choose a new folder",
         )
+
+
+def digest_of_weights(model: Transformer) -> str:
+    """Return a hash of a sample of every parameter, by which weights are told apart."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.flatten()[:SAMPLED_NUMBERS].float().cpu().numpy().tobytes())
+    return digest.hexdigest()

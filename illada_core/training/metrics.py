@@ -22,7 +22,7 @@ import torch
 import illada_core
 from illada_core.decoding import Count, decode_json, shaped
 from illada_core.errors import CheckpointError
-from illada_core.files import decoding, naming_file, read_bytes, read_json, write_file
+from illada_core.files import decoding, flush, read_bytes, read_json, write_all, write_file
 from illada_core.training import run_folder
 
 # What every line must hold; `metrics.jsonl` also which kind of line it is.
@@ -75,10 +75,11 @@ class StepLines:
 
     def write(self, **values: Any) -> None:
         """Add one line."""
-        left = encode_line(values)
-        with naming_file(self.path):
-            while left:  # a disk that is nearly full takes a part and says nothing
-                left = left[self.file.write(left) :]
+        write_all(self.file, encode_line(values), self.path)
+
+    def sync(self) -> None:
+        """Wait until the lines are on the disk."""
+        flush(self.file)
 
     def close(self) -> None:
         self.file.close()
@@ -100,6 +101,10 @@ class Metrics:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def sync(self) -> None:
+        """Wait until the lines are on the disk."""
+        self.lines.sync()
 
     def close(self) -> None:
         self.lines.close()

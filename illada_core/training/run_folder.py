@@ -1,4 +1,4 @@
-"""The folder of a run: names, its lock, and checkpoints that are complete or absent. No torch.
+"""The folder of a run: what is ours in it, and checkpoints that are complete or absent. No torch.
 
     recipe.toml  environment.json  metrics.jsonl  samples.jsonl  curves.png
     checkpoints/step-…/  model/
@@ -10,17 +10,16 @@ of its files: files.py makes it complete or absent, and what was changed since i
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from illada_core.decoding import Count, shaped
-from illada_core.errors import CheckpointError, IlladaError, UsageError
+from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import (
+    LOCK,
     PARTIAL_FOLDER,
     decoding,
-    locking,
     new_folder,
     partial_path,
     read_json,
@@ -32,7 +31,7 @@ from illada_core.model.finding import CHECKPOINTS, MODEL, RECIPE, STEP_NAME, lis
 
 CHECKPOINT_FORMAT = 1
 ENVIRONMENT, METRICS, SAMPLES = "environment.json", "metrics.jsonl", "samples.jsonl"
-CURVES, TENSORBOARD, LOCK, DECAY = "curves.png", "tensorboard", ".lock", "decay"
+CURVES, TENSORBOARD, DECAY = "curves.png", "tensorboard", "decay"
 FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
 # The last one makes a folder that of a run, and so goes last.
 FILES = (METRICS, SAMPLES, CURVES, DECAY, RECIPE, ENVIRONMENT)
@@ -55,13 +54,6 @@ class SignedState:
     format: int
     state: dict[str, Any]
     files: dict[str, SavedFile]
-
-
-def locked(run: Path) -> AbstractContextManager[None]:
-    """Hold a run folder for this process, making it if needed; the lock dies with the process."""
-    run.mkdir(parents=True, exist_ok=True)
-    busy = f"another process is training in {run}"
-    return locking(run / LOCK, IlladaError(busy, "wait for it, or choose another -o"))
 
 
 def refuse_foreign(run: Path) -> None:

@@ -56,6 +56,11 @@ class Samples:
                 )
         return sum(completion.finish_reason != "length" for completion in completions)
 
+    def sync(self) -> None:
+        """Wait until the lines are on the disk."""
+        if self.lines is not None:
+            self.lines.sync()
+
     def close(self) -> None:
         if self.lines is not None:
             self.lines.close()

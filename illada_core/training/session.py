@@ -15,7 +15,7 @@ from illada_core.data.batches import Share
 from illada_core.diffusion.corruption import Corruption
 from illada_core.diffusion.denoiser import Denoiser
 from illada_core.errors import UsageError
-from illada_core.files import write_file
+from illada_core.files import write_file, writing_folder
 from illada_core.model.attention import choose_backend
 from illada_core.model.finding import MODEL, RECIPE, find_model, newest_checkpoint
 from illada_core.model.initial import new_model
@@ -83,10 +83,16 @@ class Session:
         if self.metrics is not None:
             self.metrics.write(kind, step, tokens=self.progress.tokens, **values)
 
+    def sync(self) -> None:
+        """Wait until the lines up to here are on the disk: a checkpoint stands for them all."""
+        for told in (self.metrics, self.samples):
+            if told is not None:
+                told.sync()
+
     def save(self) -> Path:
         """Write a checkpoint of this moment and delete those that need not be kept."""
-        keys = self.setup.recipe.checkpoint
         if self.ranks.is_main:
+            self.sync()
             save_checkpoint(
                 self.run,
                 self.model,
@@ -100,7 +106,7 @@ class Session:
                 self.setup.tokenizer_file,
                 self.setup.defaults.facts(),
             )
-            run_folder.prune_checkpoints(self.run, keys.keep_last, keys.keep_every_steps)
+            prune(self.run, self.setup.recipe)
         wait_for_all(self.ranks)
         self.saved_at = run_folder.checkpoint_path(self.run, self.progress.step)
         return self.saved_at
@@ -141,7 +147,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         before = None
         if ranks.is_main:
             run_folder.refuse_foreign(run)
-            stack.enter_context(run_folder.locked(run))
+            stack.enter_context(writing_folder(run))
             before = earlier_recipe(run, setup.recipe, fresh)
         wait_for_all(ranks)
         checkpoint = newest_checkpoint(run)
@@ -152,6 +158,8 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             progress, facts = read_progress(checkpoint, setup.train.fingerprint)
             check_length(before, setup.recipe, progress)
             check_base(base, facts)
+            if ranks.is_main:  # what a run has not deleted that was killed after it had saved
+                prune(run, setup.recipe)
             remarks += changed_circumstances(facts, ranks)
         compute_dtype = DTYPES[keys.compute_dtype]
         backend, reason = choose_backend(
@@ -189,6 +197,12 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             remarks=tuple(remarks) if ranks.is_main else (),
             base=base,
         )
+
+
+def prune(run: Path, recipe: Recipe) -> None:
+    """Delete the checkpoints that need not be kept."""
+    keys = recipe.checkpoint
+    run_folder.prune_checkpoints(run, keys.keep_last, keys.keep_every_steps)
 
 
 def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:

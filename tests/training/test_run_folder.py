@@ -1,12 +1,11 @@
 """Checkpoints are complete or absent, damage is found, and nothing foreign is deleted."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from illada_core.errors import CheckpointError, IlladaError, UsageError
+from illada_core.errors import CheckpointError, UsageError
+from illada_core.files import LOCK
 from illada_core.model.finding import find_model, list_checkpoints, newest_checkpoint
 from illada_core.training import run_folder
 
@@ -116,19 +115,6 @@ def test_starting_over_deletes_nothing_foreign(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_run_folder_belongs_to_one_process(tmp_path):
-    attempt = (
-        "import sys; from pathlib import Path; from illada_core.training.run_folder import locked\n"
-        "with locked(Path(sys.argv[1])): pass"
-    )
-    command = [sys.executable, "-c", attempt, str(tmp_path)]
-    with run_folder.locked(tmp_path):
-        assert b"another process is training" in subprocess.run(command, capture_output=True).stderr
-        with pytest.raises(IlladaError), run_folder.locked(tmp_path):
-            pass
-    assert subprocess.run(command, capture_output=True).returncode == 0
-
-
 def test_ckpt_means_the_model_of_the_newest_checkpoint(tmp_path):
     run, model = tmp_path / "run", tmp_path / "model"
     for folder in (model, run / "model"):
@@ -170,7 +156,7 @@ def test_a_folder_that_no_run_has_made_is_refused_before_anything_is_touched(tmp
 def test_a_folder_that_a_run_has_only_begun_is_its_own(tmp_path):
     run_folder.refuse_foreign(tmp_path / "new")
     run_folder.refuse_foreign(tmp_path)
-    (tmp_path / ".lock").touch()
+    (tmp_path / LOCK).touch()
     (tmp_path / "environment.json.partial").write_text("{")
     run_folder.refuse_foreign(tmp_path)
     (tmp_path / "environment.json").write_text('{"starts": []}')

@@ -24,7 +24,9 @@ from illada_core.data.build.journal import (
     Journal,
     Stage,
     clear_earlier_run,
+    is_unfinished,
     read_journal,
+    refuse_foreign,
 )
 from illada_core.data.build.series import ShardSeries
 from illada_core.data.sources.corpus import corpus_chunks
@@ -41,7 +43,7 @@ from illada_core.data.store.dataset import (
 )
 from illada_core.data.store.shards import ShardEntry
 from illada_core.errors import DataError, UsageError
-from illada_core.files import sha256_of
+from illada_core.files import sha256_of, writing_folder
 from illada_core.text.tokenizer import Tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, write_tokenizer_files
 
@@ -66,10 +68,24 @@ def tokenize_corpus(
     goes on from the last finished shard when it is called again. UsageError if the folder holds
     anything else, DataError at a document that cannot be used, unless `on_error` is "skip".
     """
-    if (folder / MANIFEST).exists():
+    if (folder / MANIFEST).exists() and not is_unfinished(folder):
         yield complete_report(job, folder)
-        (folder / JOURNAL).unlink(missing_ok=True)  # of a run that was killed at its very end
         return
+    refuse_foreign(folder)
+    with writing_folder(folder):
+        if (folder / MANIFEST).exists():
+            report: Report | None = complete_report(job, folder)
+            (folder / JOURNAL).unlink(missing_ok=True)  # of a run that was killed at its very end
+        else:
+            report = yield from build_dataset(job, folder, workers, on_error, should_stop)
+    if report:
+        yield report
+
+
+def build_dataset(
+    job: Job, folder: Path, workers: int, on_error: OnError, should_stop: Callable[[], bool]
+) -> Generator[BuildEvent, None, Report | None]:
+    """Do what `tokenize_corpus` says, in a folder that nobody else writes; None if stopped."""
     vocab_size = job.tokenizer.vocab_size
     goes_on = all(map(comes_again, job.sources))
     with (
@@ -91,7 +107,7 @@ def tokenize_corpus(
             for encoded in parts:
                 unknown += encoded.unknown
                 if should_stop():
-                    return
+                    return None
                 if encoded.examples and encoded.examples.rewritten and not rewritten:
                     yield Notice(REWRITTEN)
                 rewritten += encoded.examples.rewritten if encoded.examples else 0
@@ -103,8 +119,9 @@ def tokenize_corpus(
         if unknown:
             yield Notice(job.tokenizer.tell_unknown(unknown))
         stages = series.finish((len(job.sources), 0))
-        yield write_dataset(job, folder, series.shards, stages, resumed_shards)
+        report = write_dataset(job, folder, series.shards, stages, resumed_shards)
         journal.remove()
+    return report
 
 
 def comes_again(source: Source) -> bool:

@@ -18,22 +18,22 @@ from illada_core.data.store.shards import ShardEntry, finished_shard, shard_name
 from illada_core.decoding import Count, decode_json, shaped
 from illada_core.errors import DataError, UsageError
 from illada_core.files import (
+    LOCK,
     PARTIAL,
-    another_run,
     decoding,
     flush,
-    lock,
-    locking,
+    is_being_written,
     naming_file,
     read_bytes,
     sync,
     write_file,
+    writing_folder,
 )
 from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE
 
 JOURNAL = f"tokenize.jsonl{PARTIAL}"
 # The tokenizer of a dataset stays when --fresh removes the rest.
-MAY_BE_THERE = {TOKENIZER_FILE, *COMPANIONS}
+MAY_BE_THERE = {LOCK, TOKENIZER_FILE, *COMPANIONS}
 FRESH_HINT = "use --fresh to replace it, or another folder with -o"
 
 
@@ -60,30 +60,25 @@ class Stage:
 
 
 class Journal:
-    """The journal of one folder, open for appending and locked against a second run.
+    """The journal of a folder that this run alone writes (`writing_folder`), open for appending.
 
-    It makes the folder, and takes up what an earlier run of the same job left there, or removes it
-    unless `goes_on`. UsageError if the folder holds anything else, DataError if another run is at
-    work in it. A context manager.
+    It takes up what an earlier run of the same job left there, or removes it unless `goes_on`.
+    UsageError if it is of another job. A context manager.
     """
 
     def __init__(self, folder: Path, job: str, vocab_size: int, goes_on: bool = True) -> None:
         self.folder, self.path, self.job = folder, folder / JOURNAL, job
         self.stages: list[Stage] = []
         self.shards: list[ShardEntry] = []
-        folder.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
         if not is_new and not self.path.is_file():
             raise DataError(f"{self.path} is not a file", FRESH_HINT)
-        if is_new and {path.name for path in folder.iterdir()} - MAY_BE_THERE:
-            raise UsageError(f"{folder} is not empty, and no dataset", FRESH_HINT)
+        if not is_new:
+            self._recover(vocab_size, goes_on)
         self._file: IO[str] = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-        lock(self._file, another_run(folder))
         if is_new:
             self._append({"job": job})
             sync(folder)
-        else:
-            self._recover(vocab_size, goes_on)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -125,15 +120,25 @@ class Journal:
             self.stages.append(stage)
             kept.append(vars(stage))
         # What the killed run wrote after its last shard goes.
-        self._file.close()
         write_file(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-        lock(self._file, another_run(self.folder))
 
     def _append(self, fields: dict[str, Any]) -> None:
         with naming_file(self.path):
             self._file.write(json.dumps(fields) + "\n")
             flush(self._file)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise UsageError for a folder that holds something, and neither a dataset nor one begun."""
+    is_ours = (folder / JOURNAL).exists() or (folder / MANIFEST).exists()
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not is_ours and found - MAY_BE_THERE:
+        raise UsageError(f"{folder} is not empty, and no dataset", FRESH_HINT)
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Tell whether a run is at work in a folder, or was until it was killed."""
+    return is_being_written(folder) or (folder / JOURNAL).exists()
 
 
 def clear_earlier_run(folder: Path) -> None:
@@ -148,12 +153,13 @@ def clear_earlier_run(folder: Path) -> None:
     ):
         if is_foreign:
             raise UsageError(f"{path} is not of a dataset", "name another folder with -o")
-    if (folder / MANIFEST).exists() and not journal.exists():
-        # From here on the folder is one that was begun, wherever the clearing is interrupted.
-        write_file(journal, b'{"job": "to be removed"}\n')
-    if journal.exists():
-        with locking(journal, another_run(folder)):
-            clear_dataset(folder, JOURNAL)
+    if not (folder / MANIFEST).exists() and not is_unfinished(folder):
+        return
+    with writing_folder(folder):
+        if (folder / MANIFEST).exists() and not journal.exists():
+            # From here on the folder is one that was begun, wherever the clearing is interrupted.
+            write_file(journal, b'{"job": "to be removed"}\n')
+        clear_dataset(folder, JOURNAL)
 
 
 def is_journal(path: Path) -> bool:

@@ -98,10 +98,21 @@ def write_vocabulary(content: dict[str, Any], path: Path) -> None:
 
 
 def files_in_the_way(path: Path) -> list[Path]:
-    """Return the files that `write_vocabulary` would replace by others."""
+    """Return the files that `write_vocabulary` would replace, and that cannot be of a vocabulary.
+
+    Whether one that is there is the same vocabulary is known when that is trained (`is_another`).
+    """
     config = path.with_name(CONFIG_FILE)
-    is_foreign = config.exists() and config.read_bytes() != json_bytes(CONFIG)
-    return [path] * path.exists() + [config] * is_foreign
+    if config.exists():
+        return (
+            [] if config.read_bytes() == json_bytes(CONFIG) else [path] * path.exists() + [config]
+        )
+    return [path] * path.exists()
+
+
+def is_another(content: dict[str, Any], path: Path) -> bool:
+    """Tell whether a file is there that holds anything but this vocabulary."""
+    return path.exists() and path.read_bytes() != json_bytes(content)
 
 
 def texts_to_train_on(

@@ -49,7 +49,7 @@ from illada_core.data.store.shards import (
 )
 from illada_core.data.store.turns import spans_of
 from illada_core.errors import UsageError
-from illada_core.files import locking_folder, sha256_of
+from illada_core.files import is_being_written, make_folder, sha256_of, writing_folder
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, copy_tokenizer
 
 PACKING_VERSION = 1  # goes up when the same settings would give other bytes
@@ -82,11 +82,10 @@ def pack(
         raise UsageError(f"{tokenizer} is not the tokenizer that made {source.folder}")
     described = describe_settings(source, settings, sizes)
     parts = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    with locking_folder(folder):
+    with writing_folder(folder):
         for plan in plans:
             part_folder = folder / plan.part.name
-            part_folder.mkdir(exist_ok=True)
+            make_folder(part_folder)
             parts[plan.part.name] = yield from write_part(plan, part_folder, described, over)
         file = tokenizer or source.folder / TOKENIZER_FILE
         if file.is_file() and sha256_of(file) == tokenizer_sha256:
@@ -176,8 +175,9 @@ def describe_settings(source: TokenDataset, settings: PackSettings, sizes: Sizes
 def is_finished(
     source: TokenDataset, folder: Path, settings: PackSettings, sizes: Sizes = SIZES
 ) -> bool:
-    """Tell whether a folder holds these rows already; UsageError if it holds others."""
-    return has_manifest_of(folder, describe_settings(source, settings, sizes))
+    """Tell whether a folder holds these rows, and no more; UsageError if it holds others."""
+    is_packed = has_manifest_of(folder, describe_settings(source, settings, sizes))
+    return is_packed and not is_being_written(folder)
 
 
 def has_manifest_of(folder: Path, described: dict[str, Any]) -> bool:
@@ -207,6 +207,6 @@ def clear_packed(folder: Path) -> None:
         raise UsageError(f"{folder} is not a packed dataset", "name another folder with -o")
     if not folder.exists():
         return
-    with locking_folder(folder):
+    with writing_folder(folder):
         for part in parts:
             clear_dataset(part)

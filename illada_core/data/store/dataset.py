@@ -21,7 +21,13 @@ import numpy as np
 
 from illada_core.arrays import Counts, Ids
 from illada_core.data.store.frames import FRAME_TOKENS, token_bytes_of, widen
-from illada_core.data.store.shards import DAMAGED_HINT, ShardEntry, ShardIndex, ShardReader
+from illada_core.data.store.shards import (
+    DAMAGED_HINT,
+    ShardEntry,
+    ShardIndex,
+    ShardReader,
+    shard_name,
+)
 from illada_core.data.store.turns import Turns, turns_between
 from illada_core.decoding import Count, shaped
 from illada_core.errors import DataError
@@ -158,7 +164,11 @@ class TokenDataset:
         return ids[start - first : stop - first]
 
     def _read_frame(self, shard: int, frame: int) -> Ids:
-        ids = widen(self.shard(shard).stored(frame), self.token_bytes)
+        reader = self.shard(shard)
+        ids = widen(reader.stored(frame), self.token_bytes)
+        if (largest := int(ids.max(initial=0))) >= self.vocab_size:
+            what = f"id {largest} in a vocabulary of {self.vocab_size}"
+            raise DataError(f"damaged shard: {reader.path}, frame {frame}: {what}", DAMAGED_HINT)
         ids.flags.writeable = False  # it is shared by the cache
         return ids
 
@@ -170,6 +180,10 @@ class TokenDataset:
         promised = (entry.tokens, entry.documents, entry.rows)
         if found != promised or bool(len(index.span_ends)) != (self.has_turns and entry.tokens > 0):
             raise DataError(f"damaged dataset: {reader.path} and {MANIFEST} disagree", DAMAGED_HINT)
+        longest = int(np.diff(index.row_ends, prepend=0).max(initial=0))
+        if longest > self.manifest.settings.get("sequence_length", longest):
+            what = f"index: a row of {longest} tokens"
+            raise DataError(f"damaged shard: {reader.path}, {what}", DAMAGED_HINT)
         return reader
 
 
@@ -228,9 +242,9 @@ def open_dataset(folder: Path) -> TokenDataset:
         raise DataError(f"{folder} is a folder of datasets", f"name one of them: {parts}")
     with decoding(folder / MANIFEST, hint=DAMAGED_HINT, fault="lacks what a manifest says"):
         manifest = manifest_of(fields)
-    for shard in manifest.shards:
+    for number, shard in enumerate(manifest.shards):
         path = folder / shard.name
-        if not SHARD_NAME.fullmatch(shard.name):
+        if shard.name != shard_name(number, manifest.tokenizer.vocab_size):
             raise DataError(f"{folder / MANIFEST} names {shard.name!r} as a shard", DAMAGED_HINT)
         if not path.exists():
             raise DataError(f"damaged dataset: {path} is missing", DAMAGED_HINT)
@@ -252,6 +266,8 @@ def open_parts(folder: Path) -> dict[str, TokenDataset]:
     named = parts_of(folder, fields)
     parts = {part: open_dataset(folder / part) for part in named}
     for part, dataset in parts.items():
+        if dataset.manifest.kind != "rows":
+            raise DataError(f"damaged dataset: {folder / part} holds no rows", DAMAGED_HINT)
         if dataset.fingerprint != named[part]:
             raise DataError(
                 f"damaged dataset: {folder / part} is not the one that {folder / MANIFEST} names",
@@ -320,10 +336,20 @@ def is_token_dataset(folder: Path) -> bool:
 def manifest_of(fields: dict[str, Any]) -> Manifest:
     """Build a Manifest from the JSON fields that are not of the file but of the dataset.
 
-    Raises ValueError for any other shape.
+    Raises ValueError for any other shape, and for what contradicts itself.
     """
     names = [item.name for item in dataclass_fields(Manifest)]
-    return shaped({name: fields[name] for name in names if name in fields}, Manifest)
+    manifest = shaped({name: fields[name] for name in names if name in fields}, Manifest)
+    size = manifest.tokenizer.vocab_size
+    for name, number in vars(manifest.tokenizer.special).items():
+        if number is not None and not 0 <= number < size:
+            raise ValueError(f"{name} is {number} in a vocabulary of {size}")
+    for part in ("tokens", "documents", "segments", "rows"):
+        total = sum(vars(shard)[part] for shard in manifest.shards)
+        if fields.get(part) != total:
+            said = fields.get(part)
+            raise ValueError(f"{said} {part} are said to be, and the shards hold {total}")
+    return manifest
 
 
 def has_foreign_manifest(folder: Path) -> bool:
@@ -340,7 +366,9 @@ def clear_dataset(folder: Path, journal: str | None = None) -> None:
     `journal` is the file that an unfinished one is known by; it goes last.
     """
     written = (MANIFEST, TOKENIZER_FILE, *COMPANIONS, *([journal] if journal else ()))
-    names = {MANIFEST, *(partial_path(Path(name)).name for name in written)}
+    names = {partial_path(Path(name)).name for name in written}
+    # First, so that no manifest is left which names shards that are gone.
+    (folder / MANIFEST).unlink(missing_ok=True)
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name in names or SHARD_NAME.fullmatch(path.name):
             path.unlink()

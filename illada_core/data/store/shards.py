@@ -339,15 +339,24 @@ def index_of(arrays: dict[str, NDArray[np.uint64]], tokens: int) -> ShardIndex:
     def signed(name: str) -> Counts:
         return arrays.get(name, NO_NUMBERS).astype(np.int64)
 
-    parts = ("document", "segment", "row", "span")
-    ends = {part: np.cumsum(signed(f"{part}_lengths")) for part in parts}
-    for part, part_ends in ends.items():
-        if (np.diff(part_ends, prepend=0) < 1).any():
-            raise DataError(f"one of its {part}s is empty, or longer than the shard")
-        if len(part_ends) and part_ends[-1] != tokens:
-            raise DataError(f"its {part}s hold {part_ends[-1]} tokens, not {tokens}")
+    ends = {}
+    for part in ("document", "segment", "row", "span"):
+        lengths = signed(f"{part}_lengths")
+        # One beyond the tokens would hide itself where sums wrap around.
+        if ((lengths < 1) | (lengths > tokens)).any():
+            raise DataError(f"its {part}s are not of 1 to {tokens} tokens")
+        ends[part] = np.cumsum(lengths)
+        if len(lengths) and ends[part][-1] != tokens:
+            raise DataError(f"its {part}s hold {ends[part][-1]} tokens, not {tokens}")
     if len(ends["span"]) != len(signed("span_turns")):
         raise DataError("its spans and their turns differ in number")
+    if {len(signed(f"document_{name}")) for name in ("files", "records")} != {
+        len(ends["document"])
+    }:
+        raise DataError("its documents and their sources differ in number")
+    for part in ("document", "segment"):
+        if not np.isin(ends["row"], ends[part]).all():
+            raise DataError(f"a row ends inside a {part}")
     return ShardIndex(
         document_ends=ends["document"],
         document_files=signed("document_files"),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from illada_cli.score.ledger import open_ledger
+from illada_cli.ledger import open_ledger
+from illada_cli.score.run import fault_of
 from illada_core.errors import UsageError
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -242,7 +243,7 @@ def test_a_file_that_is_not_an_output_is_left_alone(tmp_path):
     (tmp_path / "mine").write_text('{"text": "mine"}\n')
     with (
         pytest.raises(UsageError, match="not written by illada score -o"),
-        open_ledger(tmp_path / "mine", "settings", fresh=False),
+        open_ledger(tmp_path / "mine", "settings", False, fault_of),
     ):
         pass
     assert (tmp_path / "mine").read_text() == '{"text": "mine"}\n'

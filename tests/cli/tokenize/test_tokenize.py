@@ -48,8 +48,12 @@ def test_a_training_is_the_same_every_time_and_never_replaces_a_file(illada, cor
     arguments = ("tokenize", "corpus", "--train-vocab", "300", "-o", "v/tokenizer.json")
     illada(*arguments)
     first = (tmp_path / "v" / "tokenizer.json").read_bytes()
-    refused = illada(*arguments, code=2)
-    assert "v/tokenizer.json exists" in refused.stderr
+    again = illada(*arguments)
+    assert "v/tokenizer.json exists: training to see whether it is the same" in again.stderr
+    assert (tmp_path / "v" / "tokenizer.json").read_bytes() == first
+    refused = illada(*arguments[:3], "290", *arguments[4:], code=2)
+    assert "v/tokenizer.json exists, and is another vocabulary" in refused.stderr
+    assert (tmp_path / "v" / "tokenizer.json").read_bytes() == first
     illada(*arguments, "--fresh")
     assert (tmp_path / "v" / "tokenizer.json").read_bytes() == first
     printed = illada("tokenize", "corpus", "--train-vocab", "300", "-o", "-", "-q")

@@ -78,7 +78,7 @@ def test_a_run_ends_with_its_model_on_stdout(illada, tiny, tmp_path):
     assert "validation after step 12" in done.stderr
     assert "saved runs/tiny/checkpoints/step-000000004" in done.stderr
     run = tmp_path / "runs" / "tiny"
-    found = {path.name for path in run.iterdir()} - {run_folder.LOCK}
+    found = {path.name for path in run.iterdir()}
     assert found == {"recipe.toml", "environment.json", "metrics.jsonl", "checkpoints", "model"}
     start = json.loads((run / "environment.json").read_text())["starts"][0]
     assert start["threads"] == int(os.environ["OMP_NUM_THREADS"])
@@ -147,7 +147,7 @@ def test_a_second_signal_leaves_at_once_with_the_last_checkpoint_standing(
     process = start_illada("pretrain", file, "-o", "run")
     wait_for_lines(tmp_path / "run", 1, process)
     refused = illada("pretrain", file, "-o", "run", code=1)
-    assert "another process is training in run" in refused.stderr
+    assert "another run is writing run" in refused.stderr
     # After an odd step nothing is saved: the signals come in the middle of the next one.
     odd = len(losses(tmp_path / "run")) // 2 * 2 + 3
     wait_for_lines(tmp_path / "run", odd, process)

@@ -19,7 +19,7 @@ import zstandard
 from illada_core.data.build.documents import tokenize_corpus
 from illada_core.data.build.events import Headway, Report, Skipped
 from illada_core.data.build.job import Job
-from illada_core.data.build.journal import JOURNAL, clear_earlier_run
+from illada_core.data.build.journal import JOURNAL, clear_earlier_run, is_unfinished
 from illada_core.data.sources.listing import list_sources
 from illada_core.data.store.dataset import open_dataset
 from illada_core.data.store.verify import verify
@@ -379,7 +379,7 @@ def test_starting_over_removes_what_a_dataset_consists_of_wherever_it_is_interru
     (folder / "notes.txt").write_text("mine")
     (folder / "movie.partial").write_text("mine")
     unlink, killed = Path.unlink, 0
-    while (folder / "manifest.json").exists() or (folder / JOURNAL).exists():
+    while (folder / "manifest.json").exists() or is_unfinished(folder):
         # Each time the next removal is the last thing that happens.
         left = iter([True])
 

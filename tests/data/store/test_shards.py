@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from illada_core.data.store.dataset import open_dataset, write_manifest_file
+from illada_core.data.store.dataset import open_dataset, open_packed, write_manifest_file
 from illada_core.data.store.frames import (
     FRAME_TOKENS,
     INDEX_MAGIC,
@@ -20,7 +20,7 @@ from illada_core.data.store.frames import (
     unpack_index,
     widen,
 )
-from illada_core.data.store.shards import TokenShardWriter, finished_shard
+from illada_core.data.store.shards import TokenShardWriter, finished_shard, index_of
 from illada_core.errors import DataError, UsageError
 
 NOTHING = np.empty(0, np.int64)
@@ -212,6 +212,80 @@ def test_a_manifest_names_no_file_that_is_no_shard_of_its_folder(small_dataset, 
     rewrite_manifest(small_dataset.folder, lambda fields: fields["shards"][0].update(name=name))
     with pytest.raises(DataError, match=r"manifest\.json names"):
         open_dataset(small_dataset.folder)
+
+
+@pytest.mark.parametrize("name", ["shard-000001.u16.zst", "shard-000000.u16.zst.partial"])
+def test_shards_have_the_names_of_their_numbers_and_are_finished(small_dataset, name):
+    """Else one could be there twice, or half of one be read."""
+    (small_dataset.folder / "shard-000000.u16.zst").rename(small_dataset.folder / name)
+    rewrite_manifest(small_dataset.folder, lambda fields: fields["shards"][0].update(name=name))
+    with pytest.raises(DataError, match=r"manifest\.json names"):
+        open_dataset(small_dataset.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda fields: fields.update(kind="other"), "of documents or of rows"),
+        (lambda fields: fields["tokenizer"]["special"].update(mask=300), "mask is 300"),
+        (lambda fields: fields["tokenizer"]["special"].update(eos=-1), "eos is -1"),
+        (lambda fields: fields.update(documents=9), "9 documents are said to be"),
+        (lambda fields: fields["shards"][0].update(tokens="5"), "lacks what a manifest says"),
+        (lambda fields: fields["inputs"][0].update(bytes=-1), "lacks what a manifest says"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_one_sentence(small_dataset, change, sentence):
+    rewrite_manifest(small_dataset.folder, change)
+    with pytest.raises(DataError, match=sentence):
+        open_dataset(small_dataset.folder)
+
+
+@pytest.mark.parametrize("parts", [{}, {"validation": "x"}, {"../train": "x"}, ["train"], None])
+def test_parts_are_train_and_validation_in_the_folder(small_dataset, tmp_path, parts):
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    write_manifest_file(folder, {"kind": "parts", "parts": parts})
+    for opened in (open_packed, open_dataset):
+        with pytest.raises(DataError, match="names parts that there are not"):
+            opened(folder)
+
+
+def test_a_part_holds_rows(small_dataset, tmp_path):
+    packed = tmp_path / "packed"
+    shutil.copytree(small_dataset.folder, packed / "train")
+    write_manifest_file(packed, {"kind": "parts", "parts": {"train": small_dataset.fingerprint}})
+    with pytest.raises(DataError, match="holds no rows"):
+        open_packed(packed)
+
+
+def test_an_id_that_the_vocabulary_lacks_is_damage_where_it_is_read(small_dataset):
+    """The shard is sound; the manifest beside it is of a smaller vocabulary."""
+    largest = int(small_dataset.read(0, small_dataset.tokens).max())
+    rewrite_manifest(
+        small_dataset.folder, lambda fields: fields["tokenizer"].update(vocab_size=largest)
+    )
+    dataset = open_dataset(small_dataset.folder)
+    with pytest.raises(DataError, match=f"frame 0: id {largest} in a vocabulary of {largest}"):
+        dataset.read(0, dataset.tokens)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"document_lengths": [0, 10]}, "documents are not of 1 to 10 tokens"),
+        ({"document_lengths": [2**64 - 5, 15]}, "documents are not of 1 to 10 tokens"),
+        ({"document_lengths": [4, 6], "document_files": [0]}, "sources differ in number"),
+        ({"segment_lengths": [7, 3]}, "a row ends inside a segment"),
+        ({"document_lengths": [4, 6], "segment_lengths": [5, 5]}, "a row ends inside a document"),
+        ({"row_lengths": [5, 4]}, "rows hold 9 tokens, not 10"),
+    ],
+)
+def test_boundaries_that_cannot_be_are_damage(arrays, sentence):
+    sound = {"document_lengths": [5, 5], "segment_lengths": [5, 5], "row_lengths": [5, 5]}
+    sound |= {"document_files": [0, 0], "document_records": [0, 1]}
+    as_stored = {name: np.array(v, np.uint64) for name, v in {**sound, **arrays}.items()}
+    with pytest.raises(DataError, match=sentence):
+        index_of(as_stored, 10)
 
 
 @pytest.mark.parametrize("key", ["tokenizer", "inputs", "shards", "settings"])
