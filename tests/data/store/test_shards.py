@@ -226,7 +226,7 @@ def test_shards_have_the_names_of_their_numbers_and_are_finished(small_dataset, 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda fields: fields.update(kind="other"), "of documents or of rows"),
+        (lambda fields: fields.update(kind="other"), "not one of documents, rows"),
         (lambda fields: fields["tokenizer"]["special"].update(mask=300), "mask is 300"),
         (lambda fields: fields["tokenizer"]["special"].update(eos=-1), "eos is -1"),
         (lambda fields: fields.update(documents=9), "9 documents are said to be"),
