@@ -18,6 +18,7 @@ from illada_core.text.messages import Dialogue
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
+DEVICE_KINDS = ("cpu", "cuda")
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 
 
@@ -87,10 +88,13 @@ class Checkpoint:
 def choose_device(wanted: str) -> str:
     """Return the torch name of a device, `auto` a GPU if there is one.
 
-    Raises UsageError for one that is not there.
+    Raises UsageError for one that is not there, or that is not served: where numbers of 64 bits or
+    kernels lack (mps), or nothing is computed (meta), answers would be none or wrong.
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.partition(":")[0] not in DEVICE_KINDS:
+        raise UsageError(f"{wanted!r} is no device that is served", "cpu, cuda or cuda:N")
     try:
         torch.empty(0, device=wanted).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):

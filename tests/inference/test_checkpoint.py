@@ -14,7 +14,7 @@ from illada_core.errors import CheckpointError, DataError, UsageError
 from illada_core.evaluation.items import ScoringSettings, prepare_item
 from illada_core.evaluation.shapes import read_choice_request
 from illada_core.inference import checkpoint as module
-from illada_core.inference.checkpoint import open_checkpoint
+from illada_core.inference.checkpoint import choose_device, open_checkpoint
 from illada_core.inference.requests import Prompting, read_request
 from illada_core.inference.settings import Settings
 from illada_core.inference.tasks import prepare
@@ -199,3 +199,18 @@ def test_weights_go_to_any_gpu_in_bfloat16_and_stay_as_stored_on_a_cpu(folder, m
     checkpoint.load("cuda:1", torch.float16)
     dtypes = [dtype for _, _, dtype in asked]
     assert dtypes == ["bfloat16", "bfloat16", "auto", "float16"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("mps", "no device that is served"),
+        ("meta", "no device that is served"),
+        ("", "no device that is served"),
+        ("cuda:99", "there is no device"),
+        ("cpu:x", "there is no device"),
+    ],
+)
+def test_a_device_that_is_not_served_is_refused(wanted, said):
+    with pytest.raises(UsageError, match=said):
+        choose_device(wanted)
