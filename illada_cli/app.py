@@ -153,7 +153,10 @@ def report(error: Exception) -> int:
         ui.complain(ui.os_error_sentence(error), OS_ERROR_HINTS.get(error.errno))
         return 1
     if is_out_of_memory(error):
-        ui.complain(f"out of memory: {str(error).splitlines()[0]}", OUT_OF_MEMORY_HINT)
+        ui.complain(f"out of memory: {first_line(error)}", OUT_OF_MEMORY_HINT)
+        return 1
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        ui.complain("the machine allows no more threads", NO_MORE_HINT)
         return 1
     ui.complain(
         f"internal error: {type(error).__name__}: {error}",
@@ -164,17 +167,24 @@ def report(error: Exception) -> int:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether the memory of the machine or of a GPU was not enough."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return True
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    said = str(error)  # a RuntimeError of torch's allocators, or of CUDA's libraries
+    is_told = any(words in said for words in ("can't allocate memory", "out of memory"))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_told)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 OUT_OF_MEMORY_HINT = (
     "generate, score and chat need less with --dtype bfloat16 or a smaller --batch-tokens; "
     "training with run.recompute=true, fewer batch.micro_rows or lora.rank"
 )
+NO_MORE_HINT = "raise the limit (ulimit -u), end other processes, or use fewer --workers"
 OS_ERROR_HINTS = {
+    errno.EAGAIN: NO_MORE_HINT,
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENOSPC: "free some space and run the same command again: finished parts are kept",
     errno.EDQUOT: "free some space and run the same command again: finished parts are kept",
     errno.EACCES: "check the permissions of the file and of the folders above it",

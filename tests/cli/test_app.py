@@ -1,6 +1,7 @@
 """The root command: version, help, usage errors, start-up cost."""
 
 import contextlib
+import errno
 import io
 import subprocess
 import sys
@@ -77,6 +78,8 @@ __main__.run()
         MemoryError("cannot allocate"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …"),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory\nGPU 0 has …"),
+        MemoryError(),
     ],
 )
 def test_memory_that_is_not_enough_is_told_as_that_and_not_as_a_bug(error, capsys):
@@ -86,6 +89,21 @@ def test_memory_that_is_not_enough_is_told_as_that_and_not_as_a_bug(error, capsy
     assert "hint: " in told
     assert "bug" not in told
     assert "GPU 0" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+        (OSError(errno.EMFILE, "Too many open files", "a.txt"), "ulimit -n"),
+    ],
+)
+def test_limits_of_the_machine_are_told_as_that_and_not_as_a_bug(error, hint, capsys):
+    assert report(error) == 1
+    told = capsys.readouterr().err
+    assert hint in told
+    assert "bug" not in told
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
