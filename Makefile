@@ -24,7 +24,7 @@ lint: venv
 	$(BIN)/mypy
 
 unit: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 # Files changed on purpose, for as long as it takes: EXAMPLES=100000 make fuzz runs for hours.
 EXAMPLES ?= 2000
