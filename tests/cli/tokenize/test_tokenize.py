@@ -183,7 +183,7 @@ def test_wrong_usage_is_code_2(illada, corpus, tmp_path, arguments, said):
             "no such file or folder: nowhere",
         ),
         (("tokenize", "corpus", "--tokenizer", "nowhere.json"), "no tokenizer at nowhere.json"),
-        (("tokenize", "corpus", "--tokenizer", "corpus/a.txt"), "is not a tokenizer.json"),
+        (("tokenize", "corpus", "--tokenizer", "corpus/a.txt"), "is not valid JSON"),
         ((*TOKENIZE, "-o", "corpus/a.txt/tokens"), "not a directory: corpus/a.txt/tokens"),
         ((*TOKENIZE, "-o", "corpus/a.txt"), "exists: corpus/a.txt"),
     ],
