@@ -24,8 +24,8 @@ from illada_core.inference.settings import Settings
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
 from illada_core.model.kernels import linear
+from illada_core.model.stored import DTYPES
 from illada_core.model.transformer import Transformer
-from illada_core.model.weights import DTYPES
 
 PROMPT_TOKENS, NEW_TOKENS, BLOCK_LENGTH, PROMPTS = 64, 128, 32, 8
 MASK_ID = 5

@@ -179,7 +179,7 @@ def first_line(error: Exception) -> str:
 
 OUT_OF_MEMORY_HINT = (
     "generate, score and chat need less with --dtype bfloat16 or a smaller --batch-tokens; "
-    "training with run.recompute=true, fewer batch.micro_rows or lora.rank"
+    "training with run.recompute=full, fewer batch.micro_rows or lora.rank"
 )
 NO_MORE_HINT = "raise the limit (ulimit -u), end other processes, or use fewer --workers"
 OS_ERROR_HINTS = {

@@ -131,6 +131,11 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(set_aside(path))
 
 
+def move(path: Path, target: Path) -> Path:
+    """Give a file in a folder that is not yet complete another name there, and return that."""
+    return path.rename(target)
+
+
 def set_aside(path: Path) -> Path:
     """Take its name from a folder that is to be deleted; return the one it has now."""
     doomed = path.with_name(f"{PARTIAL_FOLDER}old-{path.name}")

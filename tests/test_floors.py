@@ -52,7 +52,12 @@ OWNERS = {
     "flash_attn": ("illada_core/model/attention.py",),
     "jinja2": ("illada_core/text/template_",),
     "peft": ("illada_core/training/lora.py",),
-    "safetensors": ("illada_core/model/weights.py", "illada_core/training/checkpoint.py"),
+    "torchao": ("illada_core/training/float8.py",),
+    "safetensors": (
+        "illada_core/model/stored.py",
+        "illada_core/model/weights.py",
+        "illada_core/training/checkpoint.py",
+    ),
     "matplotlib": ("illada_core/training/picture.py",),
 }
 # Rooms and files that never import torch, so that `tokenize`, `pack` and a plan start at once.

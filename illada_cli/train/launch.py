@@ -55,7 +55,7 @@ def is_rank() -> bool:
 def check_world(nproc: int | None) -> None:
     """Raise UsageError for ranks that cannot meet, or are another number than was asked for."""
     world, rank = environment_number("WORLD_SIZE", 1), environment_number("RANK", 0)
-    environment_number("LOCAL_RANK", 0)
+    environment_number("LOCAL_RANK", 0), environment_number("LOCAL_WORLD_SIZE", world)
     if rank >= world:
         raise UsageError(f"RANK is {rank}, but WORLD_SIZE is {world}", STARTED_HINT)
     absent = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]

@@ -17,7 +17,7 @@ def plan_lines(plan: Plan, recipe: Recipe, assumed: str) -> list[str]:
         ("FLOPs per token", f"{si(plan.flops_per_token)}"),
         *(
             [("  computed again", si(plan.recomputed_flops_per_token))]
-            if recipe.run.recompute
+            if recipe.run.recompute == "full"
             else []
         ),
         ("tokens per step", f"{si(plan.tokens_per_step)} ({step})"),
@@ -25,6 +25,7 @@ def plan_lines(plan: Plan, recipe: Recipe, assumed: str) -> list[str]:
         ("tokens", f"{si(plan.total_tokens)}"),
         ("FLOPs", f"{plan.total_flops:.3g}"),
     ]
+    rows += [("devices that share a copy", f"{plan.shard}")] if plan.shard > 1 else []
     rows += [("memory of one device", gigabytes(sum(plan.memory_bytes.values())))]
     rows += [(f"  {part}", gigabytes(size)) for part, size in plan.memory_bytes.items()]
     rows += [
@@ -37,8 +38,8 @@ def plan_lines(plan: Plan, recipe: Recipe, assumed: str) -> list[str]:
         lines.append(f"Assumed: {assumed}.")
     if sum(plan.memory_bytes.values()) > plan.device_memory_bytes:
         lines.append(
-            f"It does not fit into one {plan.device} ({gigabytes(plan.device_memory_bytes)}): "
-            "data parallelism keeps all weights and moments on each device; run.recompute, shorter "
+            f"It does not fit into one {plan.device} ({gigabytes(plan.device_memory_bytes)}): more "
+            "devices to share a copy (parallel.shard) hold less of it each; run.recompute, shorter "
             "rows and a smaller batch.micro_rows keep fewer activations."
         )
     return lines

@@ -5,6 +5,7 @@ Nothing reads the head's weight after a forward: a sharded model has it only dur
 Shapes: T packed tokens, M hidden tokens, C channels, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -44,3 +45,7 @@ class Denoiser(nn.Module):
             return Sums(*masked_cross_entropy(hidden_MC, head_VC, noisy.targets_M, noisy.weight_M))
         nll_M = token_cross_entropy(hidden_MC, head_VC, noisy.targets_M)
         return Sums((nll_M * noisy.weight_M).sum(), nll_M)
+
+    def logits_at(self, ids_T: Tensor, segment_ends: Sequence[int], rows_M: Tensor) -> Tensor:
+        """Return logits_MV as the transformer does; a sharded one must be asked through here."""
+        return self.transformer.logits_at(ids_T, segment_ends, rows_M)

@@ -19,7 +19,8 @@ from torch import Tensor
 from illada_core.errors import UsageError
 from illada_core.model.kernels.matmul_attention import matmul_attention
 
-BACKENDS = ("varlen", "flash", "sdpa", "matmul")
+PACKED_BACKENDS = ("varlen", "flash")  # one call for all segments, told by their offsets
+BACKENDS = (*PACKED_BACKENDS, "sdpa", "matmul")
 HALF_DTYPES = (torch.bfloat16, torch.float16)
 HEAD_STEP, LARGEST_HEAD = 8, 256  # what torch's kernel takes, and older flash-attn
 FLASH_CAPABILITY = (8, 0)  # the flash kernels need Ampere or later
@@ -82,7 +83,7 @@ def choose_backend(
 
 def fault(name: str, device: torch.device, dtype: torch.dtype, head_size: int | None) -> str | None:
     """Say why a kernel cannot run for this device, dtype and head size, None if it can."""
-    if name not in ("varlen", "flash"):
+    if name not in PACKED_BACKENDS:
         return None
     if device.type != "cuda":
         return f"needs a CUDA device, not {device.type}"
@@ -112,18 +113,22 @@ def packed_attention(
     q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments, backend: str
 ) -> Tensor:
     """Attend within each segment, all positions to all, and return out_THK."""
-    if backend in ("varlen", "flash"):
-        return flash_attention(q_THK, k_TGK, v_TGK, segments, backend)
+    if backend in PACKED_BACKENDS:
+        bounds = (segments.offsets_D1, segments.longest)
+        return flash_attention(q_THK, k_TGK, v_TGK, *bounds, backend)
     if backend == "matmul":
         return matmul_attention(q_THK, k_TGK, v_TGK, segments.ends)
     return segment_attention(q_THK, k_TGK, v_TGK, segments)
 
 
 def flash_attention(
-    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments, backend: str
+    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, offsets_D1: Tensor, longest: int, backend: str
 ) -> Tensor:
-    """Attend through one of the two packed flash kernels, which share heads by themselves."""
-    bounds = (segments.offsets_D1, segments.offsets_D1, segments.longest, segments.longest)
+    """Attend through one of the two packed flash kernels, which share heads by themselves.
+
+    No segment may be longer than `longest`, which may be more than the longest is.
+    """
+    bounds = (offsets_D1, offsets_D1, longest, longest)
     if backend == "flash":
         from flash_attn import flash_attn_varlen_func
 

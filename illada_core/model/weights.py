@@ -10,14 +10,14 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -36,11 +36,10 @@ from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.model.configfile import config_facts, read_config
 from illada_core.model.finding import CONFIG, GENERATION_FILE, find_model
 from illada_core.model.layouts import doubled_head, stored_names
+from illada_core.model.stored import DTYPES, STORED_DTYPES, StoredTensor, find_tensors
 from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE, copy_tokenizer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 SINGLE_FILE = "model.safetensors"
 SAMPLED_NUMBERS = 64  # of a tensor, in the digest of a model
@@ -51,26 +50,16 @@ ROWS_COMPARED = 4096
 
 
 @dataclass(frozen=True)
-class StoredTensor:
-    """One tensor of a file, as its header describes it."""
-
-    path: Path
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Export:
     """How a model is written, and what goes beside its weights.
 
-    `layout` is the released family's, `dtype` that of the file ("auto": as it is), `tokenizer` a
+    `layout` is the released family's, `dtype` that of the file, `tokenizer` a
     tokenizer.json or the folder that holds one, `generation` what generation_config.json says.
     """
 
     layout: str = "illada"
     tokenizer: Path | None = None
-    dtype: str = "auto"
+    dtype: str = "float32"
     shard_bytes: int = SHARD_BYTES
     generation: Mapping[str, Any] | None = None
 
@@ -142,43 +131,20 @@ def name_some(names: Iterable[str]) -> str:
     return ", ".join(ordered[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-@contextmanager
-def open_tensors(path: Path) -> Iterator[Any]:
-    """Map a safetensors file, and say it in a sentence if it is damaged."""
-    try:
-        with safe_open(path, framework="pt") as tensors:
-            yield tensors
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is damaged or was not written to its end ({error})",
-            hint="copy or download it again",
-        ) from None
-    except OSError as error:  # safetensors gives it no number
-        raise CheckpointError(f"{path} cannot be read ({error})") from None
-
-
 def find_weights(folder: Path, config: ModelConfig) -> dict[str, StoredTensor]:
     """Find every parameter in the files of a folder, by headers alone, and account for each key.
 
     A tied head that is stored twice must equal the embedding. Raises CheckpointError that names
     missing, unknown, duplicate and misshapen keys.
     """
-    found: dict[str, StoredTensor] = {}
-    duplicate = []
-    for path in weight_files(folder):
-        with open_tensors(path) as tensors:
-            for key in tensors.keys():  # noqa: SIM118 (not a mapping)
-                part = tensors.get_slice(key)
-                if key in found:
-                    duplicate.append(key)
-                found[key] = StoredTensor(path, key, part.get_dtype(), tuple(part.get_shape()))
+    found, duplicate = find_tensors(weight_files(folder))
     names = stored_names(config, config.family)
     shapes = dict(zip(names.values(), parameter_shapes(config).values(), strict=True))
     copy = doubled_head(config, config.family)
     if copy is not None and copy in found:
         shapes[copy] = shapes[names["embedding.weight"]]
     faults = {
-        "duplicate": duplicate,
+        "duplicate or torn": duplicate,
         "missing": shapes.keys() - found.keys(),
         "unknown": found.keys() - shapes.keys(),
         "misshapen": [
@@ -208,25 +174,23 @@ def find_weights(folder: Path, config: ModelConfig) -> dict[str, StoredTensor]:
 
 def same_tensor(one: StoredTensor, other: StoredTensor) -> bool:
     """Compare the bits of two stored matrices, a few rows at a time."""
-    with open_tensors(one.path) as first, open_tensors(other.path) as second:
-        rows = [first.get_slice(one.key), second.get_slice(other.key)]
-        return all(
-            torch.equal(*(part[first : first + ROWS_COMPARED].view(torch.uint8) for part in rows))
-            for first in range(0, one.shape[0], ROWS_COMPARED)
-        )
+    chunks = (
+        slice(first, first + ROWS_COMPARED) for first in range(0, one.shape[0], ROWS_COMPARED)
+    )
+    return all(
+        torch.equal(one.rows(rows).view(torch.uint8), other.rows(rows).view(torch.uint8))
+        for rows in chunks
+    )
 
 
 def read_weights(
     stored: Mapping[str, StoredTensor], device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Copy each tensor from its mapped file to `device` in `dtype`, file by file."""
+    """Copy each tensor from its mapped file to `device` in `dtype`."""
     weights: dict[str, Tensor] = {}
-    for path in sorted({tensor.path for tensor in stored.values()}):
-        with open_tensors(path) as tensors:
-            for ours, tensor in stored.items():
-                if tensor.path == path:
-                    weights[ours] = torch.empty(tensor.shape, dtype=dtype, device=device)
-                    weights[ours].copy_(tensors.get_tensor(tensor.key))
+    for ours, tensor in stored.items():
+        weights[ours] = torch.empty(tensor.shape, dtype=dtype, device=device)
+        weights[ours].copy_(tensor.rows(slice(None)))
     return weights
 
 
@@ -247,41 +211,59 @@ def save_model(
     """
     tokenizer = None if tokenizer_folder is None else Path(tokenizer_folder)
     export = Export(layout, tokenizer, dtype, shard_bytes, generation)
+    weights = model.state_dict()
+    as_is = str(weights["embedding.weight"].dtype).removeprefix("torch.")
+    named = replace(export, dtype=as_is if dtype == "auto" else dtype)
     make_folder(Path(folder).absolute().parent)
     with writing_file(Path(folder)):
-        save_weights(model.state_dict(), model.config, folder, export)
+        save_weights(weights.__getitem__, model.config, folder, named)
 
 
 def save_weights(
-    weights: Mapping[str, Tensor], config: ModelConfig, folder: str | Path, export: Export
+    weight_of: Callable[[str], Tensor], config: ModelConfig, folder: str | Path, export: Export
 ) -> None:
-    """Write a state dict of ours like `save_model`; the tensors may live on any device."""
+    """Write weights like `save_model`, asking for each by our name when it is written.
+
+    They are asked for in the order of `exported_keys`, and may live on any device. Only those of
+    one file are held at a time.
+    """
     folder = Path(folder).absolute()
     refuse_foreign_files(folder)
-    as_is = str(weights["embedding.weight"].dtype).removeprefix("torch.")
-    dtype = named_dtype(export.dtype, auto=as_is)
-    keys = {key: weights[ours] for ours, key in stored_names(config, export.layout).items()}
-    if copy := doubled_head(config, export.layout):
-        keys[copy] = weights["embedding.weight"]
-    facts = config_facts(config, export.layout, str(dtype).removeprefix("torch."))
     with new_folder(folder) as aside:
-        write_json(aside / CONFIG, facts)
-        if export.generation is not None:
-            write_json(aside / GENERATION_FILE, export.generation)
-        write_shards(aside, keys, dtype, export.shard_bytes)
-        if export.tokenizer is not None:
-            copy_tokenizer(export.tokenizer, aside)
+        describe_model(aside, config, export)
+        write_shards(aside, weight_of, config, export)
+
+
+def describe_model(folder: Path, config: ModelConfig, export: Export) -> None:
+    """Write all that a model's folder holds but its weights."""
+    write_json(folder / CONFIG, config_facts(config, export.layout, export.dtype))
+    if export.generation is not None:
+        write_json(folder / GENERATION_FILE, export.generation)
+    if export.tokenizer is not None:
+        copy_tokenizer(export.tokenizer, folder)
+
+
+def exported_keys(config: ModelConfig, layout: str) -> dict[str, str]:
+    """Return the keys of a layout in the order they are written, and our name of each.
+
+    A tied head is stored twice.
+    """
+    keys = {key: ours for ours, key in stored_names(config, layout).items()}
+    copy = doubled_head(config, layout)
+    return keys | ({copy: "embedding.weight"} if copy else {})
 
 
 def write_shards(
-    folder: Path, keys: Mapping[str, Tensor], dtype: torch.dtype, shard_bytes: int
+    folder: Path, weight_of: Callable[[str], Tensor], config: ModelConfig, export: Export
 ) -> None:
-    """Write tensors in order as one file, or as shards of at most `shard_bytes` and an index."""
+    """Write weights in order as one file, or as shards of at most so many bytes and an index."""
+    keys, shapes = exported_keys(config, export.layout), parameter_shapes(config)
+    dtype = named_dtype(export.dtype)
+    sizes = {key: prod(shapes[ours]) * dtype.itemsize for key, ours in keys.items()}
     shards: list[list[str]] = [[]]
     filled = 0
-    for key, tensor in keys.items():
-        size = tensor.numel() * dtype.itemsize
-        if shards[-1] and filled + size > shard_bytes:
+    for key, size in sizes.items():
+        if shards[-1] and filled + size > export.shard_bytes:
             shards.append([])
             filled = 0
         shards[-1].append(key)
@@ -292,13 +274,13 @@ def write_shards(
         if len(shards) > 1:
             name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         # A clone each: safetensors refuses tensors that share memory, as a tied head's do.
-        tensors = {key: keys[key].detach().to("cpu", dtype, copy=True) for key in shard}
+        tensors = {key: weight_of(keys[key]).detach().to("cpu", dtype, copy=True) for key in shard}
         write_tensors(tensors, folder / name)
         shutil.copymode(folder / CONFIG, folder / name)  # safetensors writes private files
         file_of |= dict.fromkeys(shard, name)
     if len(shards) > 1:
-        total = sum(tensor.numel() * dtype.itemsize for tensor in keys.values())
-        write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": file_of})
+        total = {"total_size": sum(sizes.values())}
+        write_json(folder / INDEX_FILE, {"metadata": total, "weight_map": file_of})
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -3,7 +3,9 @@
     step-…/model/  step-…/optimizer.safetensors  step-…/state.json
 
 `model/` holds the float32 masters, so a checkpoint loads wherever a model does. Where only adapters
-learn, adapters.safetensors stands in its place. There is no generator state and no data position to
+learn, adapters.safetensors stands in its place. Of a model in shards weights and moments lie in a
+file a rank, model/model-00001.safetensors and so on, each with neighbouring rows of every tensor;
+whoever reads them takes the rows that it needs. There is no generator state and no data position to
 keep: order and noise are functions of seed and step.
 """
 
@@ -13,22 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from illada_core.decoding import shaped
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import decoding
 from illada_core.model.finding import ADAPTERS, MODEL
+from illada_core.model.layouts import stored_names
+from illada_core.model.stored import StoredTensor, find_tensors
 from illada_core.model.transformer import Transformer
-from illada_core.model.weights import load_model, save_model, write_tensors
+from illada_core.model.weights import Export, save_weights, write_tensors
 from illada_core.training import run_folder
 from illada_core.training.lora import adapter_tensors, restore_adapters
 from illada_core.training.optim import moment_tensors, restore_moments
+from illada_core.training.parallel import Ranks, failing_alike
 from illada_core.training.recipe.schedule import ScheduleState
+from illada_core.training.sharding import whole
 
-MOMENTS = "optimizer.safetensors"
+LAYOUT = "illada"
+MOMENTS = "optimizer"
+WHOLE = ".safetensors"  # ends the name of a file of whole tensors
 
 
 @dataclass(frozen=True)
@@ -45,50 +51,72 @@ class Progress:
     schedule: ScheduleState = field(default_factory=ScheduleState)
 
 
-def save_checkpoint(
-    run: Path,
-    model: Transformer,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    facts: dict[str, Any],
-    tokenizer_file: Path | None,
-    generation: dict[str, Any],
-) -> Path:
-    """Write the checkpoint of `progress.step`, complete or not at all; `facts` go beside it.
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint is made of: tensors, whole or in shards, progress and facts beside it.
 
-    `generation` are the defaults that the model's folder holds.
+    `export` says how the model's folder is written.
     """
 
-    def fill(folder: Path) -> None:
-        if adapters := adapter_tensors(model):
-            write_tensors(on_host(adapters), folder / ADAPTERS)
-        else:
-            save_model(
-                model,
-                folder / MODEL,
-                "illada",
-                tokenizer_file,
-                "float32",
-                generation=generation,
-            )
-        write_tensors(on_host(moment_tensors(model, optimizer)), folder / MOMENTS)
+    model: Transformer
+    optimizer: torch.optim.AdamW
+    progress: Progress
+    facts: dict[str, Any]
+    export: Export
 
-    return run_folder.write_checkpoint(
-        run, progress.step, fill, {"progress": asdict(progress), **facts}
-    )
+    @property
+    def state(self) -> dict[str, Any]:
+        return {"progress": asdict(self.progress), **self.facts}
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights under the keys that they are stored by."""
+        weights = self.model.state_dict()
+        return {key: weights[ours] for ours, key in stored_names(self.model.config, LAYOUT).items()}
+
+    def moments(self) -> dict[str, Tensor]:
+        """Return AdamW's moments; none before its first update."""
+        return moment_tensors(self.model, self.optimizer) if self.progress.updates else {}
+
+
+def write_whole(run: Path, contents: Contents, ranks: Ranks) -> Path:
+    """Write a checkpoint of whole tensors, complete or not at all: of one process, or of adapters.
+
+    Rank 0 writes; the adapters of all ranks fit one of them.
+    """
+    adapters = on_host(adapter_tensors(contents.model))
+    moments = on_host(contents.moments())
+
+    def fill(folder: Path) -> None:
+        if adapters:
+            write_tensors(adapters, folder / ADAPTERS)
+        else:
+            weights = contents.model.state_dict()
+            save_weights(
+                weights.__getitem__, contents.model.config, folder / MODEL, contents.export
+            )
+        write_tensors(moments, folder / f"{MOMENTS}.safetensors")
+
+    step = contents.progress.step
+    with failing_alike(ranks):
+        if ranks.is_main:
+            run_folder.write_checkpoint(run, step, fill, contents.state)
+    return run_folder.checkpoint_path(run, step)
 
 
 def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Return whole tensors on the host; every rank must ask for them."""
+    return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def read_progress(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any]]:
+def read_progress(path: Path, fingerprint: str, ranks: Ranks) -> tuple[Progress, dict[str, Any]]:
     """Return the progress of an intact checkpoint, and the facts beside it.
 
-    `fingerprint` is that of the dataset at hand; UsageError unless it is the one trained on so
-    far, CheckpointError if the checkpoint is damaged.
+    Every rank checks its share of the files. `fingerprint` is that of the dataset at hand;
+    UsageError unless it is the one trained on so far, CheckpointError if the checkpoint is damaged,
+    on all ranks.
     """
-    facts = run_folder.read_checkpoint(path)
+    with failing_alike(ranks):
+        facts = run_folder.read_checkpoint(path, ranks.rank, ranks.world)
     with decoding(path / run_folder.STATE, CheckpointError):
         dataset = shaped(facts.get("dataset"), str, "dataset")
         progress = shaped(facts.pop("progress", None), Progress, "progress")
@@ -105,27 +133,21 @@ def read_progress(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any
     return progress, facts
 
 
-def load_weights(
-    path: Path, device: torch.device, compute_dtype: str, attention: str
-) -> Transformer:
-    """Load the float32 masters of a checkpoint."""
-    return load_model(path / MODEL, device, "float32", compute_dtype, attention)
-
-
 def load_moments(
     path: Path, model: Transformer, optimizer: torch.optim.Optimizer, updates: int
 ) -> None:
     """Put a checkpoint's moments back into a fresh optimizer."""
-    restore_moments(model, optimizer, read_tensors(path / MOMENTS), updates)
+    restore_moments(model, optimizer, find_parts(path, MOMENTS), updates)
 
 
 def load_adapters(path: Path, model: Transformer) -> None:
     """Put a checkpoint's adapters back into a model that has fresh ones."""
-    restore_adapters(model, read_tensors(path / ADAPTERS))
+    restore_adapters(model, find_parts(path, Path(ADAPTERS).stem))
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read {file}: {error}") from None
+def find_parts(path: Path, name: str) -> dict[str, StoredTensor]:
+    """Find the tensors of a checkpoint's file, or of its parts of all ranks."""
+    found, broken = find_tensors(sorted(path.glob(f"{name}*.safetensors")))
+    if broken:
+        raise CheckpointError(f"the parts of {path / name} do not fit together: {broken[0]}")
+    return found

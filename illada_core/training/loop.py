@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from illada_core.errors import DivergedError
+from illada_core.errors import DivergedError, IlladaError
 from illada_core.files import write_file
 from illada_core.model.finding import newest_checkpoint
 from illada_core.training import run_folder
@@ -64,13 +64,16 @@ def train(
     with closing(source(session.progress.step)) as steps:
         while not is_complete(session):
             micro_batches = next(steps)
-            step_tokens, count, stops, requests = sum_over_ranks(
+            step_tokens, count, stops, requests, writing = sum_over_ranks(
                 ranks,
                 sum(noisy.tokens for noisy in micro_batches),
                 sum(noisy.loss_count for noisy in micro_batches),
                 stop_requested() > 0,
                 ranks.is_main and decay_is_requested(session.run, session.progress.tokens),
+                session.is_writing,
             )
+            if not writing:
+                yield from attempt(session, session.finish_save)
             if stops:
                 session.stopped_by = int(max_over_ranks(ranks, stop_requested()))
                 break
@@ -89,18 +92,41 @@ def train(
             seconds = time.perf_counter() - began
             yield record_step(session, result, int(step_tokens), seconds, speed)
             if session.progress.bad_steps >= recipe.run.max_bad_steps:
+                yield from attempt(session, session.finish_save)
                 redraw_curves(session)
                 raise divergence(session)
             if is_due(session, recipe.validation.every_steps):
                 yield from validate_holdout(session)
             if is_due(session, recipe.validation.sample_every):
                 yield from answer_prompts(session)
-            if is_due(session, recipe.checkpoint.every_steps) and not session.progress.bad_steps:
-                yield Saved(session.progress.step, session.save())
+            keys = recipe.checkpoint
+            due = is_due(session, keys.every_steps) or is_due(session, keys.ephemeral_every_steps)
+            if due and not session.progress.bad_steps:
+                yield from attempt(session, session.finish_save)
+                yield from attempt(session, session.begin_save)
             if recipe.log.curves and ranks.is_main:
                 curves.draw_if_due(session.run)
             began = time.perf_counter()
     yield from conclude(session)
+
+
+def attempt(
+    session: Session, act: Callable[[], int | None], may_fail: bool = True
+) -> Iterator[Event]:
+    """Do a part of saving, which returns the step of a checkpoint if that is complete now.
+
+    What fails may leave the run without a checkpoint, if its recipe says so.
+    """
+    try:
+        step = act()
+    except (IlladaError, OSError) as error:
+        if not may_fail or session.setup.recipe.checkpoint.on_error == "stop":
+            raise
+        if session.ranks.is_main:
+            yield Noticed(f"a checkpoint was not written, and training goes on: {error}")
+        return
+    if step is not None:
+        yield Saved(step, run_folder.checkpoint_path(session.run, step))
 
 
 def is_complete(session: Session) -> bool:
@@ -252,7 +278,7 @@ def answer_prompts(session: Session) -> Iterator[Event]:
     step = session.progress.step
     session.progress = replace(session.progress, sampled_step=step)
     if session.samples is not None:
-        ended = session.samples.answer(session.model, session.corruption.mask_id, step)
+        ended = session.samples.answer(session.denoiser, session.corruption.mask_id, step)
         yield Sampled(step, len(session.setup.prompts), ended)
 
 
@@ -263,8 +289,10 @@ def conclude(session: Session) -> Iterator[Event]:
         yield from validate_holdout(session)
     if complete and session.progress.sampled_step != step:
         yield from answer_prompts(session)
+    yield from attempt(session, session.finish_save)
     if step and session.saved_at != run_folder.checkpoint_path(session.run, step):
-        yield Saved(step, session.save())
+        for act in (session.begin_save, session.finish_save):
+            yield from attempt(session, act, may_fail=False)
     if complete:
         yield Finished(step, session.progress.tokens, session.export())
     redraw_curves(session)

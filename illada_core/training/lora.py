@@ -6,7 +6,7 @@ extra, and is met only where adapters are made or merged.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor
 from illada_core.errors import CheckpointError
 from illada_core.files import sha256_of
 from illada_core.model.initial import named_generator
+from illada_core.model.stored import StoredTensor
 from illada_core.model.transformer import Transformer
 from illada_core.training.recipe.adapters import target_pattern
 from illada_core.training.recipe.keys import LoraKeys
+from illada_core.training.sharding import local_part, local_rows, whole
 
 NAME = "default"  # peft can hold several adapters, each under a name
 
@@ -38,14 +40,21 @@ def add_adapters(model: Transformer, keys: LoraKeys, seed: int) -> None:
     )
     model.requires_grad_(False)
     inject_adapter_in_model(config, model)
+    for adapter in adapter_tensors(model).values():
+        adapter.data = torch.empty_like(adapter, dtype=torch.float32)
+        adapter.requires_grad_(True)
+    draw_adapters(model, seed)
+
+
+@torch.no_grad()
+def draw_adapters(model: Transformer, seed: int) -> None:
+    """Give adapters the values that they begin with, whole or in shards."""
     for name, adapter in adapter_tensors(model).items():
-        device = adapter.device
         fresh = torch.zeros(adapter.shape)
         if ".lora_A." in name:
             limit = adapter.shape[1] ** -0.5
             fresh.uniform_(-limit, limit, generator=named_generator(seed, name))
-        adapter.data = fresh.to(device)
-        adapter.requires_grad_(True)
+        local_part(adapter).copy_(fresh[local_rows(adapter)])
 
 
 def adapter_tensors(model: Transformer) -> dict[str, Tensor]:
@@ -57,36 +66,42 @@ def adapter_tensors(model: Transformer) -> dict[str, Tensor]:
     }
 
 
-def restore_adapters(model: Transformer, saved: dict[str, Tensor]) -> None:
+def base_name(name: str) -> str:
+    """Return the transformer's own name of a parameter in a model that has adapters."""
+    return name.replace(".base_layer.", ".")
+
+
+@torch.no_grad()
+def restore_adapters(model: Transformer, saved: Mapping[str, StoredTensor]) -> None:
     """Put saved adapters into a model that has adapters.
 
     Raises CheckpointError unless every adapter finds its values, in its shape, and none is left.
     """
     adapters = adapter_tensors(model)
-    wanted = {name: tensor.shape for name, tensor in adapters.items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in adapters.items()}
     found = {name: tensor.shape for name, tensor in saved.items()}
     if wanted != found:
         odd = sorted(name for name, _ in wanted.items() ^ found.items())
         raise CheckpointError(f"the adapters do not fit the model: {', '.join(odd[:3])}")
     for name, adapter in adapters.items():
-        adapter.data.copy_(saved[name])
+        local_part(adapter).copy_(saved[name].rows(local_rows(adapter)))
 
 
-def merged_weights(model: Transformer) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights under the transformer's own names, adapters added to what they adapt.
+def merged_weight(model: Transformer, name: str) -> Tensor:
+    """Return a whole weight by the transformer's own name, its adapter added if it has one.
 
-    Merged matrices are made one by one, on the host, where there is room for them.
+    Every rank must ask for it.
     """
+    if not adapter_tensors(model):
+        return whole(model.get_parameter(name).detach())
     from peft.tuners.lora import LoraLayer
 
-    for name, tensor in model.state_dict().items():
-        if ".lora_" not in name and ".base_layer." not in name:
-            yield name, tensor
-    for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
-            base = module.base_layer.weight.detach()
-            merged = base.float() + module.get_delta_weight(NAME).detach().float()
-            yield f"{name}.weight", merged.to(base.dtype).cpu()
+    module = model.get_submodule(name.removesuffix(".weight"))
+    if not isinstance(module, LoraLayer):
+        return whole(model.get_parameter(name).detach())
+    base = whole(module.base_layer.weight.detach())
+    down, up = (whole(each[NAME].weight.detach()) for each in (module.lora_A, module.lora_B))
+    return (base.float() + up @ down * module.scaling[NAME]).to(base.dtype)
 
 
 def base_fingerprint(folder: Path) -> str:

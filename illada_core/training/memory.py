@@ -11,13 +11,13 @@ import torch
 
 from illada_core.errors import UsageError
 from illada_core.training.parallel import Ranks
-from illada_core.training.recipe.plan import BF16_BYTES, FP32_BYTES, memory_bytes, trained_count
+from illada_core.training.recipe.footprint import FP32_BYTES, memory_bytes, trained_count
 from illada_core.training.setup import Setup
 
 ROOM = 2.0  # by which the estimate of all that lives during a step may be wrong
 MICRO_BATCH_BYTES = 256  # of its places in a step
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-HINT = "take a smaller model, fewer batch.micro_rows, lora.rank, or run.recompute = true"
+HINT = "take a smaller model, fewer batch.micro_rows, lora.rank, or run.recompute = full"
 
 
 def check_memory(setup: Setup, ranks: Ranks) -> None:
@@ -39,15 +39,8 @@ def least_bytes(setup: Setup, world: int) -> float:
     recipe, config = setup.recipe, setup.config
     rows = -(-recipe.batch.rows // world)
     micro_rows = min(recipe.batch.micro_rows, rows)
-    is_narrow = recipe.run.compute_dtype == "bfloat16"
-    parts = memory_bytes(
-        config,
-        recipe.lora,
-        micro_rows * setup.train.tokens / setup.train.rows,
-        recipe.objective.epsilon,
-        BF16_BYTES if is_narrow else FP32_BYTES,
-        recipe.run.recompute,
-    )
+    micro_tokens = micro_rows * setup.train.tokens / setup.train.rows
+    parts = memory_bytes(recipe, config, micro_tokens, recipe.objective.epsilon, shard=1)
     kept = 4 * FP32_BYTES * trained_count(config, recipe.lora) + parts.get("frozen base", 0.0)
     places = rows / micro_rows * MICRO_BATCH_BYTES
     return max(kept / world, (sum(parts.values()) / world + places) / ROOM)

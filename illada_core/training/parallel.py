@@ -1,34 +1,36 @@
-"""Plain data parallelism: every rank holds the model, sees its share of the rows, sums gradients.
+"""The ranks of a run: who they are, on which devices, and what they tell each other.
 
-A process without a rank is the only one, and then nothing here costs anything. Gradients are
-summed, not averaged: the loss is already divided by the global token count, so ranks may hold
-different numbers of tokens. All of them ask the model equally often (data/batches.py).
+A process without a rank is the only one, and then nothing here costs anything. All ranks ask the
+model equally often (data/batches.py), because each holds a part of it only (sharding.py).
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from illada_core.errors import LostRankError, UsageError
+from illada_core.errors import IlladaError, LostRankError, UsageError
 
-BUCKET_BYTES = 1 << 26
+Said = TypeVar("Said")
+
 # Ranks wait for rank 0 while it writes a checkpoint or draws.
 GROUP_TIMEOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is, and the device it computes on."""
+    """Which of how many processes this is, its device, and how many of them share its machine."""
 
     rank: int
     world: int
     device: torch.device
+    local_world: int = 1
 
     @property
     def is_main(self) -> bool:
@@ -40,10 +42,12 @@ class Ranks:
 def join_ranks(device: str) -> Iterator[Ranks]:
     """Join the other ranks, if there are any; `device` is auto, cpu, cuda, cuda:N.
 
-    Raises LostRankError, as all that waits for other ranks does, if one of them is gone.
+    Raises LostRankError if one of them is gone, whoever in the block waits for it.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    ranks = Ranks(rank, world, choose_device(device, int(os.environ.get("LOCAL_RANK", "0"))))
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    own_device = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    ranks = Ranks(rank, world, own_device, local_world)
     if world == 1:
         yield ranks
         return
@@ -54,26 +58,26 @@ def join_ranks(device: str) -> Iterator[Ranks]:
             timeout=GROUP_TIMEOUT,
             device_id=ranks.device if on_gpu else None,
         )
-    try:
-        yield ranks
-    finally:
-        dist.destroy_process_group()
+        try:
+            yield ranks
+        finally:
+            dist.destroy_process_group()
 
 
 @contextmanager
 def rely_on_others() -> Iterator[None]:
-    """Make a sentence of what torch raises when another rank is gone; gloo has no class for it."""
+    """Make a sentence of what torch raises when another rank is gone.
+
+    It may come out of any forward or backward pass of a sharded model, among errors of other kinds.
+    """
     try:
         yield
     except RuntimeError as error:
+        # gloo has no class for it, but names the file of its own that it comes from.
+        if not isinstance(error, dist.DistError) and "gloo/" not in str(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise LostRankError(f"lost touch with the other ranks: {reason}") from error
-
-
-def combine(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
-    """Combine a tensor over all ranks, in place."""
-    with rely_on_others():
-        dist.all_reduce(tensor, op)
 
 
 def choose_device(wanted: str, local_rank: int) -> torch.device:
@@ -103,7 +107,7 @@ def sum_over_ranks(ranks: Ranks, *numbers: float) -> tuple[float, ...]:
     if ranks.world == 1:
         return numbers
     total = torch.tensor(numbers, dtype=torch.float64, device=ranks.device)
-    combine(total)
+    dist.all_reduce(total)
     return tuple(total.tolist())
 
 
@@ -112,59 +116,52 @@ def max_over_ranks(ranks: Ranks, number: float) -> float:
     if ranks.world == 1:
         return number
     largest = torch.tensor(number, dtype=torch.float64, device=ranks.device)
-    combine(largest, dist.ReduceOp.MAX)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
     return largest.item()
 
 
 def sum_tensor_over_ranks(ranks: Ranks, tensor: Tensor) -> Tensor:
     """Add up a tensor over all ranks, in place."""
     if ranks.world > 1:
-        combine(tensor)
+        dist.all_reduce(tensor)
     return tensor
 
 
 def share_from_main(ranks: Ranks, tensor: Tensor) -> Tensor:
     """Give every rank what rank 0 has, in place, so that all of them decide alike."""
     if ranks.world > 1:
-        with rely_on_others():
-            dist.broadcast(tensor, 0)
+        dist.broadcast(tensor, 0)
     return tensor
 
 
-def sum_gradients(ranks: Ranks, parameters: Iterable[Tensor]) -> None:
-    """Add up the gradients of all ranks in place, bucket by bucket."""
+def exchange(ranks: Ranks, said: Said) -> list[Said]:
+    """Return what each rank says, in their order; all must say something."""
     if ranks.world == 1:
-        return
-    for bucket in buckets(parameters):
-        gradients = [gradient_of(parameter) for parameter in bucket]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        combine(flat)
-        pieces = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, piece in zip(gradients, pieces, strict=True):
-            gradient.copy_(piece.view_as(gradient))
+        return [said]
+    heard: list[Any] = [None] * ranks.world
+    dist.all_gather_object(heard, said)
+    return heard
 
 
-def gradient_of(parameter: Tensor) -> Tensor:
-    """Return the gradient, made of zeros on a rank whose rows never reached the parameter."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+@contextmanager
+def failing_alike(ranks: Ranks) -> Iterator[None]:
+    """Fail on every rank where one fails, in the same words: none waits for another in vain.
 
-
-def buckets(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Group parameters in order, about BUCKET_BYTES of float32 gradients a group."""
-    group: list[Tensor] = []
-    for parameter in parameters:
-        group.append(parameter)
-        if sum(member.numel() * member.element_size() for member in group) >= BUCKET_BYTES:
-            yield group
-            group = []
-    if group:
-        yield group
+    An IlladaError or OSError of the lowest rank that has one is raised on all.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except (IlladaError, OSError) as error:
+        if ranks.world == 1:
+            raise
+        failure = error
+    for heard in exchange(ranks, failure):
+        if heard is not None:
+            raise heard
 
 
 def wait_for_all(ranks: Ranks) -> None:
     """Hold every rank until all have come here."""
     if ranks.world > 1:
-        with rely_on_others():
-            dist.barrier()
+        dist.barrier()

@@ -9,10 +9,10 @@ of its files: files.py makes it complete or absent, and what was changed since i
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from illada_core.decoding import Count, shaped
 from illada_core.errors import CheckpointError, UsageError
@@ -28,8 +28,12 @@ from illada_core.files import (
     sha256_of,
 )
 from illada_core.model.finding import CHECKPOINTS, MODEL, RECIPE, STEP_NAME, list_checkpoints
+from illada_core.training.recipe.keys import CheckpointKeys
 
-CHECKPOINT_FORMAT = 1
+Files: TypeAlias = dict[str, dict[str, Any]]
+
+CHECKPOINT_FORMAT = 2
+READABLE_FORMATS = (1, 2)  # in the first, weights and moments are never in parts
 ENVIRONMENT, METRICS, SAMPLES = "environment.json", "metrics.jsonl", "samples.jsonl"
 CURVES, TENSORBOARD, DECAY = "curves.png", "tensorboard", "decay"
 FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
@@ -109,39 +113,45 @@ def write_checkpoint(
     path = checkpoint_path(run, step)
     with new_folder(path) as temporary:
         fill(temporary)
-        content = {
-            "format": CHECKPOINT_FORMAT,
-            "state": state,
-            "files": {
-                str(file.relative_to(temporary)): {
-                    "bytes": file.stat().st_size,
-                    "sha256": sha256_of(file),
-                }
-                for file in files_below(temporary)
-            },
-        }
-        signed = {**content, "sha256": content_sha256(content)}
-        (temporary / STATE).write_text(json.dumps(signed, indent=1) + "\n")
+        sign_checkpoint(temporary, state, describe_files(temporary, files_below(temporary)))
     return path
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's state after checking every byte. Raises CheckpointError."""
+def describe_files(folder: Path, files: Iterable[Path]) -> Files:
+    """Return size and hash of files in a checkpoint's folder, by their names in it."""
+    return {
+        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        for file in files
+    }
+
+
+def sign_checkpoint(folder: Path, state: dict[str, Any], files: Files) -> None:
+    """Put the state beside a checkpoint's files, and the hashes of all."""
+    content = {"format": CHECKPOINT_FORMAT, "state": state, "files": files}
+    signed = {**content, "sha256": content_sha256(content)}
+    (folder / STATE).write_text(json.dumps(signed, indent=1) + "\n")
+
+
+def read_checkpoint(path: Path, rank: int = 0, world: int = 1) -> dict[str, Any]:
+    """Return a checkpoint's state after checking every byte, or this rank's share of them.
+
+    Raises CheckpointError.
+    """
     hint = f"delete {path} to go on from the checkpoint before it"
     content = read_json(path / STATE, CheckpointError, hint)
     signature = content.pop("sha256", None)
     if signature is None:
         raise CheckpointError(f"{path / STATE} is missing or damaged", hint)
-    if content.get("format") != CHECKPOINT_FORMAT:
+    if content.get("format") not in READABLE_FORMATS:
         raise CheckpointError(
             f"{path} has checkpoint format {content.get('format')}, this illada reads "
-            f"{CHECKPOINT_FORMAT}"
+            f"{', '.join(map(str, READABLE_FORMATS))}"
         )
     if signature != content_sha256(content):
         raise CheckpointError(f"{path / STATE} was changed after it was written", hint)
     with decoding(path / STATE, CheckpointError, hint):
         signed = shaped(content, SignedState, "it")
-    for name, expected in signed.files.items():
+    for name, expected in sorted(signed.files.items())[rank::world]:
         file = path / name
         if not file.is_file():
             raise CheckpointError(f"{file} is missing", hint)
@@ -158,8 +168,22 @@ def content_sha256(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def prune_checkpoints(run: Path, keep_last: int, keep_every_steps: int) -> None:
-    """Delete old checkpoints: all but the newest, and the multiples of `keep_every_steps`."""
-    for step, path in list_checkpoints(run)[:-keep_last]:
-        if not keep_every_steps or step % keep_every_steps:
+def prune_checkpoints(run: Path, keys: CheckpointKeys) -> None:
+    """Delete old checkpoints: all but the newest, and the multiples of `keep_every_steps`.
+
+    One that only guards against a sudden end is kept until there is another.
+    """
+    complete = list_checkpoints(run)
+    lasting = [(step, path) for step, path in complete if not is_ephemeral(step, keys)]
+    for step, path in lasting[: -keys.keep_last]:
+        if not keys.keep_every_steps or step % keys.keep_every_steps:
             remove_folder(path)
+    for step, path in complete[:-1]:
+        if is_ephemeral(step, keys):
+            remove_folder(path)
+
+
+def is_ephemeral(step: int, keys: CheckpointKeys) -> bool:
+    """Tell whether the checkpoint of a step only guards against a sudden end of the run."""
+    lasts = keys.every_steps > 0 and step % keys.every_steps == 0
+    return keys.ephemeral_every_steps > 0 and step % keys.ephemeral_every_steps == 0 and not lasts

@@ -7,16 +7,17 @@ model needs every rank in every forward.
 
 from pathlib import Path
 
+from illada_core.diffusion.denoiser import Denoiser
 from illada_core.inference.canvas import continuation
 from illada_core.inference.rules import ModelIds
 from illada_core.inference.sampler import Sampler, generate
 from illada_core.inference.settings import Settings
-from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.training import run_folder
 from illada_core.training.metrics import StepLines
 from illada_core.training.parallel import Ranks, share_from_main
 from illada_core.training.setup import NOISE_SEED, Setup
+from illada_core.training.sharding import without_gradients
 
 
 class Samples:
@@ -28,14 +29,14 @@ class Samples:
         self.tokenizer: Tokenizer = load_tokenizer(setup.tokenizer_file, "tokenizers")
         self.lines = StepLines(run / run_folder.SAMPLES, last_step) if ranks.is_main else None
 
-    def answer(self, model: Transformer, mask_id: int, step: int) -> int:
+    def answer(self, denoiser: Denoiser, mask_id: int, step: int) -> int:
         """Write an answer to each prompt; return how many of them ended before their budget."""
         setup, keys = self.setup, self.setup.recipe.generation
         ids = ModelIds(mask_id, self.tokenizer.vocab_size, setup.defaults.eos_ids)
         settings = Settings(block_length=keys.block_length, seed=NOISE_SEED)
         context = setup.config.max_length
         sampler = Sampler(
-            lambda *asked: share_from_main(self.ranks, model.logits_at(*asked)),
+            lambda *asked: share_from_main(self.ranks, denoiser.logits_at(*asked)),
             ids,
             self.ranks.device,
             batch_tokens=setup.recipe.batch.micro_rows * context,
@@ -44,7 +45,8 @@ class Samples:
             continuation(prompt, min(keys.max_new_tokens, context - len(prompt)))
             for prompt in setup.prompts
         ]
-        completions = generate(sampler, tasks, settings)
+        with without_gradients(denoiser):
+            completions = generate(sampler, tasks, settings)
         if self.lines is not None:
             for prompt, completion in zip(setup.prompts, completions, strict=True):
                 self.lines.write(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,50 +18,57 @@ from illada_core.errors import UsageError
 from illada_core.files import write_file, writing_folder
 from illada_core.model.attention import choose_backend
 from illada_core.model.finding import MODEL, RECIPE, find_model, newest_checkpoint
-from illada_core.model.initial import new_model
+from illada_core.model.stored import DTYPES
 from illada_core.model.transformer import Transformer
-from illada_core.model.weights import DTYPES, Export, load_model, save_weights
+from illada_core.model.weights import Export
 from illada_core.training import run_folder
 from illada_core.training.checkpoint import (
+    Contents,
     Progress,
-    load_adapters,
     load_moments,
-    load_weights,
     read_progress,
-    save_checkpoint,
+    write_whole,
 )
-from illada_core.training.layers import compile_layers, recompute_layers
-from illada_core.training.lora import add_adapters, base_fingerprint, merged_weights
+from illada_core.training.exporting import export_model
+from illada_core.training.lora import base_fingerprint
 from illada_core.training.memory import check_memory
 from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.optim import new_optimizer
-from illada_core.training.parallel import Ranks, wait_for_all
+from illada_core.training.parallel import Ranks, sum_over_ranks, wait_for_all
 from illada_core.training.recipe.files import differing_keys, load_recipe, to_toml
 from illada_core.training.recipe.keys import Recipe, flat, length_keys
 from illada_core.training.recipe.plan import known_kind
 from illada_core.training.samples import Samples
 from illada_core.training.setup import Setup
+from illada_core.training.sharding import choose_shard
+from illada_core.training.starting import starting_denoiser
+
+if TYPE_CHECKING:
+    from illada_core.training.saving import Saver
 
 
 @dataclass
 class Session:
     """What changes while a run goes on, and what it acts with.
 
-    `metrics` are rank 0's alone; `stopped_by` is the signal that ended the run before its time,
-    `base` the fingerprint of the weights that adapters belong to.
+    `shard` ranks share a copy of the model; `saver` writes its shards, None if there are none, as
+    of adapters. `metrics` are rank 0's alone; `stopped_by` is the signal that ended the run before
+    its time, `base` the fingerprint of the weights that adapters belong to.
     """
 
     setup: Setup
     run: Path
     ranks: Ranks
     denoiser: Denoiser
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.AdamW
     corruption: Corruption
     attention: str
     attention_reason: str
     peak_flops: float | None
     progress: Progress
     saved_at: Path | None
+    shard: int
+    saver: "Saver | None"
     metrics: Metrics | None
     samples: Samples | None
     remarks: tuple[str, ...]
@@ -71,6 +78,11 @@ class Session:
     @property
     def model(self) -> Transformer:
         return self.denoiser.transformer
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether this rank has a part of a checkpoint yet to write."""
+        return self.saver is not None and self.saver.is_writing
 
     @property
     def share(self) -> Share:
@@ -89,49 +101,47 @@ class Session:
             if told is not None:
                 told.sync()
 
-    def save(self) -> Path:
-        """Write a checkpoint of this moment and delete those that need not be kept."""
+    def begin_save(self) -> int | None:
+        """Write a checkpoint of this moment and return its step; one in shards is only begun."""
+        self.sync()
+        facts = {
+            "dataset": self.setup.train.fingerprint,
+            "base": self.base,
+            **circumstances(self.ranks, self.shard),
+        }
+        contents = Contents(
+            self.model, self.optimizer, self.progress, facts, self.exported("float32")
+        )
+        if self.saver is not None:
+            self.saver.begin(contents)
+            return None
+        write_whole(self.run, contents, self.ranks)
+        return self.keep(self.progress.step)
+
+    def finish_save(self) -> int | None:
+        """Wait for the checkpoint that was begun; return its step, None if there is none."""
+        step = None if self.saver is None else self.saver.finish()
+        return None if step is None else self.keep(step)
+
+    def keep(self, step: int) -> int:
+        """Take note of a complete checkpoint, and delete those that need not be kept."""
+        self.saved_at = run_folder.checkpoint_path(self.run, step)
         if self.ranks.is_main:
-            self.sync()
-            save_checkpoint(
-                self.run,
-                self.model,
-                self.optimizer,
-                self.progress,
-                {
-                    "dataset": self.setup.train.fingerprint,
-                    "base": self.base,
-                    **circumstances(self.ranks),
-                },
-                self.setup.tokenizer_file,
-                self.setup.defaults.facts(),
-            )
-            prune(self.run, self.setup.recipe)
-        wait_for_all(self.ranks)
-        self.saved_at = run_folder.checkpoint_path(self.run, self.progress.step)
-        return self.saved_at
+            run_folder.prune_checkpoints(self.run, self.setup.recipe.checkpoint)
+        return step
+
+    def exported(self, dtype: str) -> Export:
+        """Say how weights are written."""
+        generation = self.setup.defaults.facts()
+        return Export(tokenizer=self.setup.tokenizer_file, dtype=dtype, generation=generation)
 
     def export(self) -> Path:
-        """Write `model/` in the released layout, in the dtype the model computes in.
-
-        All ranks bring the weights together, rank 0 keeps and writes them.
-        """
-        folder, recipe, model = self.run / MODEL, self.setup.recipe, self.model
-        weights = merged_weights(model) if recipe.lora.rank else model.state_dict().items()
-        kept = {name: weight for name, weight in weights if self.ranks.is_main}
-        if self.metrics is not None and not (self.metrics.is_finished and folder.is_dir()):
-            save_weights(
-                kept,
-                model.config,
-                folder,
-                Export(
-                    tokenizer=self.setup.tokenizer_file,
-                    dtype=recipe.run.compute_dtype,
-                    generation=self.setup.defaults.facts(),
-                ),
-            )
+        """Write `model/` in the released layout, in the dtype the model computes in."""
+        folder, export = self.run / MODEL, self.exported(self.setup.recipe.run.compute_dtype)
+        is_done = self.metrics is not None and self.metrics.is_finished and folder.is_dir()
+        if not any(sum_over_ranks(self.ranks, is_done)):
+            export_model(self.model, folder, export, self.ranks)
             self.write("finished", self.progress.step)
-        wait_for_all(self.ranks)
         return folder
 
 
@@ -153,22 +163,23 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         checkpoint = newest_checkpoint(run)
         if keys.threads:
             torch.set_num_threads(keys.threads)
+        shard = choose_shard(setup.recipe.parallel.shard, ranks.world, ranks.local_world)
         progress, remarks, base = Progress(), list(setup.remarks), adapted_base(setup)
         if checkpoint is not None:
-            progress, facts = read_progress(checkpoint, setup.train.fingerprint)
+            progress, facts = read_progress(checkpoint, setup.train.fingerprint, ranks)
             check_length(before, setup.recipe, progress)
             check_base(base, facts)
             if ranks.is_main:  # what a run has not deleted that was killed after it had saved
-                prune(run, setup.recipe)
-            remarks += changed_circumstances(facts, ranks)
+                run_folder.prune_checkpoints(run, setup.recipe.checkpoint)
+            remarks += changed_circumstances(facts, circumstances(ranks, shard))
         compute_dtype = DTYPES[keys.compute_dtype]
         backend, reason = choose_backend(
             ranks.device, compute_dtype, keys.attention, setup.config.head_size
         )
-        model = starting_model(setup, checkpoint, ranks, backend)
-        optimizer = new_optimizer(model, setup.recipe.optimizer)
+        denoiser = starting_denoiser(setup, checkpoint, ranks, shard, backend)
+        optimizer = new_optimizer(denoiser, setup.recipe.optimizer)
         if checkpoint is not None:
-            load_moments(checkpoint, model, optimizer, progress.updates)
+            load_moments(checkpoint, denoiser.transformer, optimizer, progress.updates)
         metrics = samples = None
         if ranks.is_main:
             record_start(run, progress.step, ranks.device, ranks.world, backend)
@@ -178,11 +189,18 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         if setup.prompts:
             samples = Samples(run, progress.step, setup, ranks)
             stack.callback(samples.close)
+        saver = None
+        if ranks.world > 1 and not setup.recipe.lora.rank:
+            # It loads torch's checkpoints, which take their time.
+            from illada_core.training.saving import Saver
+
+            saver = Saver(run, ranks)
+            stack.callback(saver.close)
         yield Session(
             setup=setup,
             run=run,
             ranks=ranks,
-            denoiser=Denoiser(model),
+            denoiser=denoiser,
             optimizer=optimizer,
             corruption=Corruption(
                 **vars(setup.recipe.objective), mask_id=mask_id(setup), seed=keys.seed
@@ -192,17 +210,13 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             peak_flops=peak_flops(setup.recipe, ranks.device),
             progress=progress,
             saved_at=checkpoint,
+            shard=shard,
+            saver=saver,
             metrics=metrics,
             samples=samples,
             remarks=tuple(remarks) if ranks.is_main else (),
             base=base,
         )
-
-
-def prune(run: Path, recipe: Recipe) -> None:
-    """Delete the checkpoints that need not be kept."""
-    keys = recipe.checkpoint
-    run_folder.prune_checkpoints(run, keys.keep_last, keys.keep_every_steps)
 
 
 def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:
@@ -241,23 +255,24 @@ def check_base(base: str | None, facts: dict[str, Any]) -> None:
         )
 
 
-def circumstances(ranks: Ranks) -> dict[str, Any]:
+def circumstances(ranks: Ranks, shard: int) -> dict[str, Any]:
     """Return what must not change for losses to be the same bit for bit."""
     return {
         "device": device_name(ranks.device),
         "ranks": ranks.world,
+        "shard": shard,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
 
-def changed_circumstances(facts: dict[str, Any], ranks: Ranks) -> list[str]:
+def changed_circumstances(facts: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Say what is different from when a checkpoint was saved."""
     return [
-        f"{name} was {facts.get(name)} when the run was saved and is {now} now: "
+        f"{name} was {facts.get(name)} when the run was saved and is {value} now: "
         "losses may differ in their last digits"
-        for name, now in circumstances(ranks).items()
-        if facts.get(name) != now
+        for name, value in now.items()
+        if facts.get(name, value) != value
     ]
 
 
@@ -272,40 +287,6 @@ def check_length(before: Recipe | None, now: Recipe, progress: Progress) -> None
             f"{', '.join(changed)} can no longer change",
             "give the old value, or delete the checkpoints since then",
         )
-
-
-def starting_model(
-    setup: Setup, checkpoint: Path | None, ranks: Ranks, backend: str
-) -> Transformer:
-    """Return the model to go on with: of the checkpoint, of the recipe's ckpt, or fresh."""
-    keys, lora = setup.recipe.run, setup.recipe.lora
-    if lora.rank:
-        folder = find_model(setup.recipe.model.ckpt)
-        frozen = keys.compute_dtype
-        model = load_model(folder, ranks.device, frozen, keys.compute_dtype, backend)
-        model.config = setup.config
-        add_adapters(model, lora, keys.seed)
-        if checkpoint is not None:
-            load_adapters(checkpoint, model)
-    elif checkpoint is not None:
-        model = load_weights(checkpoint, ranks.device, keys.compute_dtype, backend)
-    elif setup.recipe.model.ckpt:
-        folder = find_model(setup.recipe.model.ckpt)
-        model = load_model(folder, ranks.device, "float32", keys.compute_dtype, backend)
-        model.config = setup.config
-    else:
-        model = new_model(
-            setup.config,
-            keys.seed,
-            ranks.device,
-            compute_dtype=DTYPES[keys.compute_dtype],
-            backend=backend,
-        )
-    if keys.compile:
-        compile_layers(model)
-    if keys.recompute:
-        recompute_layers(model)
-    return model
 
 
 def mask_id(setup: Setup) -> int:

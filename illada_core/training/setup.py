@@ -49,12 +49,9 @@ def prepare(recipe: Recipe) -> Setup:
     """Open the data of a recipe and check that all fits. Raises DataError and UsageError."""
     if not recipe.data.path:
         raise UsageError("no data to train on", "give a packed dataset: --data DIR")
-    if recipe.log.tensorboard and find_spec("tensorboard") is None:
-        raise UsageError(
-            "recipe: log.tensorboard needs the package tensorboard",
-            "pip install 'illada[tensorboard]', or --set log.tensorboard=false",
-        )
-    check_lora(recipe)
+    check_packages(recipe)
+    if recipe.lora.rank:
+        check_base_is_given(recipe)
     train, holdout = open_packed(Path(recipe.data.path))
     if recipe.data.holdout:
         holdout = open_packed(Path(recipe.data.holdout))[0]
@@ -223,16 +220,18 @@ def check_datasets(train: TokenDataset, holdout: TokenDataset | None) -> None:
         )
 
 
-def check_lora(recipe: Recipe) -> None:
-    """Raise UsageError if adapters are asked for, but there is no base or no package for them."""
-    if not recipe.lora.rank:
-        return
-    check_base_is_given(recipe)
-    if find_spec("peft") is None:
-        raise UsageError(
-            "recipe: lora.rank needs the package peft",
-            "pip install 'illada[lora]', or --set lora.rank=0",
-        )
+def check_packages(recipe: Recipe) -> None:
+    """Raise UsageError if a key asks for a package that is not installed."""
+    for asked, name, extra, package, without in (
+        (recipe.log.tensorboard, "log.tensorboard", "tensorboard", "tensorboard", "false"),
+        (recipe.lora.rank, "lora.rank", "lora", "peft", "0"),
+        (recipe.run.float8, "run.float8", "float8", "torchao", "false"),
+    ):
+        if asked and find_spec(package) is None:
+            raise UsageError(
+                f"recipe: {name} needs the package {package}",
+                f"pip install 'illada[{extra}]', or --set {name}={without}",
+            )
 
 
 def check_base_is_given(recipe: Recipe) -> None:

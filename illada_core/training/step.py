@@ -1,4 +1,7 @@
-"""One optimizer step: predict, differentiate, sum, clip, update."""
+"""One optimizer step: predict, differentiate, sum, clip, update.
+
+The device decides whether to clip and whether to drop the step; the host need not be asked.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,8 +12,9 @@ import torch
 
 from illada_core.diffusion.corruption import Corrupted
 from illada_core.diffusion.denoiser import Denoiser, Sums
-from illada_core.training.optim import clip_gradients
-from illada_core.training.parallel import Ranks, sum_gradients, sum_tensor_over_ranks
+from illada_core.training.optim import gradient_norm, update
+from illada_core.training.parallel import Ranks, sum_tensor_over_ranks
+from illada_core.training.sharding import sum_over_copies
 
 # What is minimised, as sums over a micro-batch, by what the module says of it.
 Objective: TypeAlias = Callable[[Denoiser, Corrupted], Sums]
@@ -40,7 +44,7 @@ class StepResult:
 
 def train_step(
     denoiser: Denoiser,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.AdamW,
     micro_batches: Sequence[Corrupted],
     objective: Objective,
     loss_count: int,
@@ -54,24 +58,22 @@ def train_step(
     and moments as they were.
     """
     loss = torch.zeros((), device=ranks.device)
-    for noisy in micro_batches:
+    for left, noisy in zip(reversed(range(len(micro_batches))), micro_batches, strict=True):
+        sum_over_copies(denoiser, now=not left)
         micro = objective(denoiser, noisy.to(ranks.device)).nats / max(loss_count, 1)
         micro.backward()
         loss += micro.detach()
-    parameters = [each for each in denoiser.parameters() if each.requires_grad]
-    sum_gradients(ranks, parameters)
     counts = [
         sum(squared_lengths(noisy.segment_ends) for noisy in micro_batches if noisy.tokens),
         sum(len(noisy.targets_M) for noisy in micro_batches),
     ]
     counts_2 = torch.tensor(counts, dtype=torch.float64, device=ranks.device)
     sums = sum_tensor_over_ranks(ranks, torch.cat([loss.double()[None], counts_2]))
-    norm = clip_gradients(parameters, clip_norm)
-    result = StepResult(*torch.cat([sums, norm.double()[None]]).tolist())
-    if result.is_finite:
-        optimizer.step()
+    norm = gradient_norm(denoiser)
+    is_sound = (sums[0] + norm).isfinite()
+    update(optimizer, norm, clip_norm, is_sound, in_shards=ranks.world > 1)
     optimizer.zero_grad(set_to_none=True)
-    return result
+    return StepResult(*torch.cat([sums, norm.double()[None]]).tolist())
 
 
 def squared_lengths(ends: Sequence[int]) -> int:

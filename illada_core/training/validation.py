@@ -14,6 +14,7 @@ from illada_core.diffusion.corruption import Corruption
 from illada_core.diffusion.denoiser import Denoiser
 from illada_core.training.parallel import Ranks, sum_tensor_over_ranks
 from illada_core.training.setup import NOISE_SEED
+from illada_core.training.sharding import without_gradients
 from illada_core.training.source import noisy_rows
 
 RATIO_BINS = 10
@@ -57,21 +58,21 @@ def validation_rule(rule: Corruption, has_turns: bool) -> Corruption:
     )
 
 
-@torch.no_grad()
 def validate(
     denoiser: Denoiser, dataset: TokenDataset, rule: Corruption, share: Share, ranks: Ranks
 ) -> Validation:
     """Return the bound over the rows of all shares; beyond one pass under other noise."""
     # 0: nats of the bound, 1: its tokens; then the nats of each bin, then its hidden tokens.
     sums = torch.zeros(2 + 2 * RATIO_BINS, dtype=torch.float64, device=ranks.device)
-    for places in share.micro_places(step=0):
-        noisy = noisy_rows(dataset, rule, share.rows_per_step, places).to(ranks.device)
-        nats, nll_M = denoiser(noisy)
-        bin_M = (noisy.ratio_M * RATIO_BINS).long().clamp(0, RATIO_BINS - 1)
-        sums[0] += nats.double()
-        sums[1] += noisy.loss_count
-        sums[2 : 2 + RATIO_BINS].index_add_(0, bin_M, nll_M.double())
-        sums[2 + RATIO_BINS :] += torch.bincount(bin_M, minlength=RATIO_BINS)
+    with without_gradients(denoiser):
+        for places in share.micro_places(step=0):
+            noisy = noisy_rows(dataset, rule, share.rows_per_step, places).to(ranks.device)
+            nats, nll_M = denoiser(noisy)
+            bin_M = (noisy.ratio_M * RATIO_BINS).long().clamp(0, RATIO_BINS - 1)
+            sums[0] += nats.double()
+            sums[1] += noisy.loss_count
+            sums[2 : 2 + RATIO_BINS].index_add_(0, bin_M, nll_M.double())
+            sums[2 + RATIO_BINS :] += torch.bincount(bin_M, minlength=RATIO_BINS)
     nats_sum, tokens, *bins = sum_tensor_over_ranks(ranks, sums).tolist()
     return Validation(
         loss=nats_sum / tokens if tokens else nan,

@@ -337,3 +337,20 @@ def test_the_mask_id_is_asked_found_or_the_familys(folder):
         choose_mask_id(config, 1, None)
     with pytest.raises(CheckpointError, match="outside the model's 320 ids"):
         choose_mask_id(config, None, 320)
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("[]", "does not say which rows"),
+        ('{"model.norm.weight": {"saved_offsets": [-1]}}', "does not say which rows"),
+        ('{"model.norm.weight": {"saved_offsets": []}}', "is not in rows"),
+        ('{"model.norm.weight": {"saved_offsets": [0, 8]}}', "is not in rows"),
+        ('{"model.norm.weight": {"saved_offsets": [8]}}', "1 duplicate"),
+    ],
+)
+def test_parts_that_make_no_tensor_are_named(folder, said, sentence):
+    file = folder / "model.safetensors"
+    save_file(load_file(file), file, metadata={"DCP_SHARDING_INFO": said})
+    with pytest.raises(CheckpointError, match=sentence):
+        load_model(folder)

@@ -119,11 +119,11 @@ def test_samples_are_written_once_a_step_across_stops_and_kills(chats, tmp_path,
     for _, path in list_checkpoints(tmp_path / "run")[1:]:  # as if killed before it
         run_folder.remove_folder(path)
     run_training(asked, tmp_path / "run")
-    whole, parts = (read_lines(tmp_path / name / "samples.jsonl") for name in ("whole", "run"))
+    whole, parts = (read_lines(tmp_path / name / "samples.jsonl", {}) for name in ("whole", "run"))
     assert parts == whole
     assert [line["step"] for line in whole] == [step for step in (3, 6, 9, 10) for _ in range(3)]
     run_training(asked, tmp_path / "run")
-    assert read_lines(tmp_path / "run" / "samples.jsonl") == whole
+    assert read_lines(tmp_path / "run" / "samples.jsonl", {}) == whole
 
 
 def test_samples_do_not_change_what_is_learnt(chats, tmp_path):
@@ -149,7 +149,7 @@ def test_a_model_learns_to_answer_and_to_end_its_answers(tmp_path):
     )
     events = run_training(asked, tmp_path / "run")
     assert [event for event in events if isinstance(event, Sampled)] == [Sampled(160, 3, 3)]
-    for line in read_lines(tmp_path / "run" / "samples.jsonl"):
+    for line in read_lines(tmp_path / "run" / "samples.jsonl", {}):
         answer = "".join(chr(ord(letter) + 1) for letter in line["prompt"][:7])
         assert line == {
             "step": 160,

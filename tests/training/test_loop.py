@@ -33,14 +33,14 @@ from tests.training.tiny import write_packed, write_rows
 CPU = Ranks(rank=0, world=1, device=torch.device("cpu"))
 
 
-def run_training(recipe, run, stop_after=None, fresh=False):
+def run_training(recipe, run, stop_after=None, fresh=False, ranks=CPU):
     """Train and return the events; `stop_after` asks to stop once that step is done."""
     events = []
 
     def stop():
         return any(getattr(event, "step", 0) == stop_after for event in events)
 
-    with open_session(prepare(recipe), run, CPU, fresh) as session:
+    with open_session(prepare(recipe), run, ranks, fresh) as session:
         source = row_source(session.setup.train, session.corruption, session.share)
         for event in train(session, source, likelihood_bound, stop):
             events.append(event)

@@ -6,7 +6,7 @@ import torch
 from illada_core.errors import UsageError
 from illada_core.training import memory
 from illada_core.training.parallel import Ranks
-from illada_core.training.recipe.plan import FP32_BYTES
+from illada_core.training.recipe.footprint import FP32_BYTES
 from illada_core.training.session import open_session
 from illada_core.training.setup import prepare
 from tests.training.tiny import tiny_recipe, write_packed

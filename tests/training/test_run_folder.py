@@ -8,6 +8,7 @@ from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import LOCK
 from illada_core.model.finding import find_model, list_checkpoints, newest_checkpoint
 from illada_core.training import run_folder
+from illada_core.training.recipe.keys import CheckpointKeys
 
 
 def fill(folder):
@@ -88,8 +89,17 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path):
 def test_keep_policy_keeps_the_newest_and_the_multiples(tmp_path):
     for step in (10, 20, 30, 40, 50):
         checkpoint(tmp_path, step)
-    run_folder.prune_checkpoints(tmp_path, keep_last=2, keep_every_steps=20)
+    run_folder.prune_checkpoints(tmp_path, CheckpointKeys(keep_last=2, keep_every_steps=20))
     assert [step for step, _ in list_checkpoints(tmp_path)] == [20, 40, 50]
+
+
+def test_an_ephemeral_checkpoint_is_kept_until_there_is_another(tmp_path):
+    """It takes no place of those that last, and what a stop has left is none."""
+    keys = CheckpointKeys(every_steps=20, ephemeral_every_steps=5, keep_last=2)
+    for step in (20, 25, 33, 35, 40, 45, 50):
+        checkpoint(tmp_path, step)
+        run_folder.prune_checkpoints(tmp_path, keys)
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [33, 40, 50]
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):

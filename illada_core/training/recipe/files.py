@@ -109,9 +109,11 @@ def table_from(
     if missing:
         raise UsageError(f"{file}: missing {', '.join(missing)}")
     hints = get_type_hints(kind)
+    formerly = {item.name: item.metadata["formerly"] for item in fields(kind)}
     values = {}
-    for item, value in content.items():
+    for item, given in content.items():
         name = f"{table}.{item}"
+        value = formerly[item].get(given, given) if isinstance(given, bool) else given
         values[item] = check_type(name, value, hints[item], "--set" if name in changed else file)
     return kind(**values)
 

@@ -5,6 +5,7 @@ them. Reading, changing and writing TOML is recipe_files.py. No torch.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Any, Literal
@@ -16,14 +17,20 @@ LIMITS = "must be finite and at least 0, a whole number below 2^63"
 DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
-def key(default: Any, about: str, may_change: bool = False) -> Any:
-    """Describe a key: its default, its meaning with unit, and whether a resume may change it."""
-    return field(default=default, metadata={"about": about, "may_change": may_change})
+def key(
+    default: Any, about: str, may_change: bool = False, formerly: Mapping[bool, str] | None = None
+) -> Any:
+    """Describe a key: its default, its meaning with unit, and whether a resume may change it.
+
+    `formerly` says what true and false mean, which it once took.
+    """
+    metadata = {"about": about, "may_change": may_change, "formerly": formerly or {}}
+    return field(default=default, metadata=metadata)
 
 
 def needed(about: str) -> Any:
     """Describe a key that every recipe must give."""
-    return field(metadata={"about": about, "may_change": False})
+    return field(metadata={"about": about, "may_change": False, "formerly": {}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,14 +147,19 @@ class RunKeys:
     compute_dtype: Literal["bfloat16", "float32"] = key(
         "bfloat16", "arithmetic of the model; weights and optimizer are float32"
     )
+    float8: bool = key(
+        False, "products of the layers in float8 (extra: float8; GPUs from Ada or Hopper on)"
+    )
     attention: Literal["auto", "varlen", "flash", "sdpa", "matmul"] = key(
         "auto", "attention backend; auto: the fastest here", may_change=True
     )
     compile: bool = key(False, "compile the layers with torch.compile", may_change=True)
-    recompute: bool = key(
-        False,
-        "keep only the inputs of the layers for the backward pass, and compute the rest again",
+    recompute: Literal["none", "selective", "full"] = key(
+        "none",
+        "what the backward pass computes again of the layers, to save memory: nothing, all but "
+        "products and attention, or all",
         may_change=True,
+        formerly={False: "none", True: "full"},
     )
     device: str = key("auto", "auto, cpu, cuda or cuda:N", may_change=True)
     threads: int = key(0, "CPU threads; 0: torch's choice", may_change=True)
@@ -156,6 +168,15 @@ class RunKeys:
     )
     max_bad_steps: int = key(
         10, "non-finite steps in a row after which the run ends (code 3)", may_change=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelKeys:
+    """How a model lies over several ranks; one process holds all of it."""
+
+    shard: int = key(
+        0, "neighbouring ranks that share one copy; 0: those of a machine", may_change=True
     )
 
 
@@ -184,6 +205,12 @@ class CheckpointKeys:
     """When to save, and what to keep."""
 
     every_steps: int = key(0, "steps between checkpoints; 0: only at the end", may_change=True)
+    ephemeral_every_steps: int = key(
+        0, "steps between checkpoints of which only the newest is kept; 0: none", may_change=True
+    )
+    on_error: Literal["stop", "continue"] = key(
+        "stop", "what a checkpoint that cannot be written does to the run", may_change=True
+    )
     keep_last: int = key(2, "newest checkpoints to keep", may_change=True)
     keep_every_steps: int = key(
         0, "also keep every checkpoint at a multiple of this; 0: none", may_change=True
@@ -219,6 +246,7 @@ class Recipe:
     optimizer: OptimizerKeys
     schedule: ScheduleKeys
     run: RunKeys
+    parallel: ParallelKeys = ParallelKeys()
     validation: ValidationKeys = ValidationKeys()
     generation: GenerationKeys = GenerationKeys()
     checkpoint: CheckpointKeys = CheckpointKeys()
@@ -252,6 +280,10 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
             "give one of run.total_tokens and run.epochs",
         ),
         (run.threads > MOST_THREADS, f"run.threads must be at most {MOST_THREADS}"),
+        (
+            run.float8 and (run.compute_dtype != "bfloat16" or recipe.lora.rank > 0),
+            "run.float8 needs run.compute_dtype bfloat16, and no adapters (lora.rank)",
+        ),
         (run.max_bad_steps < 1, "run.max_bad_steps must be at least 1"),
         (
             not DEVICES.fullmatch(run.device),

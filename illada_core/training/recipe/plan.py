@@ -9,11 +9,8 @@ from math import ceil
 
 from illada_core.errors import UsageError
 from illada_core.model.config import ModelConfig, non_embedding_parameter_count, parameter_count
-from illada_core.training.recipe.adapters import adapter_activation_bytes, adapter_count
-from illada_core.training.recipe.keys import LoraKeys, Recipe
-
-FP32_BYTES, BF16_BYTES = 4, 2
-LOSS_CHUNK_ROWS = 1024  # at least that of diffusion/loss.py, which needs torch
+from illada_core.training.recipe.footprint import memory_bytes, planned_shard, trained_count
+from illada_core.training.recipe.keys import Recipe
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def step_flops(
 def recomputed_flops(
     config: ModelConfig, tokens: int, token_pairs: float, head_rows: float
 ) -> float:
-    """Count the FLOPs that `run.recompute` repeats: those of the layers' forward pass.
+    """Count the FLOPs that `run.recompute = "full"` repeats: those of the layers' forward pass.
 
     All but the projection down at the end of each layer, whose output no gradient needs.
     """
@@ -97,7 +94,10 @@ def expected_token_pairs(length: float, split_probability: float) -> float:
 
 @dataclass(frozen=True)
 class Plan:
-    """The figures of a run; memory is that of one device, by component, in bytes."""
+    """The figures of a run; memory is that of one device, by component, in bytes.
+
+    A copy of the model lies over `shard` devices.
+    """
 
     parameters: int
     non_embedding_parameters: int
@@ -109,6 +109,7 @@ class Plan:
     total_tokens: int
     device: str
     devices: int
+    shard: int
     mfu: float
     device_memory_bytes: float
     tokens_per_second: float
@@ -139,18 +140,18 @@ def plan_run(recipe: Recipe, config: ModelConfig, total_tokens: int, row_tokens:
     pairs = expected_token_pairs(row_tokens, objective.split_probability) / row_tokens
     is_frozen = recipe.lora.rank > 0
     flops = step_flops(config, 1, pairs, hidden_share, is_frozen)
-    again = recomputed_flops(config, 1, pairs, hidden_share) if recipe.run.recompute else 0.0
-    compute_bytes = BF16_BYTES if recipe.run.compute_dtype == "bfloat16" else FP32_BYTES
-    micro_tokens = recipe.batch.micro_rows * row_tokens
+    again = 0.0
+    if recipe.run.recompute == "full":
+        again = recomputed_flops(config, 1, pairs, hidden_share)
+    micro_tokens, shard = recipe.batch.micro_rows * row_tokens, planned_shard(recipe)
     return Plan(
         parameters=parameter_count(config),
         non_embedding_parameters=non_embedding_parameter_count(config),
         flops_per_token=flops,
         recomputed_flops_per_token=again,
         trained_parameters=trained_count(config, recipe.lora),
-        memory_bytes=memory_bytes(
-            config, recipe.lora, micro_tokens, hidden_share, compute_bytes, recipe.run.recompute
-        ),
+        memory_bytes=memory_bytes(recipe, config, micro_tokens, hidden_share, shard),
+        shard=shard,
         tokens_per_step=recipe.batch.rows * row_tokens,
         total_tokens=total_tokens,
         device=recipe.plan.device,
@@ -159,71 +160,3 @@ def plan_run(recipe: Recipe, config: ModelConfig, total_tokens: int, row_tokens:
         device_memory_bytes=kind.memory_bytes,
         tokens_per_second=recipe.plan.devices * kind.peak_flops * recipe.plan.mfu / (flops + again),
     )
-
-
-def trained_count(config: ModelConfig, lora: LoraKeys) -> int:
-    """Count the parameters that learn: all of them, or those of adapters beside a frozen base."""
-    return adapter_count(config, lora) if lora.rank else parameter_count(config)
-
-
-def memory_bytes(
-    config: ModelConfig,
-    lora: LoraKeys,
-    micro_tokens: float,
-    hidden_share: float,
-    compute_bytes: int,
-    recomputes: bool,
-) -> dict[str, float]:
-    """Estimate the memory of one data-parallel rank while it runs a micro-batch, by component."""
-    parameters, trained, is_frozen = (
-        parameter_count(config),
-        trained_count(config, lora),
-        lora.rank > 0,
-    )
-    cast = parameters
-    activations = activation_bytes_per_token(config, compute_bytes, lora)
-    if recomputes:  # what goes into each layer, and all of the one that is computed again
-        activations = activations / config.layers + config.layers * config.width * compute_bytes
-        body = non_embedding_parameter_count(config)
-        cast = body // config.layers + config.vocab_size * config.width
-    casts = cast * compute_bytes if compute_bytes < FP32_BYTES and not is_frozen else 0
-    frozen = {"frozen base": float(parameters * compute_bytes)} if is_frozen else {}
-    return {
-        **frozen,
-        "weights, float32": FP32_BYTES * trained,
-        "gradients, float32": FP32_BYTES * trained,
-        "AdamW moments, float32": 2 * FP32_BYTES * trained,
-        "weights cast for the step": casts,
-        "activations": micro_tokens * activations,
-        "LM head and loss": head_bytes(
-            config, micro_tokens * hidden_share, compute_bytes, is_frozen
-        ),
-    }
-
-
-def head_bytes(
-    config: ModelConfig, head_rows: float, compute_bytes: int, is_frozen: bool = False
-) -> float:
-    """Return what the loss holds: logits of a chunk, and the gradients of its two factors."""
-    rows = min(head_rows, LOSS_CHUNK_ROWS)
-    table = config.vocab_size * config.width
-    logits = rows * config.vocab_size * compute_bytes
-    of_table = 0 if is_frozen else table * FP32_BYTES
-    return logits + head_rows * config.width * compute_bytes + of_table
-
-
-def activation_bytes_per_token(config: ModelConfig, compute_bytes: int, lora: LoraKeys) -> float:
-    """Return what the layers keep of one token for the backward pass, in bytes.
-
-    Frozen matrices and norms keep none of their inputs, adapters keep theirs in float32.
-    """
-    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-    if lora.rank:
-        norms = 2 * FP32_BYTES * config.width
-        attention = compute_bytes * 2 * (queries + keys)
-        ffn = compute_bytes * 3 * config.ffn_size
-        return config.layers * (norms + attention + ffn) + adapter_activation_bytes(config, lora)
-    norms = 2 * (FP32_BYTES + 2 * compute_bytes) * config.width
-    attention = compute_bytes * (4 * queries + 3 * keys)
-    ffn = compute_bytes * 4 * config.ffn_size
-    return config.layers * (norms + attention + ffn)

@@ -82,7 +82,7 @@ def test_a_signal_reaches_each_rank_once_and_its_code_comes_out(
 
 
 def test_a_second_signal_leaves_at_once(start_illada, tiny, tmp_path):
-    slow = ("batch.rows=4000", "batch.micro_rows=1", "checkpoint.every_steps=1")
+    slow = ("batch.rows=1000", "batch.micro_rows=1", "checkpoint.every_steps=1")
     process = start_illada("pretrain", tiny(*ENDLESS, *slow), "-o", "run", "--nproc", "2", "-q")
     wait_for_lines(tmp_path / "run", 1, process)
     time.sleep(0.3)
@@ -111,7 +111,9 @@ def test_a_second_signal_ends_ranks_that_do_not_answer(start_illada, tiny, tmp_p
 
 
 def test_a_rank_that_is_killed_ends_the_others_and_is_named(start_illada, tiny, tmp_path):
-    process = start_illada("pretrain", tiny(*ENDLESS), "-o", "run", "--nproc", "2", "-q")
+    """With a checkpoint underway, of which nothing may be found."""
+    asked = tiny(*ENDLESS, "checkpoint.every_steps=1")
+    process = start_illada("pretrain", asked, "-o", "run", "--nproc", "2", "-q")
     wait_for_lines(tmp_path / "run", 8, process)
     os.kill(children(process)[1], signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=120)

@@ -215,7 +215,8 @@ def test_the_plan_of_8b_is_the_papers(illada):
     assert "7,615,025,152" in plan
     assert "6,979,588,096" in plan
     assert "does not fit" not in plan
-    kept = illada("pretrain", "8b", "-n", "--set", "run.recompute=false").stdout
+    alone = ("--set", "plan.devices=1", "--set", "run.recompute=none")
+    kept = illada("pretrain", "8b", "-n", *alone).stdout
     assert "does not fit into one H200" in kept
 
 

@@ -12,10 +12,9 @@ from illada_core.model.initial import new_model
 from illada_core.training.layers import recompute_layers
 from illada_core.training.lora import add_adapters
 from illada_core.training.recipe.files import find_recipe, load_recipe
+from illada_core.training.recipe.footprint import LOSS_CHUNK_ROWS, activation_bytes_per_token
 from illada_core.training.recipe.keys import LoraKeys
 from illada_core.training.recipe.plan import (
-    LOSS_CHUNK_ROWS,
-    activation_bytes_per_token,
     expected_token_pairs,
     known_kind,
     plan_run,
@@ -29,9 +28,7 @@ CONFIG = ModelConfig(
 
 
 def test_the_8b_plan_counts_bidirectional_attention_and_masked_rows_of_the_head():
-    recipe = load_recipe(
-        find_recipe("8b"), ["objective.split_probability=0", "run.recompute=false"]
-    )
+    recipe = load_recipe(find_recipe("8b"), ["objective.split_probability=0", "run.recompute=none"])
     plan = plan_run(recipe, ILLADA_8B, recipe.run.total_tokens, 8192)
     hidden_share = 0.001 + 0.999 / 2
     last = 4096 * (4096 + 3 * 14_336)  # after attention, of the last layer
@@ -42,15 +39,28 @@ def test_the_8b_plan_counts_bidirectional_attention_and_masked_rows_of_the_head(
     assert plan.tokens_per_step == 640 * 8192
     assert plan.steps == -(-12 * 10**12 // (640 * 8192))
     assert plan.seconds == pytest.approx(12e12 * expected / (1024 * 989e12 * 0.4))
-    assert plan.memory_bytes["AdamW moments, float32"] == 8 * 7_615_025_152
+    assert plan.memory_bytes["AdamW moments, float32"] == 7_615_025_152, "8 bytes, on 8 devices"
+
+
+@pytest.mark.parametrize(("devices", "shard", "held"), [(1, 0, 1), (12, 0, 4), (16, 16, 16)])
+def test_devices_that_share_a_copy_hold_their_part_of_it(devices, shard, held):
+    changes = [f"plan.devices={devices}", f"parallel.shard={shard}"]
+    plan = plan_run(load_recipe(find_recipe("8b"), changes), ILLADA_8B, 10**12, 8192)
+    assert plan.shard == held
+    states = [size for part, size in plan.memory_bytes.items() if "float32" in part]
+    assert sum(states) == pytest.approx(16 * 7_615_025_152 / held)
+    assert ("weights gathered" in plan.memory_bytes) is (held > 1)
 
 
 def test_recomputed_layers_take_less_memory_and_more_time():
     kept, again = (
         plan_run(
-            load_recipe(find_recipe("8b"), [f"run.recompute={wanted}"]), ILLADA_8B, 10**12, 8192
+            load_recipe(find_recipe("8b"), ["plan.devices=1", f"run.recompute={wanted}"]),
+            ILLADA_8B,
+            10**12,
+            8192,
         )
-        for wanted in ("false", "true")
+        for wanted in ("none", "full")
     )
     inputs = 32 * 8192 * 4096 * 2
     one_layer = kept.memory_bytes["activations"] / 32
@@ -92,13 +102,13 @@ def test_a_random_cut_leaves_two_thirds_of_the_pairs():
 @pytest.mark.parametrize(
     ("recompute", "device", "row_tokens", "fits"),
     [
-        ("false", "H100", 8192, False),
-        ("false", "H100", 4096, True),
-        ("true", "RTX 4090", 8192, True),
+        ("none", "H100", 8192, False),
+        ("none", "H100", 4096, True),
+        ("full", "RTX 4090", 8192, True),
     ],
 )
 def test_adapters_of_the_8b_fit_a_device_if_activations_do(recompute, device, row_tokens, fits):
-    asked = ["model.ckpt=base", "lora.rank=16", f"run.recompute={recompute}"]
+    asked = ["model.ckpt=base", "lora.rank=16", f"run.recompute={recompute}", "plan.devices=1"]
     recipe = load_recipe(find_recipe("8b-sft"), [*asked, f"plan.device={device}"])
     plan = plan_run(recipe, ILLADA_8B, 10**9, row_tokens)
     assert (sum(plan.memory_bytes.values()) < plan.device_memory_bytes) is fits

@@ -92,6 +92,13 @@ def test_recipes_know_every_attention_backend():
     assert get_args(get_type_hints(RunKeys)["attention"]) == ("auto", *BACKENDS)
 
 
+@pytest.mark.parametrize(("before", "now"), [("true", "full"), ("false", "none")])
+def test_a_recipe_may_say_recompute_as_it_was_said_before(tmp_path, before, now):
+    asked = load_recipe(find_recipe("8b"), [f"run.recompute={before}"])
+    assert asked.run.recompute == now
+    assert f'recompute = "{now}"' in to_toml(asked)
+
+
 @pytest.mark.parametrize(
     ("table", "item", "meant"),
     [("batch", "row", "batch.rows"), ("batsh", "rows", "batch"), ("run", "tokens", "run.")],
