@@ -62,11 +62,9 @@ def items(folder: Path, amount: int) -> None:
 
 
 def one_line(folder: Path, amount: int) -> None:
-    with open(folder / "in.jsonl", "w") as file:
-        file.write('{"text": "')
+    with open(folder / "in.txt", "w") as file:
         for number in range(amount // 25):
             file.write(f"{number:>24} ")
-        file.write('"}\n')
 
 
 def lines(folder: Path, amount: int) -> None:
@@ -117,7 +115,7 @@ SHORT = ("--max-new-tokens", "4", "--block-length", "4")
 LOADS = {
     "prompts": Load(prompts, model("generate", *SHORT), 20_000, lines_out, "in.jsonl"),
     "items": Load(items, model("score"), 5_000, lines_out, "in.jsonl"),
-    "bytes in a line": Load(one_line, tokenize("in.jsonl"), 200_000_000, documents),
+    "bytes in a line": Load(one_line, tokenize("in.txt"), 200_000_000, documents),
     "small files": Load(small_files, tokenize("in"), 200_000, documents),
     "lines": Load(lines, tokenize("in.txt", "--format", "lines"), 5_000_000, documents),
 }

@@ -14,11 +14,13 @@ WINDOWS = (1 << 12, 1 << 16, PIECE_CHARACTERS)
 AROUND = 256  # characters on both sides by which a place is judged
 TRIED = 64  # places of each kind within a window
 # All patterns in use begin a new part at a space before a letter, or at a line's first letter, both
-# after something visible. Then come any places between letters and others.
+# after something visible. Then come any places between letters and others, and, for texts without
+# letters, those before white space and between digits and signs.
 PLACES = (
     re.compile(r"(?<=\S)(?= [^\W\d_])"),
     re.compile(r"(?<=\S\n)(?=[^\W\d_])"),
     re.compile(r"(?<=[^\W\d_])(?=[\W\d_])|(?<=[\W\d_])(?=[^\W\d_])"),
+    re.compile(r"(?<=\S)(?=\s)|(?<=\d)(?=[^\w\s])|(?<=[^\w\s])(?=\d)"),
 )
 
 # Whether a text may be cut between what is before a place and what is after it.

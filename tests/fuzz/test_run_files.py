@@ -51,7 +51,7 @@ def test_any_state(run, data):
     before = path.read_bytes()
 
     def resume():
-        _, facts = read_progress(path.parent, FACTS["dataset"])
+        _, facts = read_progress(path.parent, FACTS["dataset"], Ranks(0, 1, CPU))
         changed_circumstances(facts, Ranks(0, 1, CPU))
 
     try:

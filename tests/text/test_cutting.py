@@ -61,6 +61,16 @@ def test_a_giant_document_has_the_ids_it_would_have_uncut(tokenizer_file, small_
     assert [part.tolist() for part in np.split(ids, ends)[:-1]] == expected
 
 
+@pytest.mark.parametrize("text", ["1234567      89", "1,2;3.4,"])
+def test_a_text_without_letters_is_cut_too(tokenizer_file, small_pieces, text):
+    tokenizer = load_tokenizer(tokenizer_file, "tokenizers")
+    pieces = list(cut_text([text * 500], tokenizer.cuts_cleanly))
+    assert "".join(pieces) == text * 500
+    assert max(map(len, pieces)) <= 202
+    ids, _ = encode_documents([text * 500], tokenizer)
+    assert ids.tolist() == tokenizer.encode(text * 500)
+
+
 def test_a_text_without_any_clean_place_is_cut_all_the_same(small_pieces):
     text = "x" * 1000
     assert last_clean_cut(text, 100) == 300
