@@ -16,7 +16,7 @@ from illada_core.training.metrics import StepLines, read_metrics, record_start
 from illada_core.training.parallel import Ranks
 from illada_core.training.recipe.files import load_recipe, packaged_recipes
 from illada_core.training.recipe.plan import plan_run
-from illada_core.training.session import changed_circumstances
+from illada_core.training.session import changed_circumstances, circumstances
 from illada_core.training.setup import outline
 from tests.fuzz.hostile import decode_or_refuse, fuzzed, hostile_json, hostile_toml
 
@@ -52,7 +52,7 @@ def test_any_state(run, data):
 
     def resume():
         _, facts = read_progress(path.parent, FACTS["dataset"], Ranks(0, 1, CPU))
-        changed_circumstances(facts, Ranks(0, 1, CPU))
+        changed_circumstances(facts, circumstances(Ranks(0, 1, CPU), 1))
 
     try:
         text = data.draw(hostile_json(json.loads(before)))
