@@ -3,21 +3,23 @@
 One function, several kernels, chosen once. No kernel ever sees a mask of T x T: segments are told
 by their offsets, or taken one at a time.
 
-Shapes: T packed tokens, D segments, S tokens of a segment, H query heads, G key/value heads,
-K head size.
+Shapes: T packed tokens, D segments, S tokens of a segment or of all keys, Q queries, H query heads,
+G key/value heads, K head size.
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from illada_core.errors import UsageError
-from illada_core.model.kernels.matmul_attention import matmul_attention
+from illada_core.model.kernels.matmul_attention import Span, matmul_attention, matmul_over_spans
 
 PACKED_BACKENDS = ("varlen", "flash")  # one call for all segments, told by their offsets
 BACKENDS = (*PACKED_BACKENDS, "sdpa", "matmul")
@@ -50,6 +52,44 @@ class Segments:
                 positions_T=positions_T.to(device),
                 longest=int(lengths_D.max()),
             )
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """Where each segment starts and ends."""
+        return tuple(zip((0, *self.ends), self.ends, strict=False))
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where packed queries stand, and the keys that those of each segment meet.
+
+    Queries of segment d are the rows from q_offsets[d] on, maybe none, at most `q_longest`; they
+    meet the keys of spans[d], whose ends, laid side by side, are k_offsets.
+    """
+
+    q_offsets_D1: Tensor  # int32
+    q_longest: int
+    spans: tuple[Span, ...]
+    k_offsets_D1: Tensor  # int32
+    k_longest: int
+
+    @cached_property
+    def q_spans(self) -> tuple[Span, ...]:
+        """Where the queries of each segment start and end, on the host."""
+        offsets = self.q_offsets_D1.tolist()
+        return tuple(pairwise(offsets))
+
+    @staticmethod
+    def asked(segments: Segments, rising_M: Tensor) -> "Places":
+        """Let only some rows of packed segments be queries, told in rising order."""
+        offsets_D1 = torch.searchsorted(rising_M, segments.offsets_D1.to(rising_M.dtype))
+        return Places(
+            q_offsets_D1=offsets_D1.to(torch.int32),
+            q_longest=segments.longest,
+            spans=segments.spans,
+            k_offsets_D1=segments.offsets_D1,
+            k_longest=segments.longest,
+        )
 
 
 def choose_backend(
@@ -121,23 +161,48 @@ def packed_attention(
     return segment_attention(q_THK, k_TGK, v_TGK, segments)
 
 
+def query_attention(
+    q_QHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, places: Places, backend: str
+) -> Tensor:
+    """Let queries meet the keys of their segments, and return out_QHK; for no gradients."""
+    if backend in PACKED_BACKENDS:
+        bounds = (places.q_offsets_D1, places.k_offsets_D1, places.q_longest, places.k_longest)
+        return packed_kernel(q_QHK, k_SGK, v_SGK, bounds, backend)
+    if backend == "matmul":
+        return matmul_over_spans(q_QHK, k_SGK, v_SGK, places.q_spans, places.spans)
+    return spans_attention(q_QHK, k_SGK, v_SGK, places.q_spans, places.spans)
+
+
 def flash_attention(
     q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, offsets_D1: Tensor, longest: int, backend: str
 ) -> Tensor:
-    """Attend through one of the two packed flash kernels, which share heads by themselves.
+    """Attend within segments through one of the two packed flash kernels.
 
     No segment may be longer than `longest`, which may be more than the longest is.
     """
-    bounds = (offsets_D1, offsets_D1, longest, longest)
+    return packed_kernel(q_THK, k_TGK, v_TGK, (offsets_D1, offsets_D1, longest, longest), backend)
+
+
+def packed_kernel(
+    q_QHK: Tensor,
+    k_SGK: Tensor,
+    v_SGK: Tensor,
+    bounds: tuple[Tensor, Tensor, int, int],
+    backend: str,
+) -> Tensor:
+    """Call a packed flash kernel, which shares heads by itself, with the bounds that it takes.
+
+    They are offsets of queries and of keys, and the most that a segment may have of each.
+    """
     if backend == "flash":
         from flash_attn import flash_attn_varlen_func
 
-        return flash_attn_varlen_func(q_THK, k_TGK, v_TGK, *bounds)
+        return flash_attn_varlen_func(q_QHK, k_SGK, v_SGK, *bounds)
     from torch.nn.attention.varlen import varlen_attn
 
-    out_THK = varlen_attn(q_THK, k_TGK, v_TGK, *bounds, enable_gqa=True)
-    assert isinstance(out_THK, Tensor)
-    return out_THK
+    out_QHK = varlen_attn(q_QHK, k_SGK, v_SGK, *bounds, enable_gqa=True)
+    assert isinstance(out_QHK, Tensor)
+    return out_QHK
 
 
 def segment_attention(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments) -> Tensor:
@@ -149,11 +214,24 @@ def segment_attention(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Seg
         q_DHSK, k_DGSK, v_DGSK = (x.unflatten(0, shape).transpose(1, 2) for x in packed)
         out_DHSK = F.scaled_dot_product_attention(q_DHSK, k_DGSK, v_DGSK, enable_gqa=shares)
         return out_DHSK.transpose(1, 2).flatten(0, 1)
-    pieces = []
-    start = 0
-    for end in segments.ends:
-        q_HSK, k_GSK, v_GSK = (x[None, start:end].transpose(1, 2) for x in packed)
-        out_HSK = F.scaled_dot_product_attention(q_HSK, k_GSK, v_GSK, enable_gqa=shares)
-        pieces.append(out_HSK[0].transpose(0, 1))
-        start = end
+    return spans_attention(q_THK, k_TGK, v_TGK, segments.spans, segments.spans)
+
+
+def spans_attention(
+    q_QHK: Tensor,
+    k_SGK: Tensor,
+    v_SGK: Tensor,
+    q_spans: Sequence[Span],
+    k_spans: Sequence[Span],
+) -> Tensor:
+    """Attend span by span through torch's scaled_dot_product_attention."""
+    shares = q_QHK.shape[1] != k_SGK.shape[1]
+    pieces = [q_QHK[:0]]
+    for (start, end), (first, last) in zip(q_spans, k_spans, strict=True):
+        if start == end:
+            continue
+        q_HQK = q_QHK[None, start:end].transpose(1, 2)
+        k_GSK, v_GSK = (x[None, first:last].transpose(1, 2) for x in (k_SGK, v_SGK))
+        out_HQK = F.scaled_dot_product_attention(q_HQK, k_GSK, v_GSK, enable_gqa=shares)
+        pieces.append(out_HQK[0].transpose(0, 1))
     return torch.cat(pieces)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from illada_core.model.attention import Segments, packed_attention
+from illada_core.model.attention import Places, Segments, packed_attention, query_attention
 from illada_core.model.config import ModelConfig
 from illada_core.model.kernels.linear import linear
 
@@ -95,11 +95,30 @@ class Attention(nn.Module):
         rows_M: Tensor | None = None,
     ) -> Tensor:
         heads = (-1, self.head_size)
-        q_THK = rotate(self.query(x_TC).unflatten(-1, heads), *rotation)
         k_TGK = rotate(self.key(x_TC).unflatten(-1, heads), *rotation)
         v_TGK = self.value(x_TC).unflatten(-1, heads)
+        if rows_M is not None and not torch.is_grad_enabled():
+            return self.asked(x_TC, k_TGK, v_TGK, rotation, segments, rows_M)
+        q_THK = rotate(self.query(x_TC).unflatten(-1, heads), *rotation)
         out_THK = self.attend(q_THK, k_TGK, v_TGK, segments, self.backend)
         return self.output(picked(out_THK.flatten(-2), rows_M))
+
+    def asked(
+        self,
+        x_TC: Tensor,
+        k_TGK: Tensor,
+        v_TGK: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        segments: Segments,
+        rows_M: Tensor,
+    ) -> Tensor:
+        """Return what `forward` does of the asked rows, which alone are queries."""
+        rising_M, order_M = rows_M.sort(stable=True)  # kernels take segment after segment
+        q_MHK = self.query(picked(x_TC, rising_M)).unflatten(-1, (-1, self.head_size))
+        q_MHK = rotate(q_MHK, *(picked(table_T1K, rising_M) for table_T1K in rotation))
+        places = Places.asked(segments, rising_M)
+        out_MHK = query_attention(q_MHK, k_TGK, v_TGK, places, self.backend)
+        return self.output(picked(out_MHK.flatten(-2), order_M.argsort()))
 
 
 class FeedForward(nn.Module):
@@ -162,7 +181,9 @@ class Transformer(nn.Module):
     def forward(self, ids_T: Tensor, segments: Segments, rows_M: Tensor | None = None) -> Tensor:
         """Return hidden_MC after the final norm, in the compute dtype: of all rows, or those asked.
 
-        The last layer's feed-forward, too, is spared the rows that nobody asks for.
+        The last layer's feed-forward, too, is spared the rows that nobody asks for, and where no
+        gradients are wanted their queries are; with them, queries are all rows: sums over queries
+        in another order would change the bits of a run.
         """
         config = self.config
         rotation = rotary_tables(

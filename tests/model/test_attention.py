@@ -6,10 +6,12 @@ import torch
 from illada_core.errors import UsageError
 from illada_core.model.attention import (
     BACKENDS,
+    Places,
     Segments,
     choose_backend,
     fault,
     packed_attention,
+    query_attention,
 )
 from illada_core.model.kernels import matmul_attention
 
@@ -94,6 +96,24 @@ def assert_does_not_leak(ends, backend, device):
     assert not torch.equal(before[~untouched], after[~untouched])
 
 
+def assert_queries_equal_those_of_all_rows(ends, backend, kv_heads, dtype, device, tolerance):
+    q, k, v = (x.detach() for x in random_inputs(ends, kv_heads, dtype, device))
+    segments = Segments.of(ends, device)
+    asked_M = torch.tensor(sorted(Random(3).sample(range(ends[-1]), ends[-1] // 3)), device=device)
+    out = query_attention(q[asked_M], k, v, Places.asked(segments, asked_M), backend)
+    expected = dense_reference(q, k, v, ends)[asked_M]
+    assert (out.double() - expected).norm() / expected.norm() < tolerance
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("backend", ["sdpa", "matmul"])
+def test_fewer_queries_than_keys_equal_a_dense_mask(layout, backend, monkeypatch):
+    monkeypatch.setattr(matmul_attention, "BLOCK_SCORES", 20_000)
+    monkeypatch.setattr(matmul_attention, "MIN_BLOCK_ROWS", 48)
+    for dtype, tolerance in ((torch.float32, 2e-6), (torch.bfloat16, 1e-2)):
+        assert_queries_equal_those_of_all_rows(LAYOUTS[layout], backend, 2, dtype, CPU, tolerance)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("backend", GPU_BACKENDS)
@@ -109,6 +129,9 @@ def test_packed_kernels_equal_a_dense_mask_and_do_not_leak(backend, layout, kv_h
         LAYOUTS[layout], backend, kv_heads, torch.bfloat16, device, 1e-2, head_size=64
     )
     assert_does_not_leak(LAYOUTS[layout], backend, device)
+    assert_queries_equal_those_of_all_rows(
+        LAYOUTS[layout], backend, kv_heads, torch.bfloat16, device, 1e-2
+    )
 
 
 def test_the_backend_fits_the_device_and_dtype():

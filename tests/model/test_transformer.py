@@ -64,6 +64,24 @@ def test_asked_rows_are_those_of_all_rows():
     assert model(ids_T, segments, rows_M[:0]).shape == (0, TINY.width)
 
 
+@pytest.mark.parametrize("backend", ["sdpa", "matmul"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("asked", [[39, 0, 8, 8], [20, 21], [], list(range(40))])
+def test_only_asked_rows_are_queries_of_the_last_layer(backend, dtype, asked):
+    model = new_model(TINY, seed=0, compute_dtype=dtype, backend=backend)
+    ids_T, segments = torch.arange(40) % TINY.vocab_size, Segments.of((7, 19, 40), CPU)
+    rows_M = torch.tensor(asked, dtype=torch.int64)
+    queries = []
+    for layer in model.layers:
+        layer.attention.query.register_forward_hook(lambda *met: queries.append(len(met[-1])))
+    with torch.no_grad():
+        hidden_MC = model(ids_T, segments, rows_M)
+        expected_MC = model(ids_T, segments)[rows_M]
+    assert queries == [40, len(asked), 40, 40]
+    tolerance = 1e-5 if dtype == torch.float32 else 4e-2
+    torch.testing.assert_close(hidden_MC, expected_MC, atol=tolerance, rtol=tolerance)
+
+
 def test_masters_stay_float32_while_the_arithmetic_is_bfloat16():
     model = new_model(TINY, seed=0, compute_dtype=torch.bfloat16)
     hidden_TC = model(torch.arange(10), Segments.of((10,), CPU))

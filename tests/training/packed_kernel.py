@@ -3,12 +3,13 @@
 It takes the segments' offsets as a tensor and a bound of the longest, as torch's own does.
 """
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from illada_core.model.kernels.matmul_attention import MatmulAttention
+from illada_core.model.kernels.matmul_attention import MatmulAttention, matmul_over_spans
 
 
 @torch.library.custom_op("illada_tests::attend", mutates_args=())
@@ -50,3 +51,9 @@ attend.register_autograd(differentiate, setup_context=keep)
 def flash_attention(q, k, v, offsets, longest, backend):
     """Stand in for the function of this name."""
     return attend(q, k, v, offsets, longest)
+
+
+def packed_kernel(q, k, v, bounds, backend):
+    """Stand in for the function of this name, where queries are fewer than keys."""
+    q_spans, k_spans = (tuple(pairwise(offsets.tolist())) for offsets in bounds[:2])
+    return matmul_over_spans(q, k, v, q_spans, k_spans)

@@ -14,7 +14,7 @@ Shapes: T packed tokens, H query heads, G key/value heads, K head size, S padded
 segment, B segments x G, Q rows of queries (heads sharing a key x S), P rows of one block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,27 @@ def matmul_attention(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, ends: tuple[in
     return MatmulAttention.apply(q_THK, k_TGK, v_TGK, ends)
 
 
+def matmul_over_spans(
+    q_QHK: Tensor,
+    k_SGK: Tensor,
+    v_SGK: Tensor,
+    q_spans: Sequence[Span],
+    k_spans: Sequence[Span],
+) -> Tensor:
+    """Let the queries of each span meet the keys of its own, and return out_QHK; no gradients."""
+    heads, kv_heads = q_QHK.shape[1], k_SGK.shape[1]
+    out_QHK = torch.empty_like(q_QHK)
+    for q_own, k_own, (q_length, length) in groups(q_spans, k_spans, heads):
+        q_BQK = stack(q_QHK, q_own, q_length, kv_heads)
+        k_BSK, v_BSK = (stack(x, k_own, length, kv_heads) for x in (k_SGK, v_SGK))
+        out_BQK = torch.empty_like(q_BQK)
+        for batch, rows, probs_BPS in blocks(q_BQK, length):
+            probabilities(q_BQK[batch, rows], k_BSK[batch], k_own, out=probs_BPS)
+            out_BQK[batch, rows] = probs_BPS @ v_BSK[batch]
+        unstack(out_BQK, q_own, kv_heads, out=out_QHK)
+    return out_QHK
+
+
 class MatmulAttention(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -40,16 +61,8 @@ class MatmulAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(q_THK, k_TGK, v_TGK)
         ctx.ends = ends
-        heads, kv_heads = q_THK.shape[1], k_TGK.shape[1]
-        out_THK = torch.empty_like(q_THK)
-        for spans, length in groups(ends, heads):
-            q_BQK, k_BSK, v_BSK = (stack(x, spans, length, kv_heads) for x in (q_THK, k_TGK, v_TGK))
-            out_BQK = torch.empty_like(q_BQK)
-            for batch, rows, probs_BPS in blocks(q_BQK, length):
-                probabilities(q_BQK[batch, rows], k_BSK[batch], spans, out=probs_BPS)
-                out_BQK[batch, rows] = probs_BPS @ v_BSK[batch]
-            unstack(out_BQK, spans, kv_heads, out=out_THK)
-        return out_THK
+        spans = spans_between(ends)
+        return matmul_over_spans(q_THK, k_TGK, v_TGK, spans, spans)
 
     @staticmethod
     @once_differentiable
@@ -57,7 +70,8 @@ class MatmulAttention(torch.autograd.Function):
         q_THK, k_TGK, v_TGK = ctx.saved_tensors
         heads, kv_heads, scale = q_THK.shape[1], k_TGK.shape[1], q_THK.shape[2] ** -0.5
         dq_THK, dk_TGK, dv_TGK = (torch.empty_like(x) for x in (q_THK, k_TGK, v_TGK))
-        for spans, length in groups(ctx.ends, heads):
+        all_spans = spans_between(ctx.ends)
+        for spans, _, (length, _) in groups(all_spans, all_spans, heads):
             q_BQK, k_BSK, v_BSK, grad_BQK = (
                 stack(x, spans, length, kv_heads) for x in (q_THK, k_TGK, v_TGK, grad_THK)
             )
@@ -82,16 +96,27 @@ class MatmulAttention(torch.autograd.Function):
         return dq_THK, dk_TGK, dv_TGK, None
 
 
-def groups(ends: tuple[int, ...], heads: int) -> Iterator[tuple[list[Span], int]]:
-    """Yield spans of like length, few enough for one block of scores, and their padded length."""
-    by_length: dict[int, list[Span]] = {}
-    for start, end in zip((0, *ends), ends, strict=False):
-        length = -(-(end - start) // LENGTH_STEP) * LENGTH_STEP
-        by_length.setdefault(length, []).append((start, end))
-    for length, spans in by_length.items():
-        at_once = max(1, BLOCK_SCORES // (heads * length**2))
-        for first in range(0, len(spans), at_once):
-            yield spans[first : first + at_once], length
+def spans_between(ends: tuple[int, ...]) -> list[Span]:
+    return list(zip((0, *ends), ends, strict=False))
+
+
+def groups(
+    q_spans: Sequence[Span], k_spans: Sequence[Span], heads: int
+) -> Iterator[tuple[list[Span], list[Span], tuple[int, int]]]:
+    """Yield spans of queries and keys of like lengths, and their padded lengths.
+
+    They are few enough for one block of scores; spans without a query are left out.
+    """
+    by_lengths: dict[tuple[int, int], list[tuple[Span, Span]]] = {}
+    for pair in zip(q_spans, k_spans, strict=True):
+        q_length, k_length = (-(-(end - start) // LENGTH_STEP) * LENGTH_STEP for start, end in pair)
+        if q_length:
+            by_lengths.setdefault((q_length, k_length), []).append(pair)
+    for lengths, pairs in by_lengths.items():
+        at_once = max(1, BLOCK_SCORES // (heads * lengths[0] * lengths[1]))
+        for first in range(0, len(pairs), at_once):
+            q_own, k_own = zip(*pairs[first : first + at_once], strict=True)
+            yield list(q_own), list(k_own), lengths
 
 
 def blocks(q_BQK: Tensor, length: int) -> Iterator[tuple[slice, slice, Tensor]]:
