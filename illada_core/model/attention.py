@@ -9,7 +9,7 @@ G key/value heads, K head size.
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from itertools import pairwise
@@ -58,13 +58,20 @@ class Segments:
         """Where each segment starts and ends."""
         return tuple(zip((0, *self.ends), self.ends, strict=False))
 
+    @cached_property
+    def places(self) -> "Places":
+        """The same with every row a query."""
+        bounds = (self.offsets_D1, self.longest)
+        return Places(*bounds, self.spans, *bounds)
+
 
 @dataclass(frozen=True, eq=False)
 class Places:
     """Where packed queries stand, and the keys that those of each segment meet.
 
     Queries of segment d are the rows from q_offsets[d] on, maybe none, at most `q_longest`; they
-    meet the keys of spans[d], whose ends, laid side by side, are k_offsets.
+    meet the keys of spans[d]. Laid side by side these would end at k_offsets; where they are
+    scattered, other keys lie between them.
     """
 
     q_offsets_D1: Tensor  # int32
@@ -72,6 +79,7 @@ class Places:
     spans: tuple[Span, ...]
     k_offsets_D1: Tensor  # int32
     k_longest: int
+    is_scattered: bool = False
 
     @cached_property
     def q_spans(self) -> tuple[Span, ...]:
@@ -79,17 +87,16 @@ class Places:
         offsets = self.q_offsets_D1.tolist()
         return tuple(pairwise(offsets))
 
-    @staticmethod
-    def asked(segments: Segments, rising_M: Tensor) -> "Places":
-        """Let only some rows of packed segments be queries, told in rising order."""
-        offsets_D1 = torch.searchsorted(rising_M, segments.offsets_D1.to(rising_M.dtype))
-        return Places(
-            q_offsets_D1=offsets_D1.to(torch.int32),
-            q_longest=segments.longest,
-            spans=segments.spans,
-            k_offsets_D1=segments.offsets_D1,
-            k_longest=segments.longest,
-        )
+    @cached_property
+    def slots_S(self) -> Tensor:
+        """The slots of all keys, side by side."""
+        device = self.k_offsets_D1.device
+        return torch.cat([torch.arange(*span) for span in self.spans]).to(device)
+
+    def asked(self, rising_M: Tensor) -> "Places":
+        """Let only some of the rows be queries, told in rising order."""
+        offsets_D1 = torch.searchsorted(rising_M, self.q_offsets_D1.to(rising_M.dtype))
+        return replace(self, q_offsets_D1=offsets_D1.to(torch.int32))
 
 
 def choose_backend(
@@ -166,6 +173,8 @@ def query_attention(
 ) -> Tensor:
     """Let queries meet the keys of their segments, and return out_QHK; for no gradients."""
     if backend in PACKED_BACKENDS:
+        if places.is_scattered:  # neither kernel skips keys in every version that is served
+            k_SGK, v_SGK = (x_SGK.index_select(0, places.slots_S) for x_SGK in (k_SGK, v_SGK))
         bounds = (places.q_offsets_D1, places.k_offsets_D1, places.q_longest, places.k_longest)
         return packed_kernel(q_QHK, k_SGK, v_SGK, bounds, backend)
     if backend == "matmul":

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from illada_core.model.attention import Places, Segments, packed_attention, query_attention
 from illada_core.model.config import ModelConfig
 from illada_core.model.kernels.linear import linear
+from illada_core.model.memory import KeyValues, LayerWindow, Window
 
 
 class Linear(nn.Linear):
@@ -91,14 +92,17 @@ class Attention(nn.Module):
         self,
         x_TC: Tensor,
         rotation: tuple[Tensor, Tensor],
-        segments: Segments,
+        segments: Segments | LayerWindow,
         rows_M: Tensor | None = None,
     ) -> Tensor:
         heads = (-1, self.head_size)
         k_TGK = rotate(self.key(x_TC).unflatten(-1, heads), *rotation)
         v_TGK = self.value(x_TC).unflatten(-1, heads)
+        if isinstance(segments, LayerWindow):
+            keys = segments.write(k_TGK, v_TGK)
+            return self.asked(x_TC, *keys, rotation, segments.places, rows_M)
         if rows_M is not None and not torch.is_grad_enabled():
-            return self.asked(x_TC, k_TGK, v_TGK, rotation, segments, rows_M)
+            return self.asked(x_TC, k_TGK, v_TGK, rotation, segments.places, rows_M)
         q_THK = rotate(self.query(x_TC).unflatten(-1, heads), *rotation)
         out_THK = self.attend(q_THK, k_TGK, v_TGK, segments, self.backend)
         return self.output(picked(out_THK.flatten(-2), rows_M))
@@ -106,19 +110,21 @@ class Attention(nn.Module):
     def asked(
         self,
         x_TC: Tensor,
-        k_TGK: Tensor,
-        v_TGK: Tensor,
+        k_SGK: Tensor,
+        v_SGK: Tensor,
         rotation: tuple[Tensor, Tensor],
-        segments: Segments,
-        rows_M: Tensor,
+        places: Places,
+        rows_M: Tensor | None,
     ) -> Tensor:
-        """Return what `forward` does of the asked rows, which alone are queries."""
-        rising_M, order_M = rows_M.sort(stable=True)  # kernels take segment after segment
-        q_MHK = self.query(picked(x_TC, rising_M)).unflatten(-1, (-1, self.head_size))
-        q_MHK = rotate(q_MHK, *(picked(table_T1K, rising_M) for table_T1K in rotation))
-        places = Places.asked(segments, rising_M)
-        out_MHK = query_attention(q_MHK, k_TGK, v_TGK, places, self.backend)
-        return self.output(picked(out_MHK.flatten(-2), order_M.argsort()))
+        """Return what the asked rows, or all, make of some keys; they alone are queries."""
+        order_M = None
+        if rows_M is not None:
+            rows_M, order_M = rows_M.sort(stable=True)  # kernels take segment after segment
+            order_M, places = order_M.argsort(), places.asked(rows_M)
+        q_MHK = self.query(picked(x_TC, rows_M)).unflatten(-1, (-1, self.head_size))
+        q_MHK = rotate(q_MHK, *(picked(table_T1K, rows_M) for table_T1K in rotation))
+        out_MHK = query_attention(q_MHK, k_SGK, v_SGK, places, self.backend)
+        return self.output(picked(out_MHK.flatten(-2), order_M))
 
 
 class FeedForward(nn.Module):
@@ -144,12 +150,24 @@ class Layer(nn.Module):
         self,
         x_TC: Tensor,
         rotation: tuple[Tensor, Tensor],
-        segments: Segments,
+        segments: Segments | LayerWindow,
         rows_M: Tensor | None = None,
     ) -> Tensor:
         mixed_MC = self.attention(self.attention_norm(x_TC), rotation, segments, rows_M)
         x_MC = picked(x_TC, rows_M) + mixed_MC
         return x_MC + self.ffn(self.ffn_norm(x_MC))
+
+
+def each_layer(
+    segments: Segments | Window, layer: int, memory: KeyValues | None
+) -> Segments | LayerWindow:
+    """Return what the attention of one layer must know."""
+    if isinstance(segments, Segments):
+        assert memory is None, "segments meet their own keys only"
+        return segments
+    assert memory is not None, "a window needs a memory"
+    assert not torch.is_grad_enabled(), "a memory is for no gradients"
+    return LayerWindow(segments, *memory.at(layer))
 
 
 class Transformer(nn.Module):
@@ -178,9 +196,17 @@ class Transformer(nn.Module):
         """The matrix of the head: the embedding when tied."""
         return self.embedding.weight if self.output is None else self.output.weight
 
-    def forward(self, ids_T: Tensor, segments: Segments, rows_M: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        ids_T: Tensor,
+        segments: Segments | Window,
+        rows_M: Tensor | None = None,
+        memory: KeyValues | None = None,
+    ) -> Tensor:
         """Return hidden_MC after the final norm, in the compute dtype: of all rows, or those asked.
 
+        The rows of a window write their keys and values into the memory that comes with it, and
+        meet all that their texts have there; for no gradients.
         The last layer's feed-forward, too, is spared the rows that nobody asks for, and where no
         gradients are wanted their queries are; with them, queries are all rows: sums over queries
         in another order would change the bits of a run.
@@ -193,9 +219,10 @@ class Transformer(nn.Module):
             torch.float32 if config.rope_in_float32 else self.compute_dtype,
         )
         x_TC = self.embedding(ids_T).to(self.compute_dtype)
-        for layer in self.layers[:-1]:
-            x_TC = layer(x_TC, rotation, segments)
-        return self.final_norm(self.layers[-1](x_TC, rotation, segments, rows_M))
+        seen = [each_layer(segments, number, memory) for number in range(config.layers)]
+        for layer, own in zip(self.layers[:-1], seen, strict=False):
+            x_TC = layer(x_TC, rotation, own)
+        return self.final_norm(self.layers[-1](x_TC, rotation, seen[-1], rows_M))
 
     def head(self, hidden_MC: Tensor) -> Tensor:
         """Return logits_MV of the given hidden rows, in the compute dtype."""

@@ -6,7 +6,6 @@ import torch
 from illada_core.errors import UsageError
 from illada_core.model.attention import (
     BACKENDS,
-    Places,
     Segments,
     choose_backend,
     fault,
@@ -100,7 +99,7 @@ def assert_queries_equal_those_of_all_rows(ends, backend, kv_heads, dtype, devic
     q, k, v = (x.detach() for x in random_inputs(ends, kv_heads, dtype, device))
     segments = Segments.of(ends, device)
     asked_M = torch.tensor(sorted(Random(3).sample(range(ends[-1]), ends[-1] // 3)), device=device)
-    out = query_attention(q[asked_M], k, v, Places.asked(segments, asked_M), backend)
+    out = query_attention(q[asked_M], k, v, segments.places.asked(asked_M), backend)
     expected = dense_reference(q, k, v, ends)[asked_M]
     assert (out.double() - expected).norm() / expected.norm() < tolerance
 
