@@ -132,3 +132,28 @@ def test_packed_kernels_meet_the_slots_of_a_text_only(monkeypatch):
             pass_over(model, memory, drawn_ids(2), [[6], [9, 8, 30], [20, 0]], rows_M=rows_M)
         )
     assert torch.equal(*found)
+
+
+def mean_divergence(seed, refresh_every):
+    """Return the mean KL, in nats, of a filling block's windows from passes over all rows."""
+    model, memory = new_model(TINY, seed=seed), KeyValues(TINY, 40, CPU, torch.float32)
+    draws = torch.Generator().manual_seed(seed)
+    ids_T = torch.randint(1, TINY.vocab_size, (40,), generator=draws)
+    ids_T[24:] = 0
+    found = []
+    for step, first in enumerate(range(24, 40, 2)):
+        start = 0 if step % refresh_every == 0 else 24
+        window = Window.of([range(start, 40)], [(0, 40)])
+        open_M = torch.arange(first, 40)
+        near_MV = model.head(model(ids_T[start:], window, open_M - start, memory)).log_softmax(-1)
+        exact_MV = model.logits_at(ids_T, (40,), open_M).log_softmax(-1)
+        found.append((exact_MV.exp() * (exact_MV - near_MV)).sum(-1).mean())
+        ids_T[first : first + 2] = exact_MV[:2].argmax(-1)
+    return torch.stack(found).mean().item()
+
+
+def test_divergence_does_not_fall_as_passes_over_all_rows_become_rarer():
+    means = [sum(mean_divergence(seed, every) for seed in range(3)) / 3 for every in (1, 2, 4, 8)]
+    assert means[0] == 0
+    assert means[1] > 1e-4
+    assert means == sorted(means)
