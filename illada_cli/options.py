@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, fields
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -205,14 +205,3 @@ def option_parameter(field: Field[Any], annotation: Any) -> inspect.Parameter:
         default = field.default_factory()
     keyword = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(field.name, keyword, default=default, annotation=annotation)
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Which model is used, and how: what the options of the panel Model say."""
-
-    ckpt: str
-    device: str
-    dtype: str
-    mask_id: int | None
-    batch_tokens: int | None = None

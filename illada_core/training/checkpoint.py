@@ -34,7 +34,6 @@ from illada_core.training.sharding import whole
 
 LAYOUT = "illada"
 MOMENTS = "optimizer"
-WHOLE = ".safetensors"  # ends the name of a file of whole tensors
 
 
 @dataclass(frozen=True)
