@@ -1,35 +1,52 @@
-"""A block filled by windows over kept keys and values, against passes over the whole canvas.
+"""Blocks filled over kept keys and values, against all positions computed at each step.
 
-A random model of width 256 and 6 layers fills 64 tokens after a prompt in blocks of 32, a token a
-step, the surest first: every step a pass over all that stands, or only the first of each block, the
-others computing the 32 rows of the block. Both sides do the same work on logits. They alternate in
-one run; medians of CPU time, ratios, and how many tokens agree are printed. Random weights say
-nothing of the quality that windows lose.
+The sampler continues a prompt by 64 tokens in blocks of 32, a token a step, the surest first, with
+`cache = none` and `cache = block`, in turns in one run: medians of CPU time, their ratios, and how
+many tokens agree. With `--ckpt` and `--text` the model is a real one and prompts are parts of the
+text: agreement against the interval of refreshes, beside the time. Random weights say nothing of
+what a cache costs in quality.
 
     python benchmarks/cache.py [--prompts 64 1024] [--passes 3] [--dtype float32] [--threads 1]
+    python benchmarks/cache.py --ckpt DIR --text FILE [--count 8] [--prompts 64 256]
 """
 
 import argparse
 import platform
 import statistics
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from illada_core.inference.cache import Cache
+from illada_core.inference.canvas import continuation
+from illada_core.inference.checkpoint import open_checkpoint
+from illada_core.inference.rules import ModelIds
+from illada_core.inference.sampler import Completion, Sampler, generate
+from illada_core.inference.settings import Settings
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
-from illada_core.model.memory import KeyValues, Window
 from illada_core.model.stored import DTYPES
 from illada_core.model.transformer import Transformer
 
-NEW_TOKENS, BLOCK_LENGTH, MASK_ID = 64, 32, 5
-EVERY_STEP = 1  # a refresh every step: nothing is kept
+NEW_TOKENS, MASK_ID = 64, 5
+EXACT = Settings(block_length=32, max_new_tokens=NEW_TOKENS)
+KEPT = replace(EXACT, cache="block")
+WAYS = {
+    "none": EXACT,
+    "every 2 calls": replace(KEPT, refresh_every=2),
+    "every 4 calls": replace(KEPT, refresh_every=4),
+    "every 8 calls": replace(KEPT, refresh_every=8),
+    "after 8 tokens, vicinity 16": replace(KEPT, refresh_after=8, vicinity=16),
+    "vicinity 16": replace(KEPT, vicinity=16),
+    "block": KEPT,
+}
 
 
 def random_model(dtype: str) -> Transformer:
-    """Return an untrained model, the same one every time."""
+    """Return an untrained model of width 256 and 6 layers, the same one every time."""
     config = ModelConfig(
         vocab_size=2048,
         width=256,
@@ -45,61 +62,49 @@ def random_model(dtype: str) -> Transformer:
     return new_model(config, seed=0, dtype=DTYPES[dtype], backend=backend).requires_grad_(False)
 
 
-@torch.inference_mode()
-def continued(model: Transformer, prompt: list[int], refresh_every: int) -> tuple[list[int], int]:
-    """Return the new tokens, and how many rows were computed for them."""
-    canvas_T, rows = torch.tensor(prompt), 0
-    slots = len(prompt) + NEW_TOKENS
-    memory = KeyValues(model.config, slots, canvas_T.device, model.compute_dtype)
-    for _ in range(NEW_TOKENS // BLOCK_LENGTH):
-        first = len(canvas_T)
-        canvas_T = torch.cat((canvas_T, torch.full((BLOCK_LENGTH,), MASK_ID)))
-        for step in range(BLOCK_LENGTH):
-            start = first if step % refresh_every else 0
-            rows += len(canvas_T) - start
-            open_M = (canvas_T == MASK_ID).nonzero()[:, 0]
-            logits_MV = asked_logits(model, canvas_T, start, open_M, memory, refresh_every)
-            logits_MV[:, MASK_ID] = -torch.inf
-            surest, token_M = logits_MV.float().softmax(-1).max(-1)
-            best = surest.argmax()
-            canvas_T[open_M[best]] = token_M[best]
-    return canvas_T[len(prompt) :].tolist(), rows
+def continued(
+    model: Transformer, ids: ModelIds, prompts: list[list[int]], settings: Settings
+) -> tuple[float, list[Completion]]:
+    """Return the CPU seconds of continuing prompts one by one, and what came of them."""
+    start, done = time.process_time(), []
+    for prompt in prompts:
+        sampler = Sampler(model.logits_at, ids, cache=Cache(model, 8192))
+        done += generate(sampler, [continuation(prompt, NEW_TOKENS)], settings)
+    return time.process_time() - start, done
 
 
-def asked_logits(
+def in_turns(
     model: Transformer,
-    canvas_T: Tensor,
-    start: int,
-    open_M: Tensor,
-    memory: KeyValues,
-    refresh_every: int,
-) -> Tensor:
-    """Return the logits of the open positions; rows from `start` on are computed."""
-    length = len(canvas_T)
-    if refresh_every == EVERY_STEP:
-        return model.logits_at(canvas_T, (length,), open_M)
-    window = Window.of([range(start, length)], [(0, length)])
-    return model.head(model(canvas_T[start:], window, open_M - start, memory))
-
-
-def compare(model: Transformer, prompt_tokens: int, passes: int) -> str:
-    """Return a row of the table: both sides in turns."""
-    draws = torch.Generator().manual_seed(prompt_tokens)
-    prompt = torch.randint(MASK_ID + 1, 2048, (prompt_tokens,), generator=draws).tolist()
-    taken: dict[int, list[float]] = {EVERY_STEP: [], BLOCK_LENGTH: []}
-    tokens, rows = {}, {}
+    ids: ModelIds,
+    prompts: list[list[int]],
+    ways: dict[str, Settings],
+    passes: int,
+) -> dict[str, tuple[float, list[Completion]]]:
+    """Return the median seconds and the texts of each way; the ways take turns."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    done: dict[str, list[Completion]] = {}
     for _ in range(passes):
-        for refresh_every, seconds in taken.items():
-            start = time.process_time()
-            tokens[refresh_every], rows[refresh_every] = continued(model, prompt, refresh_every)
-            seconds.append(time.process_time() - start)
-    whole, kept = (statistics.median(seconds) for seconds in taken.values())
-    alike = sum(a == b for a, b in zip(*tokens.values(), strict=True))
-    counts = " | ".join(f"{count:,}" for count in rows.values())
-    return (
-        f"| {prompt_tokens:,} + {NEW_TOKENS} | {counts} | {whole:.2f} s | {kept:.2f} s | "
-        f"**{whole / kept:.2f}** | {alike} of {NEW_TOKENS} |"
-    )
+        for name, settings in ways.items():
+            seconds, done[name] = continued(model, ids, prompts, settings)
+            taken[name].append(seconds)
+    return {name: (statistics.median(taken[name]), done[name]) for name in ways}
+
+
+def agreement(found: list[Completion], expected: list[Completion]) -> float:
+    """Return the share of tokens that stand at the same place."""
+    pairs = [
+        (one, other)
+        for text, exact in zip(found, expected, strict=True)
+        for one, other in zip(text.output_ids, exact.output_ids, strict=False)
+    ]
+    return sum(one == other for one, other in pairs) / max(1, len(pairs))
+
+
+def random_prompts(model: Transformer, tokens: int) -> list[list[int]]:
+    draws = torch.Generator().manual_seed(tokens)
+    return torch.randint(
+        MASK_ID + 1, model.config.vocab_size, (1, tokens), generator=draws
+    ).tolist()
 
 
 def main() -> None:
@@ -108,16 +113,38 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ckpt")
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--count", type=int, default=8, help="prompts of each length")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    model = random_model(asked.dtype)
     print(
         f"{platform.machine()}, torch {torch.__version__}, {asked.threads} threads, {asked.dtype}"
     )
-    print("| tokens | rows, all | rows, kept | CPU, all | CPU, kept | ratio | tokens alike |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for prompt_tokens in asked.prompts:
-        print(compare(model, prompt_tokens, asked.passes), flush=True)
+    print("| tokens | cache | rows computed | CPU | ratio | tokens alike |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    if asked.ckpt:
+        checkpoint = open_checkpoint(asked.ckpt)
+        model, ids, ways = checkpoint.load("cpu", asked.dtype), checkpoint.ids, WAYS
+        text_ids = checkpoint.require_tokenizer().encode(asked.text.read_text())
+    else:
+        model, ids = random_model(asked.dtype), ModelIds(MASK_ID)
+        ways = {name: WAYS[name] for name in ("none", "block")}
+    for tokens in asked.prompts:
+        if asked.ckpt:
+            step = (len(text_ids) - tokens) // asked.count
+            prompts = [text_ids[step * n : step * n + tokens] for n in range(asked.count)]
+        else:
+            prompts = random_prompts(model, tokens)
+        found = in_turns(model, ids, prompts, ways, asked.passes)
+        whole, expected = found["none"]
+        for name, (seconds, done) in found.items():
+            rows = sum(completion.rows_computed for completion in done)
+            print(
+                f"| {tokens:,} + {NEW_TOKENS} | {name} | {rows:,} | {seconds:.2f} s | "
+                f"**{whole / seconds:.2f}** | {agreement(done, expected):.0%} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -102,6 +102,16 @@ BatchTokens = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+CacheTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--cache-tokens",
+        help="Tokens whose keys and values are kept at once, where a cache is asked for "
+        "[default: 65536 on a GPU, where they fit a third of its free memory; else 16384].",
+        min=1,
+        rich_help_panel=MODEL,
+    ),
+]
 Cfg = Annotated[
     float | None,
     typer.Option(

@@ -48,19 +48,21 @@ def load(
     dtype: str | torch.dtype = "auto",
     mask_id: int | None = None,
     batch_tokens: int | None = None,
+    cache_tokens: int | None = None,
 ) -> "Model":
     """Open a run folder, a model folder or a hub id, and load its weights.
 
     `auto` is a GPU if there is one, and bfloat16 there, else the dtype of the files. At most
-    `batch_tokens` packed tokens go through the model at once. Raises CheckpointError for weights
-    that are missing or damaged, UsageError for a device, dtype or mask id that cannot be. Warns of
-    what the files of the tokenizer disagree on.
+    `batch_tokens` packed tokens go through the model at once, and keys and values are kept of at
+    most `cache_tokens`. Raises CheckpointError for weights that are missing or damaged, UsageError
+    for a device, dtype or mask id that cannot be. Warns of what the files of the tokenizer disagree
+    on.
     """
     checkpoint = open_checkpoint(ckpt, mask_id)
     for notice in checkpoint.notices:
         warnings.warn(notice, stacklevel=2)
     device = choose_device(device)
-    return Model(checkpoint, checkpoint.load(device, dtype), device, batch_tokens)
+    return Model(checkpoint, checkpoint.load(device, dtype), device, batch_tokens, cache_tokens)
 
 
 class Model:
@@ -77,9 +79,10 @@ class Model:
         model: Transformer,
         device: str = "cpu",
         batch_tokens: int | None = None,
+        cache_tokens: int | None = None,
     ) -> None:
         self.checkpoint, self.model = checkpoint, model
-        self.device, self.batch_tokens = device, batch_tokens
+        self.device, self.batch_tokens, self.cache_tokens = device, batch_tokens, cache_tokens
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -283,7 +286,8 @@ class Model:
 
     def sampler(self) -> TextSampler:
         """Return a sampler around the model, for those who want to drive it step by step."""
-        return TextSampler(self.checkpoint, self.model.logits_at, self.device, self.batch_tokens)
+        budgets = (self.batch_tokens, self.cache_tokens)
+        return TextSampler(self.checkpoint, self.model, self.device, *budgets)
 
     def scores(self, items: Sequence[Item], settings: ScoringSettings) -> list[Scores]:
         """Score items of ids, in order."""

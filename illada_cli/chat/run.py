@@ -33,7 +33,7 @@ def run(asked: ChatOptions, talk: ui.Talk) -> None:
     device = choose_device(asked.device)
     chat = Chat(
         checkpoint,
-        checkpoint.load(device, asked.dtype).logits_at,
+        checkpoint.load(device, asked.dtype),
         device,
         asked.settings,
         Prompting(truncate=asked.truncate),

@@ -22,6 +22,7 @@ from illada_core.inference.text_sampler import (
     TextSampler,
     complete_settings,
 )
+from illada_core.model.transformer import Transformer
 from illada_core.text.chat_template import Message
 
 FULL_HINT = "/reset begins anew, /set truncate left forgets the beginning"
@@ -63,13 +64,13 @@ class Chat:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        logits: Logits,
+        model: Transformer | Logits,
         device: str,
         settings: Settings,
         prompting: Prompting,
         talk: Talk,
     ) -> None:
-        self.checkpoint, self.logits, self.device = checkpoint, logits, device
+        self.checkpoint, self.model, self.device = checkpoint, model, device
         self.prompting, self.talk = prompting, talk
         self.conversation = Conversation()
         self.autosave: Path | None = None
@@ -148,7 +149,7 @@ class Chat:
             self.talk.warn("the conversation is cut on the left to fit the context", again=True)
         if task.unknown:
             self.talk.say_once(self.checkpoint.require_tokenizer().tell_unknown(task.unknown))
-        sampler = TextSampler(self.checkpoint, self.logits, self.device)
+        sampler = TextSampler(self.checkpoint, self.model, self.device)
         index = sampler.add(task, self.sample)
         steps: list[Commit] = []
         generation: Generation | None = None

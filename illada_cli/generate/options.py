@@ -61,6 +61,7 @@ class GenerateOptions:
     dtype: shared.Dtype = "auto"
     mask_id: shared.MaskId = None
     batch_tokens: shared.BatchTokens = None
+    cache_tokens: shared.CacheTokens = None
     output: shared.OutputFile = None
     fresh: shared.Fresh = False
     as_json: shared.Json = False

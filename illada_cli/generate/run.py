@@ -45,15 +45,17 @@ class GenerationTally:
         self.new_tokens += generation.new_tokens
         self.forwards += generation.forwards
 
-    def sentence(self, calls: int, peak_bytes: int) -> str:
+    def sentence(self, sampler: TextSampler) -> str:
         """Say it in a line: end tokens and what was cut are not counted as new."""
+        peak_bytes, kept_bytes = peak_memory_bytes(sampler.device), sampler.kept_bytes
+        kept = f", keys and values {kept_bytes / 2**30:.2f} GiB" if kept_bytes else ""
         texts = "1 text" if self.finished == 1 else f"{self.finished:,} texts"
         return (
             f"{texts}, {self.new_tokens:,} new tokens in {self.forwards:,} forwards "
             f"({self.new_tokens / max(1, self.forwards):.2f} tokens per forward, "
-            f"{calls:,} calls of the model), {self.seconds:.2f} s, "
+            f"{sampler.forwards:,} calls of the model), {self.seconds:.2f} s, "
             f"{self.new_tokens / max(1e-9, self.seconds):.1f} tokens/s, "
-            f"peak memory {peak_bytes / 2**30:.2f} GiB"
+            f"peak memory {peak_bytes / 2**30:.2f} GiB{kept}"
         )
 
 
@@ -70,7 +72,7 @@ def run(asked: GenerateOptions, requests: Requests, talk: Talk) -> None:
         arriving = iter(list(arriving))
     device = choose_device(asked.device)
     weights = checkpoint.load(device, asked.dtype)
-    sampler = TextSampler(checkpoint, weights.logits_at, device, asked.batch_tokens)
+    sampler = TextSampler(checkpoint, weights, device, asked.batch_tokens, asked.cache_tokens)
     talk.detail(f"{checkpoint.folder} on {sampler.device}")
     numbered = number_samples(arriving, asked.samples)
     keep = ledger_path(asked.output)
@@ -176,7 +178,7 @@ def write_texts(
         stop_on_signals("stopping; finished texts are written") as stop,
     ):
         tally = generate_all(sampler, iter(sound), writer, trace, advance, stop)
-    talk.say(tally.sentence(sampler.forwards, peak_memory_bytes(sampler.device)))
+    talk.say(tally.sentence(sampler))
     resume = "run the same command again to go on" if isinstance(writer, LedgerWriter) else None
     stop.leave(f"stopped by a signal, with {sampler.live} texts unfinished", resume)
     sound.raise_fault()

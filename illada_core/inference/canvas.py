@@ -74,14 +74,16 @@ class Fill:
 class Canvas:
     """The state of one task: it is over when every gap is full or has ended.
 
-    `open_B` are the positions to fill in this block, leftmost first. Gaps of given length that
-    follow each other are filled together, one that may end by itself; each such stage is cut into
-    blocks.
+    `block_B` are the positions of this block, `open_B` those of them that are still to be filled,
+    leftmost first. Gaps of given length that follow each other are filled together, one that may
+    end by itself; each such stage is cut into blocks. `geometry` changes whenever another block
+    begins or positions move; `committed` counts the tokens written.
     """
 
     def __init__(self, task: Task, rules: Rules) -> None:
         self.task, self.rules, self.mask_id = task, rules, rules.ids.mask_id
-        self.step = 0
+        self.step = self.committed = self.geometry = 0
+        self.refreshes = self.rows_computed = 0
         self.fills: list[Fill] = []
         pieces = [task.runs[0]]
         place = len(task.runs[0])
@@ -111,13 +113,25 @@ class Canvas:
             self.stages.pop(0)
 
     def open_block(self) -> None:
-        self.open_B = self.blocks.pop(0)
+        self.block_B = self.open_B = self.blocks.pop(0)
+        self.geometry += 1
         self.quotas = step_quotas(len(self.open_B), self.rules.settings.steps_per_block)
 
     @property
     def is_finished(self) -> bool:
         """Tell whether nothing is left to fill."""
         return not self.stages
+
+    @property
+    def capacity(self) -> int:
+        """How many positions it can ever have."""
+        task = self.task
+        return sum(map(len, task.runs)) + sum(gap.length for gap in task.gaps)
+
+    @property
+    def views(self) -> int:
+        """In how many ways the model is to see it: two under guidance."""
+        return 2 if self.rules.settings.cfg else 1
 
     def filled(self) -> tuple[np.ndarray, ...]:
         """Return what stands in each gap, the mask id where it is open."""
@@ -141,6 +155,7 @@ class Canvas:
         self.open_B = np.delete(self.open_B, picks)
         self.quotas.pop(0)
         self.step += 1
+        self.committed += len(picks)
         for fill in self.stages[0]:
             if fill.gap.may_end:
                 self.end_at_token(fill)
@@ -173,7 +188,7 @@ class Canvas:
         fill.finish_reason = reason
         at = fill.start + kept
         # Gaps that may end do not share a stage, so nothing open stands behind this one.
-        self.open_B = self.open_B[self.open_B < at]
+        self.open_B, self.block_B = self.open_B[self.open_B < at], self.block_B[self.block_B < at]
         self.blocks = [left for block in self.blocks if len(left := block[block < at])]
         self.resize(fill, at)
 
@@ -186,6 +201,7 @@ class Canvas:
         self.was_open = np.concatenate(
             (was_open[:kept], np.ones(len(masks), dtype=bool), was_open[fill.stop :])
         )
+        self.geometry += 1
         fill.stop = stop
         for later in self.fills[self.fills.index(fill) + 1 :]:
             later.start, later.stop = later.start + moved, later.stop + moved

@@ -65,4 +65,13 @@ class Rules:
 
         Rows whose choices are equal can be chosen together.
         """
-        return replace(self.settings, seed=0, max_new_tokens=1, stop=(), block_length=None)
+        return replace(
+            self.settings,
+            seed=0,
+            max_new_tokens=1,
+            stop=(),
+            block_length=None,
+            refresh_every=None,
+            refresh_after=None,
+            vicinity=0,
+        )

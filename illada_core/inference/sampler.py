@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from illada_core.errors import DataError
+from illada_core.inference.cache import Cache, Pass, View, every_row
 from illada_core.inference.candidates import Candidates, OpenRows, choose, guide, seed_words
 from illada_core.inference.canvas import Canvas, Task
 from illada_core.inference.commits import picks, thinking_boost
@@ -28,7 +29,8 @@ Logits = Callable[[Tensor, Sequence[int], Tensor], Tensor]
 class Commit:
     """What one step wrote for one prompt; positions count from the beginning of its canvas.
 
-    `filled` is what stands in each gap after it, the mask id where a position is open.
+    `filled` is what stands in each gap after it, the mask id where a position is open; `exact`
+    tells whether the model had computed all positions.
     """
 
     index: int
@@ -38,6 +40,7 @@ class Commit:
     confidence_B: np.ndarray
     block_done: bool
     filled: tuple[np.ndarray, ...]
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Completion:
     """A finished prompt: what stands in each of its gaps, cut before what ended it.
 
     `cuts` hold, for each gap, the ids that a stop string took away; it may begin inside the first.
-    `forwards` counts the calls of the model that this prompt took part in.
+    `forwards` counts the calls of the model that this prompt took part in, `refreshes` those that
+    computed all its positions, `rows_computed` the positions that all of them did.
     """
 
     index: int
@@ -53,6 +57,13 @@ class Completion:
     cuts: tuple[tuple[int, ...], ...]
     finish_reason: str
     forwards: int
+    refreshes: int
+    rows_computed: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether every token was chosen from a pass over all positions."""
+        return self.refreshes == self.forwards
 
     @property
     def output_ids(self) -> tuple[int, ...]:
@@ -63,8 +74,9 @@ class Completion:
 class Sampler:
     """Prompts in work; `add` brings one in, `step` is one call of the model for those that fit.
 
-    At most `batch_tokens` packed ids go through the model at once (one prompt always may), the
-    oldest first; the others wait with their state.
+    At most `batch_tokens` rows are computed in a step (one prompt always may), the oldest first;
+    the others wait with their state. Prompts whose settings keep keys and values need a `cache`;
+    they and the others go through the model in calls of their own.
     """
 
     def __init__(
@@ -73,8 +85,9 @@ class Sampler:
         ids: ModelIds,
         device: torch.device | str = "cpu",
         batch_tokens: int = 8192,
+        cache: Cache | None = None,
     ) -> None:
-        self.logits, self.ids = logits, ids
+        self.logits, self.ids, self.cache = logits, ids, cache
         self.device = torch.device(device)
         self.batch_tokens = batch_tokens
         self.live: dict[int, Canvas] = {}
@@ -101,88 +114,114 @@ class Sampler:
             find_stop=find_stop,
             end_thinking_ids=end_thinking_ids,
         )
+        assert self.cache or not rules.settings.keeps, "a sampler without a cache"
         self.live[self.added] = Canvas(task, rules)
         self.added += 1
         return self.added - 1
 
     def cancel(self, index: int) -> None:
         """Let go of a task between two steps; it is an error if it is not in work."""
-        del self.live[index]
+        self.live.pop(index)
+        self.release(index)
+
+    def release(self, index: int) -> None:
+        """Forget the keys and values of a prompt that leaves."""
+        if self.cache:
+            self.cache.release(index)
 
     @property
     def has_room(self) -> bool:
         """Tell whether another prompt may come in."""
-        return sum(map(packed_length, self.live.values())) < self.batch_tokens
+        rows = kept = 0
+        for canvas in self.live.values():
+            if canvas.rules.settings.keeps:
+                rows += len(canvas.block_B) * canvas.views
+                kept += canvas.capacity * canvas.views
+            else:
+                rows += len(canvas.ids) * canvas.views
+        return rows < self.batch_tokens and (not self.cache or kept < self.cache.most_tokens)
 
     def step(self) -> list[Commit | Completion]:
-        """Call the model once, commit what the rules allow, and return what happened."""
-        chosen = self.fitting()
+        """Compute what fits, commit what the rules allow, and return what happened."""
         events: list[Commit | Completion] = []
-        if chosen:
-            candidates = self.ask(chosen)
-            events += [commit(index, canvas, candidates[index]) for index, canvas in chosen.items()]
+        passes = self.fitting()
+        for keeps in (False, True):
+            together = [own for own in passes if own.canvas.rules.settings.keeps == keeps]
+            candidates = self.ask(together, self.cache if keeps else None) if together else {}
+            events += [commit(own, candidates[own.index]) for own in together]
         for index in [index for index, canvas in self.live.items() if canvas.is_finished]:
             events.append(complete(index, self.live.pop(index)))
+            self.release(index)
         return events
 
-    def fitting(self) -> dict[int, Canvas]:
-        """Return the oldest unfinished canvases that fit the budget together, at least one."""
-        chosen: dict[int, Canvas] = {}
+    def fitting(self) -> list[Pass]:
+        """Return passes over the oldest unfinished canvases that fit together, at least one."""
+        chosen: list[Pass] = []
         total = 0
         for index, canvas in self.live.items():
-            total += packed_length(canvas)
+            if canvas.is_finished:
+                continue
+            row_R = self.rows(index, canvas)
+            if row_R is None:
+                break
+            own = Pass(index, canvas, row_R)
+            total += own.rows
             if chosen and total > self.batch_tokens:
                 break
-            if not canvas.is_finished:
-                chosen[index] = canvas
+            chosen.append(own)
         return chosen
 
+    def rows(self, index: int, canvas: Canvas) -> np.ndarray | None:
+        """Return the positions to compute of a canvas; None if its keys and values must wait."""
+        if not self.cache or not canvas.rules.settings.keeps:
+            return every_row(canvas)
+        return self.cache.rows(index, canvas) if self.cache.admit(index, canvas) else None
+
     @torch.inference_mode()
-    def ask(self, chosen: dict[int, Canvas]) -> dict[int, Candidates]:
+    def ask(self, passes: list[Pass], cache: Cache | None) -> dict[int, Candidates]:
         """Return candidates for the open positions of each canvas, from one call of the model."""
-        groups = alike(chosen)
-        canvases = [canvas for group in groups for canvas in group.values()]
-        guided = [canvas for canvas in canvases if canvas.rules.settings.cfg]
-        logits_MV = self.read(
-            [canvas.ids for canvas in canvases] + [canvas.unguided_ids() for canvas in guided],
-            [canvas.open_B for canvas in (*canvases, *guided)],
-        )
+        groups = alike(passes)
+        ordered = [own for group in groups for own in group]
+        views = [View(own, own.canvas.ids) for own in ordered]
+        views += [
+            View(own, own.canvas.unguided_ids(), is_blind=True)
+            for own in ordered
+            if own.canvas.rules.settings.cfg
+        ]
+        self.forwards += 1
+        logits_MV = self.read(views) if cache is None else cache.logits(views, self.device)
         candidates: dict[int, Candidates] = {}
-        row, blind_row = 0, sum(len(canvas.open_B) for canvas in canvases)
+        row, blind_row = 0, sum(len(own.canvas.open_B) for own in ordered)
         for group in groups:
-            rules = next(iter(group.values())).rules
-            rows = sum(len(canvas.open_B) for canvas in group.values())
+            rules, canvases = group[0].canvas.rules, [own.canvas for own in group]
+            rows = sum(len(canvas.open_B) for canvas in canvases)
             group_MV = logits_MV[row : row + rows]
             row += rows
             if cfg := rules.settings.cfg:
                 group_MV = guide(group_MV, logits_MV[blind_row : blind_row + rows], cfg)
                 blind_row += rows
-            candidates.update(deal(choose(group_MV, open_rows(group.values()), rules), group))
+            candidates.update(deal(choose(group_MV, open_rows(canvases), rules), group))
         return candidates
 
-    def read(self, ids: list[np.ndarray], rows: list[np.ndarray]) -> Tensor:
-        """Call the model on segments, and return the logits of some rows of each, in order."""
-        ends = np.cumsum([len(segment) for segment in ids])
-        starts = ends - [len(segment) for segment in ids]
-        rows_M = np.concatenate([start + own for start, own in zip(starts, rows, strict=True)])
-        self.forwards += 1
+    def read(self, views: list[View]) -> Tensor:
+        """Return the logits of the open positions of each view, in order: views are segments."""
+        ends = np.cumsum([len(view.ids) for view in views])
+        starts = (0, *ends[:-1].tolist())
+        rows_M = np.concatenate(
+            [start + view.open_B for start, view in zip(starts, views, strict=True)]
+        )
         return self.logits(
-            torch.from_numpy(np.concatenate(ids)).to(self.device),
+            torch.from_numpy(np.concatenate([view.ids for view in views])).to(self.device),
             tuple(ends.tolist()),
             torch.from_numpy(rows_M).to(self.device),
         )
 
 
-def packed_length(canvas: Canvas) -> int:
-    """Return how many packed ids a canvas takes: twice its length under guidance."""
-    return len(canvas.ids) * (2 if canvas.rules.settings.cfg else 1)
-
-
-def alike(canvases: dict[int, Canvas]) -> list[dict[int, Canvas]]:
+def alike(passes: list[Pass]) -> list[list[Pass]]:
     """Group canvases whose tokens are chosen by the same settings."""
-    groups: dict[Settings, dict[int, Canvas]] = {}
-    for index, canvas in canvases.items():
-        groups.setdefault(canvas.rules.choice, {})[index] = canvas
+    groups: dict[Settings, list[Pass]] = {}
+    for own in passes:
+        groups.setdefault(own.canvas.rules.choice, []).append(own)
     return list(groups.values())
 
 
@@ -202,12 +241,12 @@ def open_rows(canvases: Collection[Canvas]) -> OpenRows:
     )
 
 
-def deal(candidates: Candidates, canvases: dict[int, Canvas]) -> Iterator[tuple[int, Candidates]]:
+def deal(candidates: Candidates, passes: list[Pass]) -> Iterator[tuple[int, Candidates]]:
     """Yield the candidates of each canvas, which lie one canvas after the other."""
     start = 0
-    for index, canvas in canvases.items():
-        stop = start + len(canvas.open_B)
-        yield index, candidates.part(start, stop)
+    for own in passes:
+        stop = start + len(own.canvas.open_B)
+        yield own.index, candidates.part(start, stop)
         start = stop
 
 
@@ -218,20 +257,25 @@ def boost(canvas: Canvas) -> tuple[int, float] | None:
     return thinking_boost(canvas.filled()[0], canvas.task.gaps[0].length, canvas.rules)
 
 
-def commit(index: int, canvas: Canvas, candidates: Candidates) -> Commit:
+def commit(done: Pass, candidates: Candidates) -> Commit:
     """Write the picked candidates on a canvas."""
+    canvas = done.canvas
+    exact = done.is_whole
+    canvas.rows_computed += done.rows
+    canvas.refreshes += exact
     picked = picks(candidates, canvas.quotas[0], canvas.rules.settings)
     position_B, token_B = canvas.open_B[picked], candidates.token_M[picked]
     step = canvas.step
     block_done = canvas.commit(picked, token_B)
     return Commit(
-        index=index,
+        index=done.index,
         step=step,
         position_B=position_B,
         token_B=token_B,
         confidence_B=candidates.confidence_M[picked],
         block_done=block_done,
         filled=canvas.filled(),
+        exact=exact,
     )
 
 
@@ -244,6 +288,8 @@ def complete(index: int, canvas: Canvas) -> Completion:
         cuts=tuple(fill.cut_ids for fill in canvas.fills),
         finish_reason=reasons[-1] if reasons else "length",
         forwards=canvas.step,
+        refreshes=canvas.refreshes,
+        rows_computed=canvas.rows_computed,
     )
 
 

@@ -17,10 +17,13 @@ LENGTH = "Length"
 CHOICE = "Choice of tokens"
 COMMITS = "Order of commits"
 GUIDANCE = "Model"
+CACHE = "Cache"
 
 KINDS = {int: "a whole number", float: "a number", str: "a string"}
 # At most one of them decides what a step commits beside its quota.
 COMMIT_RULES = ("threshold", "factor", "entropy_bound")
+# How rarely, and around what, a cache computes.
+CACHE_SETTINGS = ("refresh_every", "refresh_after", "vicinity")
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,28 @@ class Settings:
         ),
     ] = None
 
+    cache: Annotated[
+        Literal["none", "block"],
+        Setting(
+            "Compute all positions at each step, or at most steps those of the block: "
+            "approximate, and faster behind a long prompt",
+            CACHE,
+        ),
+    ] = "none"
+    refresh_every: Annotated[
+        int | None,
+        Setting("Compute all positions at every n-th call too", CACHE, "where blocks begin", 1),
+    ] = None
+    refresh_after: Annotated[
+        int | None,
+        Setting(
+            "Compute all positions after n committed tokens too", CACHE, "where blocks begin", 1
+        ),
+    ] = None
+    vicinity: Annotated[
+        int, Setting("Compute n positions on each side of the block too", CACHE, least=0)
+    ] = 0
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             object.__setattr__(self, name, check_setting(name, value))
@@ -122,6 +147,11 @@ class Settings:
     def grows(self) -> bool:
         """Whether masks are appended block by block."""
         return self.canvas == "variable"
+
+    @property
+    def keeps(self) -> bool:
+        """Whether keys and values are kept from step to step."""
+        return self.cache != "none"
 
     @property
     def commit_rule(self) -> str | None:

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from illada_core.errors import UsageError
+from illada_core.inference.cache import Cache, cache_tokens_for
 from illada_core.inference.checkpoint import Checkpoint, batch_tokens_for
 from illada_core.inference.requests import Request
 from illada_core.inference.rules import Rules
 from illada_core.inference.sampler import Commit, Completion, Logits, Sampler
-from illada_core.inference.settings import Settings
+from illada_core.inference.settings import CACHE_SETTINGS, Settings
 from illada_core.inference.tasks import TextTask
 from illada_core.inference.text import completed_text, settled_ids, settled_text, stop_finder
+from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer import UNFINISHED
 
 INTERRUPTED = "interrupt"
@@ -29,8 +31,9 @@ class Generation:
 
     `text` is the new text, or for gaps the whole; None without a tokenizer. `output_ids` are cut
     before what ended them: `eos`, `stop` (a stop string or id), `length`, or `interrupt` where it
-    was cancelled. `forwards` counts the calls of the model that this text took part in; `fills` are
-    the ids of each gap where a request has gaps.
+    was cancelled. `forwards` counts the calls of the model that this text took part in, `refreshes`
+    those that computed all its positions, `rows_computed` what all of them did. `fills` are the ids
+    of each gap where a request has gaps.
     """
 
     request: Request
@@ -38,12 +41,19 @@ class Generation:
     output_ids: tuple[int, ...]
     finish_reason: str
     forwards: int
+    refreshes: int
+    rows_computed: int
     fills: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def new_tokens(self) -> int:
         """How many ids are new."""
         return len(self.output_ids)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every token was chosen from a pass over all positions."""
+        return self.refreshes == self.forwards
 
     def fields(self) -> dict[str, Any]:
         """Return the JSON object of this generation, without what it is an answer to."""
@@ -53,23 +63,35 @@ class Generation:
             "finish_reason": self.finish_reason,
             "new_tokens": self.new_tokens,
             "forwards": self.forwards,
+            "refreshes": self.refreshes,
+            "rows_computed": self.rows_computed,
+            "exact": self.exact,
         }
         return fields if self.fills is None else {**fields, "fills": self.fills}
 
 
 class TextSampler:
-    """Requests in work: `add` brings one in, `step` calls the model once for those that fit."""
+    """Requests in work: `add` brings one in, `step` computes those that fit.
+
+    `model` may be any callable like `Transformer.logits_at`; keys and values are kept of a
+    Transformer only, of at most `cache_tokens` positions at once.
+    """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
-        logits: Logits,
+        model: Transformer | Logits,
         device: torch.device | str = "cpu",
         batch_tokens: int | None = None,
+        cache_tokens: int | None = None,
     ) -> None:
         self.checkpoint = checkpoint
+        logits, cache = model, None
+        if isinstance(model, Transformer):
+            logits = model.logits_at
+            cache = Cache(model, cache_tokens or cache_tokens_for(model.config, device))
         budget = batch_tokens or batch_tokens_for(device)
-        self.sampler = Sampler(logits, checkpoint.ids, device, budget)
+        self.sampler = Sampler(logits, checkpoint.ids, device, budget, cache)
         self.tasks: dict[int, TextTask] = {}
         self.filled: dict[int, list[int]] = {}
 
@@ -87,6 +109,11 @@ class TextSampler:
     def forwards(self) -> int:
         """How many calls of the model there were."""
         return self.sampler.forwards
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much memory kept keys and values take."""
+        return self.sampler.cache.memory.nbytes if self.sampler.cache else 0
 
     @property
     def has_room(self) -> bool:
@@ -121,14 +148,15 @@ class TextSampler:
 
     def cancel(self, index: int) -> Generation:
         """Stop a request between two steps; return what had settled of it."""
-        forwards = self.sampler.live[index].step
+        canvas = self.sampler.live[index]
         self.sampler.cancel(index)
         task, ids = self.tasks.pop(index), self.filled.pop(index, [])
         settled = tuple(settled_ids(ids, self.checkpoint.mask_id))
         text = None
         if self.checkpoint.tokenizer is not None:
             text = self.checkpoint.tokenizer.decode(settled).rstrip(UNFINISHED)
-        return Generation(task.request, text, settled, INTERRUPTED, forwards)
+        spent = (canvas.step, canvas.refreshes, canvas.rows_computed)
+        return Generation(task.request, text, settled, INTERRUPTED, *spent)
 
     def settled(self, index: int) -> str | None:
         """Return the text that has settled so far of a prompt's continuation.
@@ -154,6 +182,8 @@ class TextSampler:
             output_ids=completion.output_ids,
             finish_reason=completion.finish_reason,
             forwards=completion.forwards,
+            refreshes=completion.refreshes,
+            rows_computed=completion.rows_computed,
             fills=completion.fills if task.request.has_gaps else None,
         )
 
@@ -168,11 +198,26 @@ def complete_settings(settings: Settings, checkpoint: Checkpoint) -> tuple[Setti
     if settings.end_thinking_boost and checkpoint.tokenizer is None:
         notices.append("without a tokenizer the end of thinking has no ids: its boost is off")
         settings = replace(settings, end_thinking_boost=0.0)
+    notices += told_cache(settings)
     size = checkpoint.config.vocab_size
     if wrong := [number for number in settings.stop_ids if not 0 <= number < size]:
         raise UsageError(f"--stop-id {wrong[0]} is outside the model's {size:,} ids")
     rules_for(settings, checkpoint)
     return settings, notices
+
+
+def told_cache(settings: Settings) -> list[str]:
+    """Say which positions a step computes anew, if not all of them."""
+    if not settings.keeps:
+        without = [name for name in CACHE_SETTINGS if vars(settings)[name]]
+        return [f"without cache = block there is no {name}" for name in without]
+    near = f" and {settings.vicinity} positions on each side" if settings.vicinity else ""
+    when = ["where a block begins"]
+    if settings.refresh_every:
+        when.append(f"every {settings.refresh_every} calls")
+    if settings.refresh_after:
+        when.append(f"after {settings.refresh_after} committed tokens")
+    return [f"approximate: a step computes the block{near}, and all positions {', '.join(when)}"]
 
 
 def rules_for(settings: Settings, checkpoint: Checkpoint) -> Rules:

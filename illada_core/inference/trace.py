@@ -36,6 +36,8 @@ class Trace:
                 "token": token,
                 "confidence": confidence if isfinite(confidence) else None,
             }
+            if not commit.exact:
+                fields["exact"] = False
             if self.tokenizer is not None:
                 fields["piece"] = self.tokenizer.piece(token)
             self.file.write(json.dumps(fields) + "\n")

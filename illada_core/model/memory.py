@@ -8,6 +8,7 @@ Shapes: T computed rows, D texts, L layers, S slots, G key/value heads, K head s
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -27,6 +28,26 @@ class KeyValues:
         shape = (config.layers, slots, config.kv_heads, config.head_size)
         self.k_LSGK = torch.empty(shape, device=device, dtype=dtype)
         self.v_LSGK = torch.empty(shape, device=device, dtype=dtype)
+
+    @property
+    def slots(self) -> int:
+        """How many there are."""
+        return self.k_LSGK.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory they take."""
+        return self.k_LSGK.nbytes + self.v_LSGK.nbytes
+
+    def grown(self, slots: int) -> "KeyValues":
+        """Return a memory of more slots, with what this one holds in the first of them."""
+        grown = copy(self)
+        more = slots - self.slots
+        grown.k_LSGK, grown.v_LSGK = (
+            torch.cat((kept, kept.new_empty(len(kept), more, *kept.shape[2:])), dim=1)
+            for kept in (self.k_LSGK, self.v_LSGK)
+        )
+        return grown
 
     def at(self, layer: int) -> tuple[Tensor, Tensor]:
         """Return k_SGK and v_SGK of one layer: what is written there is kept."""

@@ -232,3 +232,12 @@ class Transformer(nn.Module):
         """Return logits_MV of the packed rows asked for; no other row reaches the head."""
         segments = Segments.of(tuple(segment_ends), ids_T.device)
         return self.head(self(ids_T, segments, rows_M))
+
+    def new_memory(self, slots: int) -> KeyValues:
+        """Return an empty memory for this model, where its weights are."""
+        weight = self.embedding.weight
+        return KeyValues(self.config, slots, weight.device, self.compute_dtype)
+
+    def logits_in(self, ids_T: Tensor, window: Window, rows_M: Tensor, memory: KeyValues) -> Tensor:
+        """Return logits_MV of some rows of a window, whose keys and values stay in the memory."""
+        return self.head(self(ids_T, window, rows_M, memory))

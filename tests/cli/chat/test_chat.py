@@ -19,6 +19,10 @@ from illada_core.inference.requests import Prompting
 from illada_core.inference.settings import Settings
 
 MASK = 5
+ANSWER_KEYS = {
+    *("text", "output_ids", "finish_reason", "new_tokens"),
+    *("forwards", "refreshes", "rows_computed", "exact"),
+}
 
 
 def lines(text):
@@ -242,9 +246,7 @@ def test_without_a_terminal_a_line_is_a_turn(illada, byte_model, tmp_path):
     options = ("--ckpt", byte_model, "--max-new-tokens", 16)
     done = illada("chat", *options, "--json", stdin=script)
     answers = lines(done.stdout)
-    assert [set(answer) for answer in answers] == [
-        {"text", "output_ids", "finish_reason", "new_tokens", "forwards"}
-    ] * 2
+    assert [set(answer) for answer in answers] == [ANSWER_KEYS] * 2
     (saved,) = lines((tmp_path / "talk.jsonl").read_text())
     assert [turn["content"] for turn in saved["messages"]] == [
         "Hello",

@@ -98,6 +98,36 @@ def test_ids_with_masks_are_filled_in_place_and_prompts_with_masks_refused(illad
     assert "line 2: prompt_ids holds the mask id 5" in done.stderr
 
 
+def test_kept_keys_and_values_are_called_approximate(illada, byte_model, tmp_path):
+    common = (
+        "generate",
+        "--ckpt",
+        byte_model,
+        "The cat",
+        "--json",
+        "--trace",
+        "t",
+        "--eos-guard=logits",
+    )
+    sizes = ("--max-new-tokens", 16, "--block-length", 8)
+    plain = illada(*common, *sizes, "--vicinity", 2)
+    assert "approximate" not in plain.stderr
+    assert "without cache = block there is no vicinity" in plain.stderr
+    (exact,) = lines(plain.stdout)
+    assert (exact["exact"], exact["refreshes"], exact["forwards"]) == (True, 16, 16)
+    assert not any("exact" in commit for commit in lines((tmp_path / "t").read_text()))
+    kept = illada(*common, *sizes, "--cache", "block", "--cache-tokens", 8)
+    assert "approximate: a step computes the block" in kept.stderr
+    assert "keys and values 0.00 GiB" in kept.stderr
+    (near,) = lines(kept.stdout)
+    assert (near["exact"], near["refreshes"], near["forwards"]) == (False, 2, 16)
+    assert near["rows_computed"] == exact["rows_computed"] - 7 * (15 - 8) - 7 * (23 - 8)
+    whole = [commit.get("exact", True) for commit in lines((tmp_path / "t").read_text())]
+    assert whole == [True, *[False] * 7] * 2
+    every = illada(*common, *sizes, "--cache", "block", "--refresh-every", 1)
+    assert lines(every.stdout) == [exact]
+
+
 def test_trace_holds_every_commit(illada, byte_model, tmp_path):
     options = ("--canvas", "fixed", "--max-new-tokens", 12, "--block-length", 5, "--trace", "t")
     done = illada(
