@@ -21,6 +21,9 @@ from illada_core.noise import STREAM_REMASKING, STREAM_SAMPLER, philox, unit_int
 # the float64 intermediates must stay small beside the weights.
 CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
 NUCLEUS_SIZES = (256, 16_384)
+FEW = 256  # the likeliest tokens, whose noise comes first
+SPARSE = 1 / 6  # of the tokens: with more of them to look at, noise for all costs less
+MOST_NOISE = 22.9  # above the largest draw, -ln(-ln(1 - 2**-33))
 NEVER = float("-inf")
 
 
@@ -147,13 +150,37 @@ def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> T
 def draw(logits_MV: Tensor, noise_keys: Tensor, settings: Settings) -> Tensor:
     """Return a token for each row, drawn from the nucleus of softmax(l / T) by Gumbel-max."""
     if settings.top_p == 1:
-        noise_MV = gumbel_noise(noise_keys, logits_MV.shape[1])
-        return logits_MV.double().add_(noise_MV, alpha=settings.temperature).argmax(-1)
+        return draw_from_all(logits_MV, noise_keys, settings.temperature)
     token_MN, outside_MN = nucleus(logits_MV / settings.temperature, settings.top_p)
     score_MN = logits_MV.gather(1, token_MN).double().masked_fill_(outside_MN, NEVER)
     noise_MN = gumbel_noise_at(noise_keys, token_MN, logits_MV.shape[1])
     best_M1 = score_MN.add_(noise_MN, alpha=settings.temperature).argmax(-1, keepdim=True)
     return token_MN.gather(1, best_M1)[:, 0]
+
+
+def draw_from_all(logits_MV: Tensor, noise_keys: Tensor, temperature: float) -> Tensor:
+    """Return argmax l + T g of each row; noise is drawn only where a token can win, if few can.
+
+    Those are the tokens that the largest noise would lift to the best score of a few likely ones:
+    a bound that is exact, and leaves out the more the lower the temperature is.
+    """
+    rows, vocab_size = logits_MV.shape
+    few_MN, token_MN = logits_MV.topk(min(FEW, vocab_size), dim=-1)
+    noise_MN = gumbel_noise_at(noise_keys, token_MN, vocab_size)
+    best_M = few_MN.double().add_(noise_MN, alpha=temperature).amax(-1)
+    bound_M = (best_M - temperature * MOST_NOISE).float()
+    bound_M = bound_M.nextafter(torch.full_like(bound_M, NEVER))  # rounding may not raise it
+    may_win_MV = logits_MV >= bound_M[:, None]
+    if may_win_MV.count_nonzero() > SPARSE * rows * vocab_size:
+        noise_MV = gumbel_noise(noise_keys, vocab_size)
+        return logits_MV.double().add_(noise_MV, alpha=temperature).argmax(-1)
+    row_P, token_P = may_win_MV.nonzero(as_tuple=True)
+    noise_P = gumbel_noise_at(noise_keys[:, row_P], token_P[:, None], vocab_size)[:, 0]
+    score_P = logits_MV[row_P, token_P].double().add_(noise_P, alpha=temperature)
+    best_M = best_M.scatter_reduce(0, row_P, score_P, "amax")
+    wins_P = score_P == best_M[row_P]
+    winner_M = torch.zeros_like(best_M, dtype=torch.int64)  # logits that are not numbers have none
+    return winner_M.scatter_reduce(0, row_P[wins_P], token_P[wins_P], "amin", include_self=False)
 
 
 def nucleus(logits_MV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

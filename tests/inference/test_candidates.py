@@ -94,6 +94,37 @@ def test_noise_at_some_tokens_is_the_noise_of_all():
     assert gumbel_noise_at(keys, tokens, 10).tolist() == everywhere.gather(1, tokens).tolist()
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.3, 1.0, 8.0])
+@pytest.mark.parametrize("few", [1, 3, 256])
+def test_noise_where_a_token_can_win_draws_what_noise_for_all_does(temperature, few, monkeypatch):
+    monkeypatch.setattr(module, "FEW", few)
+    draws = torch.Generator().manual_seed(few)
+    rows, vocabulary = 64, 1000
+    keys = torch.cat((torch.arange(rows)[None], torch.full((4, rows), few)))
+    for scale in (1.0, 8.0, 30.0):
+        logits = scale * torch.randn(rows, vocabulary, generator=draws)
+        logits[3] = 0.0
+        logits[5, 7:] = -torch.inf
+        scores = logits.double().add(gumbel_noise(keys, vocabulary), alpha=temperature)
+        assert torch.equal(module.draw_from_all(logits, keys, temperature), scores.argmax(-1))
+        monkeypatch.setattr(module, "SPARSE", 1.0)  # the sparse way, however many can win
+        assert torch.equal(module.draw_from_all(logits, keys, temperature), scores.argmax(-1))
+        monkeypatch.setattr(module, "SPARSE", 0.0)
+        assert torch.equal(module.draw_from_all(logits, keys, temperature), scores.argmax(-1))
+
+
+def test_the_largest_noise_is_below_the_bound_by_which_tokens_are_left_out():
+    largest = module.gumbel(torch.tensor([2**32 - 1]))
+    assert 22.8 < largest.item() < module.MOST_NOISE
+
+
+def test_equal_scores_go_to_the_leftmost_token(monkeypatch):
+    monkeypatch.setattr(module, "gumbel_noise_at", lambda _, tokens, __: 0.0 * tokens.double())
+    logits = torch.zeros(2, 600)
+    logits[0, [400, 90]] = logits[1, [599, 300]] = 50.0
+    assert module.draw_from_all(logits, torch.zeros(5, 2).long(), 0.1).tolist() == [90, 300]
+
+
 @pytest.mark.parametrize("sizes", [(1, 3), (3, 7), (256,)])
 def test_nucleus_is_the_smallest_set_that_reaches_top_p(sizes, monkeypatch):
     monkeypatch.setattr(module, "NUCLEUS_SIZES", sizes)
