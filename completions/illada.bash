@@ -61,11 +61,13 @@ _illada() {
         "generate --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
         "generate --cache") COMPREPLY=($(compgen -W "none block" -- "$word")); return ;;
         "generate --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "generate --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
         "score --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "score --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
         "score --rule") COMPREPLY=($(compgen -W "confidence likelihood one-shot" -- "$word")); return ;;
         "score --normalize") COMPREPLY=($(compgen -W "sum token byte character" -- "$word")); return ;;
         "score --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "score --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
         "chat --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "chat --preset") COMPREPLY=($(compgen -W "bbh-base gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
         "chat --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
@@ -73,6 +75,7 @@ _illada() {
         "chat --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
         "chat --cache") COMPREPLY=($(compgen -W "none block" -- "$word")); return ;;
         "chat --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "chat --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
     esac
     if [[ "$word" == -* ]]; then
         case "${COMP_WORDS[1]}" in
@@ -80,9 +83,9 @@ _illada() {
             pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --skip-limit --date --workers --stats --verify --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             pretrain) COMPREPLY=($(compgen -W "--help -h --data --ckpt --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
             sft) COMPREPLY=($(compgen -W "--help -h --ckpt --data --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
-            generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --samples --device --dtype --mask-id --batch-tokens --cache-tokens --output -o --fresh --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
-            score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --mask-id --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
-            chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --mask-id --json --quiet -q --verbose -v" -- "$word")) ;;
+            generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --samples --device --dtype --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --output -o --fresh --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
+            score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --mask-id --attention --shift --no-shift --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
+            chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --mask-id --attention --shift --no-shift --json --quiet -q --verbose -v" -- "$word")) ;;
         esac
         return
     fi

@@ -93,6 +93,23 @@ MaskId = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Attention = Annotated[
+    Literal["full", "causal"] | None,
+    typer.Option(
+        "--attention",
+        help="What a token attends to [default: as the files say].",
+        rich_help_panel=MODEL,
+    ),
+]
+Shift = Annotated[
+    bool | None,
+    typer.Option(
+        "--shift/--no-shift",
+        help="A row of logits speaks of the next token, or of its own [default: as the files say].",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
 BatchTokens = Annotated[
     int | None,
     typer.Option(

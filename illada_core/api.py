@@ -35,6 +35,7 @@ from illada_core.inference.text_sampler import (
     generate_all,
 )
 from illada_core.model.config import ModelConfig
+from illada_core.model.families.family import Reading
 from illada_core.model.transformer import Transformer
 from illada_core.text.messages import Dialogue, Message, parse_dialogue
 from illada_core.text.tokenizer import Tokenizer
@@ -49,16 +50,19 @@ def load(
     mask_id: int | None = None,
     batch_tokens: int | None = None,
     cache_tokens: int | None = None,
+    attention: str | None = None,
+    shift: bool | None = None,
 ) -> "Model":
     """Open a run folder, a model folder or a hub id, and load its weights.
 
     `auto` is a GPU if there is one, and bfloat16 there, else the dtype of the files. At most
     `batch_tokens` packed tokens go through the model at once, and keys and values are kept of at
-    most `cache_tokens`. Raises CheckpointError for weights that are missing or damaged, UsageError
-    for a device, dtype or mask id that cannot be. Warns of what the files of the tokenizer disagree
-    on.
+    most `cache_tokens`. `attention` (full or causal) and `shift` (a row of logits speaks of the
+    next token) hold against what the files say. Raises CheckpointError for weights that are missing
+    or damaged, UsageError for a device, dtype or mask id that cannot be. Warns of what the files of
+    the tokenizer disagree on.
     """
-    checkpoint = open_checkpoint(ckpt, mask_id)
+    checkpoint = open_checkpoint(ckpt, mask_id, Reading(attention, shift))
     for notice in checkpoint.notices:
         warnings.warn(notice, stacklevel=2)
     device = choose_device(device)

@@ -72,6 +72,7 @@ TORCH_FREE = (
     "illada_core/data/",
     "illada_core/model/config.py",
     "illada_core/model/configfile.py",
+    "illada_core/model/families/",
     "illada_core/model/features.py",
     "illada_core/model/finding.py",
     "illada_core/model/layouts.py",

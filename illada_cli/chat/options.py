@@ -37,6 +37,8 @@ class ChatOptions:
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
     mask_id: shared.MaskId = None
+    attention: shared.Attention = None
+    shift: shared.Shift = None
     as_json: shared.Json = False
     quiet: shared.Quiet = False
     verbose: shared.Verbose = False

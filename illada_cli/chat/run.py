@@ -19,15 +19,16 @@ from illada_cli.chat.options import ChatOptions
 from illada_cli.chat.session import Chat
 from illada_cli.chat.signals import ended_by_signals, interruptible
 from illada_cli.chat.view import LiveView, PlainView, View
+from illada_cli.opening import open_asked
 from illada_core.errors import IlladaError, StoppedBySignal
-from illada_core.inference.checkpoint import choose_device, open_checkpoint
+from illada_core.inference.checkpoint import choose_device
 from illada_core.inference.requests import Prompting
 from illada_core.inference.text_sampler import complete_settings
 
 
 def run(asked: ChatOptions, talk: ui.Talk) -> None:
     """Open a checkpoint and talk with it."""
-    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
+    checkpoint = open_asked(asked, talk)
     checkpoint.require_tokenizer()
     complete_settings(asked.settings, checkpoint)  # what contradicts is told before weights load
     device = choose_device(asked.device)

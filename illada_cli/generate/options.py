@@ -60,6 +60,8 @@ class GenerateOptions:
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
     mask_id: shared.MaskId = None
+    attention: shared.Attention = None
+    shift: shared.Shift = None
     batch_tokens: shared.BatchTokens = None
     cache_tokens: shared.CacheTokens = None
     output: shared.OutputFile = None

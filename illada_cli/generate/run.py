@@ -18,10 +18,11 @@ from illada_cli.generate.options import GenerateOptions
 from illada_cli.generate.writer import LedgerWriter, TextWriter, Writer
 from illada_cli.jsonl import IDLE_S, BeforeFault
 from illada_cli.ledger import Ledger, ledger_path, open_ledger
+from illada_cli.opening import named_reading, open_asked
 from illada_cli.signals import Stop, stop_on_signals
 from illada_cli.ui import Advance, Talk, plural
 from illada_core.errors import DataError
-from illada_core.inference.checkpoint import Checkpoint, choose_device, open_checkpoint
+from illada_core.inference.checkpoint import Checkpoint, choose_device
 from illada_core.inference.requests import Prompting
 from illada_core.inference.settings import Settings
 from illada_core.inference.tasks import TextTask, prepare
@@ -61,7 +62,7 @@ class GenerationTally:
 
 def run(asked: GenerateOptions, requests: Requests, talk: Talk) -> None:
     """Open the checkpoint, and write the texts that are asked for."""
-    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
+    checkpoint = open_asked(asked, talk)
     settings, notices = complete_settings(asked.settings, checkpoint)
     for notice in notices:
         talk.warn(notice)
@@ -93,6 +94,7 @@ def named_settings(settings: Settings, checkpoint: Checkpoint, weights: Transfor
     named = {
         **vars(settings),
         "mask_id": checkpoint.mask_id,
+        **named_reading(checkpoint),
         "end_ids": checkpoint.end_ids,
         "dtype": str(weights.compute_dtype),
         "tokenizer": tokenizer.record.sha256 if tokenizer else None,

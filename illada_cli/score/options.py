@@ -149,6 +149,8 @@ class ScoreOptions:
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
     mask_id: shared.MaskId = None
+    attention: shared.Attention = None
+    shift: shared.Shift = None
     batch_tokens: shared.BatchTokens = None
     output: shared.OutputFile = None
     fresh: shared.Fresh = False

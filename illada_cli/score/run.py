@@ -14,6 +14,7 @@ from typing import Any
 
 from illada_cli.jsonl import IDLE_S, BeforeFault
 from illada_cli.ledger import Ledger, open_ledger
+from illada_cli.opening import named_reading, open_asked
 from illada_cli.score.input import Items, read_items
 from illada_cli.score.options import ScoreOptions, items_source
 from illada_cli.score.view import accuracy_lines, plain_line, plain_table
@@ -24,7 +25,7 @@ from illada_core.evaluation.measures import Tally
 from illada_core.evaluation.questions import Reader, reader_for
 from illada_core.evaluation.scoring import Rule, Scored, Scorer, Scores
 from illada_core.evaluation.verdicts import Verdict, judge
-from illada_core.inference.checkpoint import Checkpoint, choose_device, open_checkpoint
+from illada_core.inference.checkpoint import Checkpoint, choose_device
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import digest_of_weights
 
@@ -33,7 +34,7 @@ ITEM_SAMPLES, STOP_GAP = 128, 4.0
 
 def score_choices(asked: ScoreOptions, talk: Talk) -> None:
     """Score the choices of all items, and write which is best."""
-    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
+    checkpoint = open_asked(asked, talk)
     for notice in checkpoint.notices:
         talk.warn(notice)
     settings = ScoringSettings(
@@ -72,7 +73,7 @@ def line_writer(asked: ScoreOptions) -> Callable[[Verdict], str]:
 
 def named_settings(settings: ScoringSettings, checkpoint: Checkpoint, weights: Transformer) -> str:
     """Name all that decides a score: equal names, equal scores. The form is that of old files."""
-    named = {
+    named: dict[str, Any] = {
         "rule": settings.rule,
         "normalize": settings.normalize,
         "tail": tail_ids(settings, checkpoint),
@@ -85,6 +86,7 @@ def named_settings(settings: ScoringSettings, checkpoint: Checkpoint, weights: T
     }
     if settings.pick_only:  # named only where it is on, so that older names stay what they were
         named["pick_only"] = True
+    named |= named_reading(checkpoint)
     told = ", ".join(f"{name}={value!r}" for name, value in named.items())
     return f"How({told}) {digest_of_weights(weights)}"
 

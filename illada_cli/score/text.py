@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from illada_cli.opening import open_asked
 from illada_cli.score.options import ScoreOptions
 from illada_cli.score.run import Work
 from illada_cli.signals import stop_on_signals
@@ -16,12 +17,12 @@ from illada_core.evaluation.items import ScoringSettings, rule_for
 from illada_core.evaluation.perplexity import WINDOW_SAMPLES, TextBound, cut_text
 from illada_core.evaluation.questions import Reader, reader_for
 from illada_core.evaluation.scoring import Item, Rule, Scores, score
-from illada_core.inference.checkpoint import choose_device, open_checkpoint
+from illada_core.inference.checkpoint import choose_device
 
 
 def score_text(asked: ScoreOptions, talk: Talk) -> None:
     """Bound the perplexity of a text, and print it."""
-    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
+    checkpoint = open_asked(asked, talk)
     for notice in checkpoint.notices:
         talk.warn(notice)
     text, text_bytes = read_whole(asked.text or "-")

@@ -39,7 +39,8 @@ class Denoiser(nn.Module):
         By token costs a fourth product with the head; the sum alone is what training takes.
         """
         segments = Segments.of(noisy.segment_ends, noisy.noisy_T.device)
-        hidden_MC = self.transformer(noisy.noisy_T, segments, noisy.hidden_M)
+        rows_M = self.transformer.rows_about(noisy.hidden_M, segments)
+        hidden_MC = self.transformer(noisy.noisy_T, segments, rows_M)
         head_VC = self.transformer.head_weight_VC
         if not by_token:
             return Sums(*masked_cross_entropy(hidden_MC, head_VC, noisy.targets_M, noisy.weight_M))

@@ -8,8 +8,9 @@ import torch
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.inference.defaults import find_block_length, find_end_ids
 from illada_core.inference.rules import ModelIds
-from illada_core.model.config import ModelConfig, choose_mask_id
-from illada_core.model.configfile import read_config
+from illada_core.model.config import ModelConfig
+from illada_core.model.configfile import choose_mask_id, read_config
+from illada_core.model.families.family import FULL_OWN, Reading
 from illada_core.model.finding import find_model
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import load_model
@@ -52,6 +53,22 @@ class Checkpoint:
         return self.tokenizer
 
     @property
+    def reading(self) -> Reading:
+        """What a token attends to, and whose token a row of logits speaks of."""
+        return Reading(self.config.attention, self.config.shift)
+
+    @property
+    def told_reading(self) -> str | None:
+        """How the folder is read, in a sentence; None for LLaDA's own way."""
+        if self.reading == FULL_OWN and self.config.family in ("illada", "llada"):
+            return None
+        token = "the next" if self.config.shift else "its own"
+        return (
+            f"{self.folder} is read as a {self.config.family} model: {self.config.attention} "
+            f"attention, and each row of logits speaks of {token} token"
+        )
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What a person should know of its files, a sentence each."""
         return self.tokenizer.files.notices if self.tokenizer else ()
@@ -82,7 +99,11 @@ class Checkpoint:
         dtype = str(dtype).removeprefix("torch.")
         if dtype == "auto" and torch.device(device).type == "cuda":
             dtype = "bfloat16"
-        return load_model(self.folder, device, dtype).eval().requires_grad_(False)
+        config = self.config
+        model = load_model(
+            self.folder, device, dtype, attention=config.attention, shift=config.shift
+        )
+        return model.eval().requires_grad_(False)
 
 
 def choose_device(wanted: str) -> str:
@@ -107,14 +128,17 @@ def batch_tokens_for(device: str | torch.device) -> int:
     return BATCH_TOKENS.get(torch.device(device).type, BATCH_TOKENS["cuda"])
 
 
-def open_checkpoint(ckpt: str | Path, mask_id: int | None = None) -> Checkpoint:
+def open_checkpoint(
+    ckpt: str | Path, mask_id: int | None = None, asked: Reading | None = None
+) -> Checkpoint:
     """Find a checkpoint and read everything but its weights.
 
-    `ckpt` is a run folder (its newest complete checkpoint), a model folder, or a hub id.
+    `ckpt` is a run folder (its newest complete checkpoint), a model folder, or a hub id; `asked`
+    says how it is to be read where its files do not, or against them.
     Raises CheckpointError, or UsageError for a mask id that cannot be one.
     """
     folder = find_model(ckpt)
-    config = read_config(folder)
+    config = read_config(folder, asked)
     tokenizer = None
     if (folder / TOKENIZER_FILE).exists():
         tokenizer = load_tokenizer(folder)

@@ -1,7 +1,8 @@
-"""Bidirectional attention over packed segments: each token sees its own segment, and no other.
+"""Attention over packed segments: each token sees its own segment, and no other.
 
-One function, several kernels, chosen once. No kernel ever sees a mask of T x T: segments are told
-by their offsets, or taken one at a time.
+It sees all of it or, where attention is causal, itself and what stands before. One function,
+several kernels, chosen once. No kernel ever sees a mask of T x T: segments are told by their
+offsets, or taken one at a time.
 
 Shapes: T packed tokens, D segments, S tokens of a segment or of all keys, Q queries, H query heads,
 G key/value heads, K head size.
@@ -26,6 +27,7 @@ BACKENDS = (*PACKED_BACKENDS, "sdpa", "matmul")
 HALF_DTYPES = (torch.bfloat16, torch.float16)
 HEAD_STEP, LARGEST_HEAD = 8, 256  # what torch's kernel takes, and older flash-attn
 FLASH_CAPABILITY = (8, 0)  # the flash kernels need Ampere or later
+CAUSAL_WINDOW, WHOLE_WINDOW = (-1, 0), (-1, -1)  # keys to the left and right of a query's own
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +106,7 @@ def choose_backend(
     dtype: torch.dtype,
     wanted: str = "auto",
     head_size: int | None = None,
+    is_causal: bool = False,
 ) -> tuple[str, str]:
     """Return the name of the attention kernel for a device, compute dtype and head size, and why.
 
@@ -115,6 +118,8 @@ def choose_backend(
             f"unknown attention backend {wanted!r}", hint=f"auto or one of {', '.join(BACKENDS)}"
         )
     faults = {name: fault(name, device, dtype, head_size) for name in BACKENDS}
+    if is_causal:
+        faults["matmul"] = "attends to whole segments only"
     if wanted != "auto":
         if faults[wanted]:
             raise UsageError(f"attention backend {wanted!r} {faults[wanted]}")
@@ -123,7 +128,7 @@ def choose_backend(
         return "varlen", "torch's packed flash kernel"
     if not faults["flash"]:
         return "flash", f"flash-attn's packed kernel, as torch's {faults['varlen']}"
-    if device.type == "cpu" and dtype == torch.bfloat16:
+    if device.type == "cpu" and dtype == torch.bfloat16 and not is_causal:
         return "matmul", "bfloat16 matrix products outrun the fused kernel on CPUs"
     return "sdpa", f"segments one by one, as the packed kernel {faults['varlen']}"
 
@@ -157,39 +162,61 @@ def varlen_shares_heads() -> bool:
 
 
 def packed_attention(
-    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments, backend: str
+    q_THK: Tensor,
+    k_TGK: Tensor,
+    v_TGK: Tensor,
+    segments: Segments,
+    backend: str,
+    is_causal: bool = False,
 ) -> Tensor:
-    """Attend within each segment, all positions to all, and return out_THK."""
+    """Attend within each segment, all positions to all or to those before, and return out_THK."""
     if backend in PACKED_BACKENDS:
         bounds = (segments.offsets_D1, segments.longest)
-        return flash_attention(q_THK, k_TGK, v_TGK, *bounds, backend)
+        return flash_attention(q_THK, k_TGK, v_TGK, *bounds, backend, is_causal)
     if backend == "matmul":
+        assert not is_causal, "another kernel was chosen"
         return matmul_attention(q_THK, k_TGK, v_TGK, segments.ends)
-    return segment_attention(q_THK, k_TGK, v_TGK, segments)
+    return segment_attention(q_THK, k_TGK, v_TGK, segments, is_causal)
 
 
 def query_attention(
-    q_QHK: Tensor, k_SGK: Tensor, v_SGK: Tensor, places: Places, backend: str
+    q_QHK: Tensor,
+    k_SGK: Tensor,
+    v_SGK: Tensor,
+    places: Places,
+    backend: str,
+    is_causal: bool = False,
 ) -> Tensor:
-    """Let queries meet the keys of their segments, and return out_QHK; for no gradients."""
+    """Let queries meet the keys of their segments, and return out_QHK; for no gradients.
+
+    Where attention is causal the queries of a segment are its last rows, in order.
+    """
     if backend in PACKED_BACKENDS:
         if places.is_scattered:  # neither kernel skips keys in every version that is served
             k_SGK, v_SGK = (x_SGK.index_select(0, places.slots_S) for x_SGK in (k_SGK, v_SGK))
         bounds = (places.q_offsets_D1, places.k_offsets_D1, places.q_longest, places.k_longest)
-        return packed_kernel(q_QHK, k_SGK, v_SGK, bounds, backend)
+        return packed_kernel(q_QHK, k_SGK, v_SGK, bounds, backend, is_causal)
     if backend == "matmul":
+        assert not is_causal, "another kernel was chosen"
         return matmul_over_spans(q_QHK, k_SGK, v_SGK, places.q_spans, places.spans)
-    return spans_attention(q_QHK, k_SGK, v_SGK, places.q_spans, places.spans)
+    return spans_attention(q_QHK, k_SGK, v_SGK, places.q_spans, places.spans, is_causal)
 
 
 def flash_attention(
-    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, offsets_D1: Tensor, longest: int, backend: str
+    q_THK: Tensor,
+    k_TGK: Tensor,
+    v_TGK: Tensor,
+    offsets_D1: Tensor,
+    longest: int,
+    backend: str,
+    is_causal: bool = False,
 ) -> Tensor:
     """Attend within segments through one of the two packed flash kernels.
 
     No segment may be longer than `longest`, which may be more than the longest is.
     """
-    return packed_kernel(q_THK, k_TGK, v_TGK, (offsets_D1, offsets_D1, longest, longest), backend)
+    bounds = (offsets_D1, offsets_D1, longest, longest)
+    return packed_kernel(q_THK, k_TGK, v_TGK, bounds, backend, is_causal)
 
 
 def packed_kernel(
@@ -198,6 +225,7 @@ def packed_kernel(
     v_SGK: Tensor,
     bounds: tuple[Tensor, Tensor, int, int],
     backend: str,
+    is_causal: bool,
 ) -> Tensor:
     """Call a packed flash kernel, which shares heads by itself, with the bounds that it takes.
 
@@ -206,24 +234,29 @@ def packed_kernel(
     if backend == "flash":
         from flash_attn import flash_attn_varlen_func
 
-        return flash_attn_varlen_func(q_QHK, k_SGK, v_SGK, *bounds)
+        return flash_attn_varlen_func(q_QHK, k_SGK, v_SGK, *bounds, causal=is_causal)
     from torch.nn.attention.varlen import varlen_attn
 
-    out_QHK = varlen_attn(q_QHK, k_SGK, v_SGK, *bounds, enable_gqa=True)
+    window = CAUSAL_WINDOW if is_causal else WHOLE_WINDOW
+    out_QHK = varlen_attn(q_QHK, k_SGK, v_SGK, *bounds, window_size=window, enable_gqa=True)
     assert isinstance(out_QHK, Tensor)
     return out_QHK
 
 
-def segment_attention(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments) -> Tensor:
+def segment_attention(
+    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments, is_causal: bool = False
+) -> Tensor:
     """Attend through torch's scaled_dot_product_attention, equal segments in one call."""
     shares = q_THK.shape[1] != k_TGK.shape[1]
     packed = (q_THK, k_TGK, v_TGK)
     if segments.longest * len(segments.ends) == segments.ends[-1]:
         shape = (len(segments.ends), segments.longest)
         q_DHSK, k_DGSK, v_DGSK = (x.unflatten(0, shape).transpose(1, 2) for x in packed)
-        out_DHSK = F.scaled_dot_product_attention(q_DHSK, k_DGSK, v_DGSK, enable_gqa=shares)
+        out_DHSK = F.scaled_dot_product_attention(
+            q_DHSK, k_DGSK, v_DGSK, is_causal=is_causal, enable_gqa=shares
+        )
         return out_DHSK.transpose(1, 2).flatten(0, 1)
-    return spans_attention(q_THK, k_TGK, v_TGK, segments.spans, segments.spans)
+    return spans_attention(q_THK, k_TGK, v_TGK, segments.spans, segments.spans, is_causal)
 
 
 def spans_attention(
@@ -232,8 +265,12 @@ def spans_attention(
     v_SGK: Tensor,
     q_spans: Sequence[Span],
     k_spans: Sequence[Span],
+    is_causal: bool = False,
 ) -> Tensor:
-    """Attend span by span through torch's scaled_dot_product_attention."""
+    """Attend span by span through torch's scaled_dot_product_attention.
+
+    Where attention is causal the queries of a span are its last rows.
+    """
     shares = q_QHK.shape[1] != k_SGK.shape[1]
     pieces = [q_QHK[:0]]
     for (start, end), (first, last) in zip(q_spans, k_spans, strict=True):
@@ -241,6 +278,23 @@ def spans_attention(
             continue
         q_HQK = q_QHK[None, start:end].transpose(1, 2)
         k_GSK, v_GSK = (x[None, first:last].transpose(1, 2) for x in (k_SGK, v_SGK))
-        out_HQK = F.scaled_dot_product_attention(q_HQK, k_GSK, v_GSK, enable_gqa=shares)
+        queries, keys = end - start, last - first
+        # One query at the end meets all keys; a square needs no mask; others are few rows.
+        mask_QS = None
+        if is_causal and 1 < queries < keys:
+            mask_QS = lower_right(queries, keys, q_QHK.device)
+        out_HQK = F.scaled_dot_product_attention(
+            q_HQK,
+            k_GSK,
+            v_GSK,
+            attn_mask=mask_QS,
+            is_causal=is_causal and queries == keys,
+            enable_gqa=shares,
+        )
         pieces.append(out_HQK[0].transpose(0, 1))
     return torch.cat(pieces)
+
+
+def lower_right(queries: int, keys: int, device: torch.device) -> Tensor:
+    """Return which keys each of the last rows meets: those before it, and its own."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)

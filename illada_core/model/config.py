@@ -1,16 +1,36 @@
-"""The shape of a model, without torch: what a recipe or a checkpoint says, and what follows.
-
-The two released shapes are the presets. Files decide; presets serve tests, new models and
-cross-checks.
-"""
+"""The shape of a model, without torch: what a recipe or a checkpoint says, and what follows."""
 
 from dataclasses import dataclass, replace
 from math import inf, prod, sqrt
+from typing import Literal
 
-from illada_core.errors import CheckpointError, UsageError
+from illada_core.errors import UsageError
 
-FAMILIES = ("illada", "llada")
+FAMILIES = ("illada", "llada", "dream", "qwen2", "llama", "qwen3")
+ATTENTIONS = ("full", "causal")
 MOST_LAYERS = 10_000  # their names are listed before anybody has looked at the weights
+QKV_BIASES = tuple(f"attention.{name}.bias" for name in ("query", "key", "value"))
+QK_NORMS = tuple(f"attention.{name}_norm.weight" for name in ("query", "key"))
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3.1's slower rotation of the long waves, for rows longer than it was first trained on.
+
+    Waves beyond original_length / low turn `factor` times slower, those below original_length /
+    high as before, those between by a blend.
+    """
+
+    factor: float
+    low: float
+    high: float
+    original_length: int
+
+    def __post_init__(self) -> None:
+        if not (0 < self.factor < inf and 0 < self.low < self.high < inf):
+            raise UsageError("scaled rotary positions need a factor and 0 < low < high")
+        if self.original_length < 1:
+            raise UsageError("scaled rotary positions need an original length above 0")
 
 
 @dataclass(frozen=True)
@@ -19,7 +39,9 @@ class ModelConfig:
 
     Raises UsageError when the sizes contradict each other. `family` decides the layout on disk
     and the initialisation; `rope_in_float32` whether queries and keys are rotated in float32
-    (LLaDA) or in the compute dtype (iLLaDA).
+    (LLaDA) or in the compute dtype (the others). `attention` is what a token meets, its whole
+    segment or what stands before it and itself; under the `shift` a row of logits speaks of the
+    token after it, else of its own.
     """
 
     vocab_size: int
@@ -40,6 +62,11 @@ class ModelConfig:
     pad_id: int | None = None
     eos_id: int | None = None
     mask_id: int | None = None
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    rope_scaling: RopeScaling | None = None
+    attention: Literal["full", "causal"] = "full"
+    shift: bool = False
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "width", "layers", "heads", "kv_heads", "head_size", "ffn_size")
@@ -58,6 +85,13 @@ class ModelConfig:
             raise UsageError("the model's rope_theta and norm_eps must be above 0, and finite")
         if self.family not in FAMILIES:
             raise UsageError(f"unknown model family {self.family!r}: {' or '.join(FAMILIES)}")
+        if self.attention not in ATTENTIONS:
+            raise UsageError(f"attention is {' or '.join(ATTENTIONS)}, not {self.attention!r}")
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token meets no later one."""
+        return self.attention == "causal"
 
     @property
     def initial_std(self) -> float:
@@ -65,87 +99,41 @@ class ModelConfig:
         return self.initializer_range or sqrt(2 / (5 * self.width))
 
 
-ILLADA_8B = ModelConfig(
-    vocab_size=155_136,
-    width=4096,
-    layers=32,
-    heads=32,
-    kv_heads=8,
-    head_size=128,
-    ffn_size=14_336,
-    max_length=8192,
-    initializer_range=0.009882118,
-    bos_id=0,
-    pad_id=1,
-    eos_id=2,
-    mask_id=5,
-)
-
-LLADA_8B = ModelConfig(
-    vocab_size=126_464,
-    width=4096,
-    layers=32,
-    heads=32,
-    kv_heads=32,
-    head_size=128,
-    ffn_size=12_288,
-    max_length=4096,
-    norm_eps=1e-5,
-    tied=False,
-    rope_in_float32=True,
-    family="llada",
-    initializer_range=0.02,
-    bos_id=126_080,
-    pad_id=126_081,
-    eos_id=126_081,
-    mask_id=126_336,
-)
-
-PRESETS = {"illada": ILLADA_8B, "llada": LLADA_8B}
-MASK_STRINGS = {"illada": "<[MASK]>", "llada": "<|mdm_mask|>"}
-
-
-def choose_mask_id(config: ModelConfig, asked: int | None, in_vocabulary: int | None) -> int:
-    """Return the mask id: asked for, else the tokenizer's, else the file's, else the family's.
-
-    `in_vocabulary` is the id of the family's MASK_STRINGS in the tokenizer, None without one.
-    Raises UsageError for an asked id, CheckpointError for another, that cannot be the mask.
-    """
-    known = (asked, in_vocabulary, config.mask_id, PRESETS[config.family].mask_id)
-    mask_id = next(number for number in known if number is not None)
-    fault = None
-    if not 0 <= mask_id < config.vocab_size:
-        fault = f"the mask id {mask_id} is outside the model's {config.vocab_size} ids"
-    elif mask_id in (config.pad_id, config.eos_id, config.bos_id):
-        fault = f"the mask id {mask_id} is also the model's bos, eos or pad id"
-    if fault is None:
-        return mask_id
-    if asked is not None:
-        raise UsageError(fault)
-    raise CheckpointError(fault, hint="say which id is the mask with --mask-id")
-
-
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of every parameter under the name the transformer gives it, in order."""
+    table = (config.vocab_size, config.width)
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": table}
+    for layer in range(config.layers):
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in layer_shapes(config).items()}
+    shapes["final_norm.weight"] = (config.width,)
+    if not config.tied:
+        shapes["output.weight"] = table
+    return shapes
+
+
+def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of one layer, in order."""
     width, ffn = config.width, config.ffn_size
     queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (config.vocab_size, width)}
-    for layer in range(config.layers):
-        shapes |= {
-            f"layers.{layer}.attention_norm.weight": (width,),
-            f"layers.{layer}.attention.query.weight": (queries, width),
-            f"layers.{layer}.attention.key.weight": (keys, width),
-            f"layers.{layer}.attention.value.weight": (keys, width),
-            f"layers.{layer}.attention.output.weight": (width, queries),
-            f"layers.{layer}.ffn_norm.weight": (width,),
-            f"layers.{layer}.ffn.gate.weight": (ffn, width),
-            f"layers.{layer}.ffn.up.weight": (ffn, width),
-            f"layers.{layer}.ffn.down.weight": (width, ffn),
-        }
-    shapes["final_norm.weight"] = (width,)
-    if not config.tied:
-        shapes["output.weight"] = (config.vocab_size, width)
-    return shapes
+    shapes: dict[str, tuple[int, ...]] = {
+        "attention_norm.weight": (width,),
+        "attention.query.weight": (queries, width),
+        "attention.query.bias": (queries,),
+        "attention.key.weight": (keys, width),
+        "attention.key.bias": (keys,),
+        "attention.value.weight": (keys, width),
+        "attention.value.bias": (keys,),
+        "attention.output.weight": (width, queries),
+        "attention.query_norm.weight": (config.head_size,),
+        "attention.key_norm.weight": (config.head_size,),
+        "ffn_norm.weight": (width,),
+        "ffn.gate.weight": (ffn, width),
+        "ffn.up.weight": (ffn, width),
+        "ffn.down.weight": (width, ffn),
+    }
+    absent = () if config.qkv_bias else QKV_BIASES
+    absent += () if config.qk_norm else QK_NORMS
+    return {name: shape for name, shape in shapes.items() if name not in absent}
 
 
 def parameter_count(config: ModelConfig) -> int:

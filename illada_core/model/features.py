@@ -1,15 +1,15 @@
 """What a config.json may ask of a model that this transformer does not compute; no torch.
 
-One table for all layouts: a file of either may carry a field of the other, or of the family that
-it was converted from, and a field that changes the function is refused by its name, never ignored.
+One table for all layouts: a file of one may carry a field of another, or of the family that it was
+converted from, and a field that changes the function is refused by its name, never ignored.
 Dropout is the exception: it is off outside the training that wrote the file.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from illada_core.decoding import shaped
 from illada_core.errors import UsageError
 
 # How a field may say that its feature is off. An absent field is fine as well.
@@ -75,19 +75,19 @@ HARMLESS = {
     "sliding_window",
     "chunk_size_feed_forward",
 }
-ROPE_COMPUTED: dict[str, tuple[Any, ...]] = {
-    "rope_type": ("default", None),
-    "type": ("default", None),
-    "partial_rotary_factor": ONE,
-    "factor": ONE,
-}
 
 
-def refuse_features(facts: dict[str, Any]) -> None:
-    """Raise UsageError for a field that asks for what is not computed."""
+def refuse_features(
+    facts: dict[str, Any], of_family: Mapping[str, tuple[Any, ...]] | None = None
+) -> None:
+    """Raise UsageError for a field that asks for what is not computed.
+
+    `of_family` are values that files of a family may hold where others may not.
+    """
+    computed = {**COMPUTED, **(of_family or {})}
     for name, value in facts.items():
-        if name in COMPUTED:
-            refuse_other(name, value, COMPUTED[name])
+        if name in computed:
+            refuse_other(name, value, computed[name])
         elif SUSPECT.search(name) and name not in HARMLESS:
             refuse_other(name, value, OFF)
     # A window that is turned off beside it is none: that is how Qwen2's files have it.
@@ -109,38 +109,3 @@ def refuse_other(name: str, value: Any, known: tuple[Any, ...]) -> None:
             f"{name} is {json.dumps(value)}, which is not supported",
             f"only {json.dumps(known[0])} is",
         )
-
-
-def rope_theta(facts: dict[str, Any]) -> float:
-    """Return the base of the rotary positions, said beside the other fields or in a table.
-
-    Newer files have it in `rope_parameters`. Raises KeyError where nobody says it, UsageError for
-    positions that are scaled, and for two bases; ValueError for what is no number.
-    """
-    tables = [rope_table(name, facts.get(name)) for name in ("rope_parameters", "rope_scaling")]
-    said = [
-        table["rope_theta"] for table in (facts, *tables) if table.get("rope_theta") is not None
-    ]
-    given = said or [facts["rope_theta"]]
-    numbers = sorted({shaped(value, float, "rope_theta") for value in given})
-    if len(numbers) > 1:
-        raise UsageError(f"it says rope_theta twice, {' and '.join(map(str, numbers))}")
-    return numbers[0]
-
-
-def rope_table(name: str, table: Any) -> dict[str, Any]:
-    """Return a table of rotary positions. Raises UsageError for what is not computed."""
-    if table is None or table is False:
-        return {}
-    if not isinstance(table, dict):
-        raise UsageError(f"{name} is {json.dumps(table)}, not an object")
-    for key in ("rope_type", "type"):
-        if table.get(key) not in ROPE_COMPUTED[key]:
-            raise UsageError(
-                f"{name} is {json.dumps(table)}, and rotary positions of type {table[key]!r} "
-                "are not supported"
-            )
-    for key, value in table.items():
-        if key != "rope_theta":
-            refuse_other(f"{name}.{key}", value, ROPE_COMPUTED.get(key, UNSET))
-    return table

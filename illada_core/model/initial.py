@@ -1,22 +1,19 @@
 """Fresh weights, drawn as the released configurations describe.
 
 Every parameter is drawn on the CPU from a generator of its own, keyed by the seed and its name, so
-ranks and devices agree. iLLaDA: normal with one standard deviation, smaller where a branch returns
-to the residual stream. LLaDA: Mitchell's truncated normal, narrower the deeper the layer.
+ranks and devices agree. The family says with which standard deviation, and whether its normal is
+truncated.
 """
 
-from math import sqrt
 from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
 from illada_core.model.config import ModelConfig, parameter_shapes
+from illada_core.model.families.table import TABLE
 from illada_core.model.transformer import Transformer
 from illada_core.noise import STREAM_INITIAL_WEIGHTS, random_words
-
-BRANCH_ENDS = ("attention.output.weight", "ffn.down.weight")
-TRUNCATION_STDS = 3.0
 
 
 def new_model(
@@ -43,13 +40,16 @@ def initial_weight(config: ModelConfig, name: str, shape: tuple[int, ...], seed:
     weight = torch.empty(shape, device="cpu")
     if "norm" in name:
         return weight.fill_(1.0)
+    if name.endswith(".bias"):
+        return weight.zero_()
+    family = TABLE[config.family]
     generator = named_generator(seed, name)
-    std = initial_std(config, name, fan_in=shape[1])
-    if config.family == "llada":
-        limit = TRUNCATION_STDS * std
+    std = family.initial_std(config, name, shape[1])
+    if family.truncated_stds is not None:
+        limit = family.truncated_stds * std
         return nn.init.trunc_normal_(weight, 0.0, std, -limit, limit, generator=generator)
     weight.normal_(0.0, std, generator=generator)
-    if name == "embedding.weight" and config.pad_id is not None:
+    if name == "embedding.weight" and family.pad_row_is_zero and config.pad_id is not None:
         weight[config.pad_id] = 0.0
     return weight
 
@@ -59,14 +59,3 @@ def named_generator(seed: int, name: str) -> torch.Generator:
     key = crc32(name.encode())
     high, low = (random_words(seed, STREAM_INITIAL_WEIGHTS, 0, key, place) for place in (0, 1))
     return torch.Generator().manual_seed(high << 32 | low)
-
-
-def initial_std(config: ModelConfig, name: str, fan_in: int) -> float:
-    """Return the standard deviation a matrix is drawn with."""
-    ends_branch = name.endswith(BRANCH_ENDS)
-    if config.family == "llada":
-        layer = int(name.split(".")[1]) if ends_branch else 0
-        return 1 / sqrt(fan_in * (2 * (layer + 1) if ends_branch else 1))
-    if name == "embedding.weight":
-        return sqrt(1 / (2 * config.width))
-    return config.initial_std / (sqrt(2 * config.layers) if ends_branch else 1)

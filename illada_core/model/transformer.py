@@ -1,6 +1,7 @@
-"""The paper's dense bidirectional transformer: packed ids and segments in, hidden states out.
+"""The dense transformer of all families: packed ids and segments in, hidden states out.
 
-Pre-norm blocks of RMSNorm, grouped-query attention with rotary positions and SwiGLU, no biases.
+Pre-norm blocks of RMSNorm, grouped-query attention with rotary positions and SwiGLU; some families
+have biases or norms of queries and keys, and attend to what stands before only.
 It knows nothing of masks, recipes, ranks or files. Parameters may be float32 masters while the
 arithmetic runs in `compute_dtype`: each weight is cast where it is used, and gradients arrive in
 the parameters' own dtype.
@@ -10,28 +11,30 @@ K head size, R half a head, F feed-forward width.
 """
 
 from collections.abc import Sequence
+from math import pi
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from illada_core.model.attention import Places, Segments, packed_attention, query_attention
-from illada_core.model.config import ModelConfig
+from illada_core.model.config import ModelConfig, RopeScaling
 from illada_core.model.kernels.linear import linear
 from illada_core.model.memory import KeyValues, LayerWindow, Window
 
 
 class Linear(nn.Linear):
-    """A projection without bias, computed in the dtype of its input."""
+    """A projection, computed in the dtype of its input."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
+    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+        super().__init__(inputs, outputs, bias=bias)
 
     def reset_parameters(self) -> None:
         """Leave the weight as it is: weights come from files or from `initial`, not from here."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight)
+        out = linear(x, self.weight)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
 class Embedding(nn.Embedding):
@@ -55,13 +58,28 @@ class RMSNorm(nn.Module):
 
 
 def rotary_tables(
-    positions_T: Tensor, head_size: int, theta: float, dtype: torch.dtype
+    positions_T: Tensor,
+    head_size: int,
+    theta: float,
+    dtype: torch.dtype,
+    scaling: RopeScaling | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return cos_T1K, and sin_T1K with its first half negated, computed in float32."""
     powers_R = torch.arange(0, head_size, 2, device=positions_T.device).float() / head_size
-    angles_T1R = positions_T.float()[:, None, None] * (1.0 / theta**powers_R)
+    speeds_R = 1.0 / theta**powers_R
+    if scaling is not None:
+        speeds_R = scaled_speeds(speeds_R, scaling)
+    angles_T1R = positions_T.float()[:, None, None] * speeds_R
     cos_T1R, sin_T1R = angles_T1R.cos().to(dtype), angles_T1R.sin().to(dtype)
     return torch.cat((cos_T1R, cos_T1R), dim=-1), torch.cat((-sin_T1R, sin_T1R), dim=-1)
+
+
+def scaled_speeds(speeds_R: Tensor, scaling: RopeScaling) -> Tensor:
+    """Slow the long waves down, as Llama 3.1 does: radians a token, by their length in tokens."""
+    waves_in_length_R = scaling.original_length * speeds_R / (2 * pi)
+    kept_R = (waves_in_length_R - scaling.low) / (scaling.high - scaling.low)
+    kept_R = kept_R.clamp(0, 1)
+    return kept_R * speeds_R + (1 - kept_R) * speeds_R / scaling.factor
 
 
 def rotate(x_THK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
@@ -80,11 +98,17 @@ def picked(x_TC: Tensor, rows_M: Tensor | None) -> Tensor:
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, backend: str) -> None:
         super().__init__()
-        self.query = Linear(config.width, config.heads * config.head_size)
-        self.key = Linear(config.width, config.kv_heads * config.head_size)
-        self.value = Linear(config.width, config.kv_heads * config.head_size)
+        bias = config.qkv_bias
+        self.query = Linear(config.width, config.heads * config.head_size, bias)
+        self.key = Linear(config.width, config.kv_heads * config.head_size, bias)
+        self.value = Linear(config.width, config.kv_heads * config.head_size, bias)
         self.output = Linear(config.heads * config.head_size, config.width)
+        self.query_norm = self.key_norm = None
+        if config.qk_norm:
+            self.query_norm = RMSNorm(config.head_size, config.norm_eps)
+            self.key_norm = RMSNorm(config.head_size, config.norm_eps)
         self.head_size = config.head_size
+        self.is_causal = config.is_causal
         self.backend = backend
         self.attend = packed_attention  # an attribute, so that it can be kept out of a compilation
 
@@ -95,17 +119,22 @@ class Attention(nn.Module):
         segments: Segments | LayerWindow,
         rows_M: Tensor | None = None,
     ) -> Tensor:
-        heads = (-1, self.head_size)
-        k_TGK = rotate(self.key(x_TC).unflatten(-1, heads), *rotation)
-        v_TGK = self.value(x_TC).unflatten(-1, heads)
+        k_TGK = rotate(self.heads(self.key, self.key_norm, x_TC), *rotation)
+        v_TGK = self.heads(self.value, None, x_TC)
         if isinstance(segments, LayerWindow):
             keys = segments.write(k_TGK, v_TGK)
             return self.asked(x_TC, *keys, rotation, segments.places, rows_M)
-        if rows_M is not None and not torch.is_grad_enabled():
+        # Kernels tell a causal query's place by what follows it: there, all rows are queries.
+        if rows_M is not None and not torch.is_grad_enabled() and not self.is_causal:
             return self.asked(x_TC, k_TGK, v_TGK, rotation, segments.places, rows_M)
-        q_THK = rotate(self.query(x_TC).unflatten(-1, heads), *rotation)
-        out_THK = self.attend(q_THK, k_TGK, v_TGK, segments, self.backend)
+        q_THK = rotate(self.heads(self.query, self.query_norm, x_TC), *rotation)
+        out_THK = self.attend(q_THK, k_TGK, v_TGK, segments, self.backend, self.is_causal)
         return self.output(picked(out_THK.flatten(-2), rows_M))
+
+    def heads(self, project: nn.Module, norm: RMSNorm | None, x_TC: Tensor) -> Tensor:
+        """Return a projection of rows by heads, each normalized where the family does so."""
+        x_THK: Tensor = project(x_TC).unflatten(-1, (-1, self.head_size))
+        return x_THK if norm is None else norm(x_THK)
 
     def asked(
         self,
@@ -117,14 +146,16 @@ class Attention(nn.Module):
         rows_M: Tensor | None,
     ) -> Tensor:
         """Return what the asked rows, or all, make of some keys; they alone are queries."""
-        order_M = None
+        order_M, later_M = None, None
+        if self.is_causal:
+            rows_M, later_M = None, rows_M
         if rows_M is not None:
             rows_M, order_M = rows_M.sort(stable=True)  # kernels take segment after segment
             order_M, places = order_M.argsort(), places.asked(rows_M)
-        q_MHK = self.query(picked(x_TC, rows_M)).unflatten(-1, (-1, self.head_size))
+        q_MHK = self.heads(self.query, self.query_norm, picked(x_TC, rows_M))
         q_MHK = rotate(q_MHK, *(picked(table_T1K, rows_M) for table_T1K in rotation))
-        out_MHK = query_attention(q_MHK, k_SGK, v_SGK, places, self.backend)
-        return self.output(picked(out_MHK.flatten(-2), order_M))
+        out_MHK = query_attention(q_MHK, k_SGK, v_SGK, places, self.backend, self.is_causal)
+        return self.output(picked(out_MHK.flatten(-2), later_M if self.is_causal else order_M))
 
 
 class FeedForward(nn.Module):
@@ -217,6 +248,7 @@ class Transformer(nn.Module):
             config.head_size,
             config.rope_theta,
             torch.float32 if config.rope_in_float32 else self.compute_dtype,
+            config.rope_scaling,
         )
         x_TC = self.embedding(ids_T).to(self.compute_dtype)
         seen = [each_layer(segments, number, memory) for number in range(config.layers)]
@@ -228,10 +260,19 @@ class Transformer(nn.Module):
         """Return logits_MV of the given hidden rows, in the compute dtype."""
         return linear(hidden_MC, self.head_weight_VC)
 
+    def rows_about(self, rows_M: Tensor, segments: Segments | Window) -> Tensor:
+        """Return the rows whose logits speak of some tokens: under the shift, those before them.
+
+        Before a segment's first token there is none: its own row is read, as Dream does it.
+        """
+        if not self.config.shift:
+            return rows_M
+        return rows_M - (segments.positions_T.index_select(0, rows_M) > 0).to(rows_M.dtype)
+
     def logits_at(self, ids_T: Tensor, segment_ends: Sequence[int], rows_M: Tensor) -> Tensor:
-        """Return logits_MV of the packed rows asked for; no other row reaches the head."""
+        """Return logits_MV about the packed tokens asked for; no other row reaches the head."""
         segments = Segments.of(tuple(segment_ends), ids_T.device)
-        return self.head(self(ids_T, segments, rows_M))
+        return self.head(self(ids_T, segments, self.rows_about(rows_M, segments)))
 
     def new_memory(self, slots: int) -> KeyValues:
         """Return an empty memory for this model, where its weights are."""
@@ -239,5 +280,8 @@ class Transformer(nn.Module):
         return KeyValues(self.config, slots, weight.device, self.compute_dtype)
 
     def logits_in(self, ids_T: Tensor, window: Window, rows_M: Tensor, memory: KeyValues) -> Tensor:
-        """Return logits_MV of some rows of a window, whose keys and values stay in the memory."""
-        return self.head(self(ids_T, window, rows_M, memory))
+        """Return logits_MV about some tokens of a window; its keys and values stay in the memory.
+
+        Under the shift the token before each of them is in the window too.
+        """
+        return self.head(self(ids_T, window, self.rows_about(rows_M, window), memory))

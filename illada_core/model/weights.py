@@ -1,4 +1,4 @@
-"""Weights on disk: both released layouts, read strictly and written atomically.
+"""Weights on disk: the layout of every family, read strictly and written atomically.
 
 Nothing is guessed: every key of every file is accounted for before a weight is read, and pickle
 files, which can run code, are refused. Tensors go one by one from the mapped file to their device
@@ -34,6 +34,8 @@ from illada_core.files import (
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.model.configfile import config_facts, read_config
+from illada_core.model.families.family import Reading
+from illada_core.model.families.table import TABLE
 from illada_core.model.finding import CONFIG, GENERATION_FILE, find_model
 from illada_core.model.layouts import doubled_head, stored_names
 from illada_core.model.stored import DTYPES, STORED_DTYPES, StoredTensor, find_tensors
@@ -70,21 +72,25 @@ def load_model(
     dtype: str = "auto",
     compute_dtype: str = "auto",
     backend: str = "auto",
+    attention: str | None = None,
+    shift: bool | None = None,
 ) -> Transformer:
-    """Load the model that `path` means: a folder of either layout, a run, a checkpoint, a hub id.
+    """Load the model that `path` means: a folder of any layout, a run, a checkpoint, a hub id.
 
     `dtype` is what the parameters are kept in (`auto`: as stored), `compute_dtype` what the
-    arithmetic runs in (`auto`: the same), `backend` the attention kernel. Raises CheckpointError
-    for anything missing, damaged, unknown or of another shape, UsageError for an unknown name.
+    arithmetic runs in (`auto`: the same), `backend` the attention kernel. `attention` (full or
+    causal) and `shift` (a row of logits speaks of the next token) hold against what the files say.
+    Raises CheckpointError for anything missing, damaged, unknown or of another shape, UsageError
+    for an unknown name.
     """
     folder = find_model(path)
-    config = read_config(folder)
+    config = read_config(folder, Reading(attention, shift))
     stored = find_weights(folder, config)
     kept = named_dtype(dtype, auto=STORED_DTYPES[stored["embedding.weight"].dtype])
     compute = named_dtype(compute_dtype, auto=str(kept).removeprefix("torch."))
     device = torch.device(device)
     with torch.device("meta"):
-        name, _ = choose_backend(device, compute, backend, config.head_size)
+        name, _ = choose_backend(device, compute, backend, config.head_size, config.is_causal)
         model = Transformer(config, compute, name)
     model.load_state_dict(read_weights(stored, device, kept), assign=True)
     return model
@@ -246,10 +252,10 @@ def describe_model(folder: Path, config: ModelConfig, export: Export) -> None:
 def exported_keys(config: ModelConfig, layout: str) -> dict[str, str]:
     """Return the keys of a layout in the order they are written, and our name of each.
 
-    A tied head is stored twice.
+    A tied head is stored twice where the layout is released so.
     """
     keys = {key: ours for ours, key in stored_names(config, layout).items()}
-    copy = doubled_head(config, layout)
+    copy = doubled_head(config, layout) if TABLE[layout].stores_tied_head else None
     return keys | ({copy: "embedding.weight"} if copy else {})
 
 

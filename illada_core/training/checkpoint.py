@@ -21,7 +21,7 @@ from illada_core.decoding import shaped
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import decoding
 from illada_core.model.finding import ADAPTERS, MODEL
-from illada_core.model.layouts import stored_names
+from illada_core.model.layouts import own_layout, stored_names
 from illada_core.model.stored import StoredTensor, find_tensors
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import Export, save_weights, write_tensors
@@ -32,7 +32,6 @@ from illada_core.training.parallel import Ranks, failing_alike
 from illada_core.training.recipe.schedule import ScheduleState
 from illada_core.training.sharding import whole
 
-LAYOUT = "illada"
 MOMENTS = "optimizer"
 
 
@@ -69,8 +68,9 @@ class Contents:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights under the keys that they are stored by."""
-        weights = self.model.state_dict()
-        return {key: weights[ours] for ours, key in stored_names(self.model.config, LAYOUT).items()}
+        weights, config = self.model.state_dict(), self.model.config
+        names = stored_names(config, own_layout(config))
+        return {key: weights[ours] for ours, key in names.items()}
 
     def moments(self) -> dict[str, Tensor]:
         """Return AdamW's moments; none before its first update."""

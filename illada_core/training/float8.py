@@ -48,7 +48,10 @@ def multiply_in_float8(model: Transformer, device: torch.device) -> None:
 
 def unless_empty(product: Callable[[Tensor], Tensor], module: nn.Linear, x_TC: Tensor) -> Tensor:
     """Multiply as `product` does, which finds no scale where there are no rows, as in a phantom."""
-    return product(x_TC) if len(x_TC) else F.linear(x_TC, module.weight.to(x_TC.dtype))
+    if len(x_TC):
+        return product(x_TC)
+    bias = None if module.bias is None else module.bias.to(x_TC.dtype)
+    return F.linear(x_TC, module.weight.to(x_TC.dtype), bias)
 
 
 def is_worth_it(module: nn.Module, name: str) -> bool:

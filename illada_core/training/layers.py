@@ -57,10 +57,17 @@ def compile_layers(model: Transformer, backend: str = "inductor") -> None:
 
 
 def bounded_attention(
-    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, segments: Segments, backend: str, *, longest: int
+    q_THK: Tensor,
+    k_TGK: Tensor,
+    v_TGK: Tensor,
+    segments: Segments,
+    backend: str,
+    is_causal: bool,
+    *,
+    longest: int,
 ) -> Tensor:
     """Attend as `packed_attention` does, told no more of the longest segment than a bound."""
-    return flash_attention(q_THK, k_TGK, v_TGK, segments.offsets_D1, longest, backend)
+    return flash_attention(q_THK, k_TGK, v_TGK, segments.offsets_D1, longest, backend, is_causal)
 
 
 def compiled_or_not(

@@ -18,6 +18,7 @@ from illada_core.errors import UsageError
 from illada_core.files import write_file, writing_folder
 from illada_core.model.attention import choose_backend
 from illada_core.model.finding import MODEL, RECIPE, find_model, newest_checkpoint
+from illada_core.model.layouts import own_layout
 from illada_core.model.stored import DTYPES
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import Export
@@ -132,8 +133,12 @@ class Session:
 
     def exported(self, dtype: str) -> Export:
         """Say how weights are written."""
-        generation = self.setup.defaults.facts()
-        return Export(tokenizer=self.setup.tokenizer_file, dtype=dtype, generation=generation)
+        return Export(
+            layout=own_layout(self.setup.config),
+            tokenizer=self.setup.tokenizer_file,
+            dtype=dtype,
+            generation=self.setup.defaults.facts(),
+        )
 
     def export(self) -> Path:
         """Write `model/` in the released layout, in the dtype the model computes in."""
@@ -173,8 +178,9 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
                 run_folder.prune_checkpoints(run, setup.recipe.checkpoint)
             remarks += changed_circumstances(facts, circumstances(ranks, shard))
         compute_dtype = DTYPES[keys.compute_dtype]
+        config = setup.config
         backend, reason = choose_backend(
-            ranks.device, compute_dtype, keys.attention, setup.config.head_size
+            ranks.device, compute_dtype, keys.attention, config.head_size, config.is_causal
         )
         denoiser = starting_denoiser(setup, checkpoint, ranks, shard, backend)
         optimizer = new_optimizer(denoiser, setup.recipe.optimizer)

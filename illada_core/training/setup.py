@@ -125,6 +125,7 @@ def config_of(keys: ModelKeys, train: TokenDataset) -> ModelConfig:
     if keys.ckpt:
         folder = find_model(keys.ckpt)
         config = read_config(folder)
+        check_reading(config, keys.ckpt)
         check_tokenizer(folder, train)
         given = vars(keys).items() - vars(ModelKeys()).items() - {("ckpt", keys.ckpt)}
         for name, value in sorted(given - vars(keys_of(config, keys.ckpt)).items()):
@@ -151,6 +152,15 @@ def config_of(keys: ModelKeys, train: TokenDataset) -> ModelConfig:
                 "pack the data with the tokenizer.json of the model",
             )
     return replace(config, **{f"{name}_id": number for name, number in special.items()})
+
+
+def check_reading(config: ModelConfig, ckpt: str) -> None:
+    """Raise UsageError for a model that this training would make another one of."""
+    if config.is_causal or config.shift:
+        raise UsageError(
+            f"{ckpt} is a {config.family} model, whose rows of logits speak of the next token, "
+            "which training does not do yet"
+        )
 
 
 def check_tokenizer(folder: Path, train: TokenDataset) -> None:

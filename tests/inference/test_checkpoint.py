@@ -19,12 +19,15 @@ from illada_core.inference.requests import Prompting, read_request
 from illada_core.inference.settings import Settings
 from illada_core.inference.tasks import prepare
 from illada_core.inference.text_sampler import complete_settings
+from illada_core.model.families.family import Reading
 from illada_core.text.conversations import Chats
 from illada_core.text.messages import Dialogue, Message
 from illada_core.text.tokenizer import load_tokenizer
+from tests.conftest import REPO
 from tests.text.kinds import KINDS
 from tests.text.test_tokenizer import write_tokenizer
 
+FIXTURES = REPO / "tests" / "fixtures"
 FIRST_BYTE_ID = 6
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
@@ -191,7 +194,7 @@ def test_settings_that_contradict_a_checkpoint_are_refused_and_what_is_off_is_to
 def test_weights_go_to_any_gpu_in_bfloat16_and_stay_as_stored_on_a_cpu(folder, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        module, "load_model", lambda *given: asked.append(given) or torch.nn.Linear(1, 1)
+        module, "load_model", lambda *given, **reading: asked.append(given) or torch.nn.Linear(1, 1)
     )
     checkpoint = open_checkpoint(folder)
     for device, dtype in (("cuda", "auto"), ("cuda:1", "auto"), ("cpu", "auto")):
@@ -214,3 +217,18 @@ def test_weights_go_to_any_gpu_in_bfloat16_and_stay_as_stored_on_a_cpu(folder, m
 def test_a_device_that_is_not_served_is_refused(wanted, said):
     with pytest.raises(UsageError, match=said):
         choose_device(wanted)
+
+
+def test_how_a_folder_is_read_is_told_unless_it_is_lladas_own_way(folder):
+    assert open_checkpoint(folder).told_reading is None
+    dream = open_checkpoint(FIXTURES / "dream-tiny")
+    assert dream.told_reading == (
+        f"{FIXTURES / 'dream-tiny'} is read as a dream model: full attention, and each row of "
+        "logits speaks of the next token"
+    )
+    asked = open_checkpoint(FIXTURES / "dream-tiny", asked=Reading("causal", shift=False))
+    assert asked.told_reading.endswith(
+        "causal attention, and each row of logits speaks of its own token"
+    )
+    loaded = asked.load()
+    assert (loaded.config.attention, loaded.config.shift) == ("causal", False)

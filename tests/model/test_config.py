@@ -6,13 +6,13 @@ import torch
 
 from illada_core.errors import UsageError
 from illada_core.model.config import (
-    ILLADA_8B,
-    LLADA_8B,
     ModelConfig,
     non_embedding_parameter_count,
     parameter_count,
     parameter_shapes,
 )
+from illada_core.model.families.illada import ILLADA_8B
+from illada_core.model.families.llada import LLADA_8B
 from illada_core.model.transformer import Transformer
 
 

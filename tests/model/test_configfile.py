@@ -32,7 +32,7 @@ def change_config(folder, **facts):
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
-        ({"model_type": "llama"}, "the model type is 'llama'"),
+        ({"model_type": "gpt2"}, "the model type is 'gpt2'"),
         ({"model_type": None}, "the model type is None"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling is"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rotary positions of type 'yarn'"),

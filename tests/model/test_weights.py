@@ -12,14 +12,10 @@ from safetensors.torch import load_file, save_file
 
 import illada_core
 from illada_core.errors import CheckpointError, UsageError
-from illada_core.model.config import (
-    ILLADA_8B,
-    LLADA_8B,
-    ModelConfig,
-    choose_mask_id,
-    parameter_count,
-)
-from illada_core.model.configfile import config_facts, read_config
+from illada_core.model.config import ModelConfig, parameter_count
+from illada_core.model.configfile import choose_mask_id, config_facts, read_config
+from illada_core.model.families.illada import ILLADA_8B
+from illada_core.model.families.llada import LLADA_8B
 from illada_core.model.initial import new_model
 from illada_core.model.layouts import doubled_head, stored_names
 from illada_core.model.transformer import Transformer

@@ -48,12 +48,14 @@ def differentiate(ctx, gradient):
 attend.register_autograd(differentiate, setup_context=keep)
 
 
-def flash_attention(q, k, v, offsets, longest, backend):
+def flash_attention(q, k, v, offsets, longest, backend, is_causal=False):
     """Stand in for the function of this name."""
+    assert not is_causal
     return attend(q, k, v, offsets, longest)
 
 
-def packed_kernel(q, k, v, bounds, backend):
+def packed_kernel(q, k, v, bounds, backend, is_causal=False):
     """Stand in for the function of this name, where queries are fewer than keys."""
+    assert not is_causal
     q_spans, k_spans = (tuple(pairwise(offsets.tolist())) for offsets in bounds[:2])
     return matmul_over_spans(q, k, v, q_spans, k_spans)

@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from illada_core.diffusion.loss import CHUNK_ROWS
 from illada_core.model.attention import Segments
-from illada_core.model.config import ILLADA_8B, ModelConfig
+from illada_core.model.config import ModelConfig
+from illada_core.model.families.illada import ILLADA_8B
 from illada_core.model.initial import new_model
 from illada_core.training.layers import recompute_layers
 from illada_core.training.lora import add_adapters
