@@ -33,7 +33,7 @@ class Remembering(Protocol):
         """Return an empty memory."""
 
     def logits_in(self, ids_T: Tensor, window: Window, rows_M: Tensor, memory: KeyValues) -> Tensor:
-        """Return logits_MV of some rows of a window, and leave its keys and values in a memory."""
+        """Return logits_MV about tokens of a window, and leave its keys and values in a memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +109,12 @@ class Kept:
 class Cache:
     """The memory of a model, shared out among canvases; at most `most_tokens` slots, or one canvas.
 
-    A canvas reserves as many slots as it can ever fill, and gives them back when it leaves.
+    A canvas reserves as many slots as it can ever fill, and gives them back when it leaves. Under
+    the `shift` the row before a position speaks of it, and is computed with it.
     """
 
-    def __init__(self, model: Remembering, most_tokens: int) -> None:
-        self.model, self.most_tokens = model, most_tokens
+    def __init__(self, model: Remembering, most_tokens: int, shift: bool = False) -> None:
+        self.model, self.most_tokens, self.shift = model, most_tokens, shift
         self.slots = Slots(most_tokens)
         self.memory = model.new_memory(0)
         self.kept: dict[int, Kept] = {}
@@ -143,7 +144,9 @@ class Cache:
 
     def rows(self, index: int, canvas: Canvas) -> np.ndarray:
         """Return the positions that the next pass over an admitted canvas computes."""
-        return every_row(canvas) if is_due(self.kept[index], canvas) else block_rows(canvas)
+        if is_due(self.kept[index], canvas):
+            return every_row(canvas)
+        return block_rows(canvas, self.shift)
 
     def logits(self, views: Sequence[View], device: torch.device) -> Tensor:
         """Return logits_MV of the open positions of each view, from one call of the model."""
@@ -219,8 +222,8 @@ def every_row(canvas: Canvas) -> np.ndarray:
     return np.arange(len(canvas.ids))
 
 
-def block_rows(canvas: Canvas) -> np.ndarray:
-    """Return the positions of the block at hand, and those in its vicinity."""
+def block_rows(canvas: Canvas, shift: bool = False) -> np.ndarray:
+    """Return the positions of the block at hand, those in its vicinity, and those that speak."""
     reach = canvas.rules.settings.vicinity
-    near = canvas.block_B[:, None] + np.arange(-reach, reach + 1)
+    near = canvas.block_B[:, None] + np.arange(-max(reach, shift), reach + 1)
     return np.unique(near[(near >= 0) & (near < len(canvas.ids))])

@@ -89,7 +89,8 @@ class TextSampler:
         logits, cache = model, None
         if isinstance(model, Transformer):
             logits = model.logits_at
-            cache = Cache(model, cache_tokens or cache_tokens_for(model.config, device))
+            most = cache_tokens or cache_tokens_for(model.config, device)
+            cache = Cache(model, most, model.config.shift)
         budget = batch_tokens or batch_tokens_for(device)
         self.sampler = Sampler(logits, checkpoint.ids, device, budget, cache)
         self.tasks: dict[int, TextTask] = {}

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from illada_core.inference.cache import Cache, Slots
+from illada_core.inference.cache import Cache, Pass, Slots, View
 from illada_core.inference.canvas import Gap, Task, continuation
 from illada_core.inference.rules import ModelIds
 from illada_core.inference.sampler import Commit, Completion, Sampler
 from illada_core.inference.settings import Settings
 from illada_core.model import attention
+from illada_core.model.attention import Segments
 from illada_core.model.initial import new_model
 from illada_core.model.memory import KeyValues, Window
 from tests.model.test_transformer import TINY
@@ -281,3 +282,26 @@ def test_completions_count_alike_without_a_cache():
     assert isinstance(done, Completion)
     assert all(step.exact for step in steps)
     assert (done.refreshes, done.rows_computed) == (8, 8 * 2 * 21)
+
+
+def test_under_the_shift_a_window_reads_the_rows_before_its_block():
+    """Nothing has changed since the whole pass, so the window must say the same of the block."""
+    model = new_model(replace(TINY, shift=True), seed=0)
+    task = Task(((5, 6, 7), (9, 8), (4,)), (Gap(3), Gap(2)))
+    cache = Cache(Poisoned(model), 100, shift=True)
+    sampler = Sampler(model.logits_at, IDS, cache=cache)
+    index = sampler.add(task, replace(KEPT, block_length=5))
+    canvas = sampler.live[index]
+    cache.admit(index, canvas)
+    found = []
+    for rows in (np.arange(11), np.array([2, 3, 4, 5, 7, 8, 9])):
+        own = Pass(index, canvas, cache.rows(index, canvas))
+        assert own.row_R.tolist() == rows.tolist()
+        with torch.inference_mode():
+            found.append(cache.logits([View(own, canvas.ids)], torch.device("cpu")))
+    with torch.inference_mode():
+        ids_T = torch.from_numpy(canvas.ids)
+        raw_TV = model.head(model(ids_T, Segments.of((11,), torch.device("cpu"))))
+    expected_MV = raw_TV[torch.tensor([2, 3, 4, 7, 8])]
+    torch.testing.assert_close(found[0], expected_MV)
+    torch.testing.assert_close(found[1], expected_MV)
