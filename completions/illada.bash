@@ -3,7 +3,7 @@ _illada() {
     local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "tokenize pack pretrain sft generate score chat --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "tokenize pack pretrain sft generate score eval chat --help --version" -- "$word"))
         return
     fi
     if [[ "$word" == "=" ]]; then
@@ -68,6 +68,11 @@ _illada() {
         "score --normalize") COMPREPLY=($(compgen -W "sum token byte character" -- "$word")); return ;;
         "score --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "score --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
+        "eval --tasks"|"eval -t") COMPREPLY=($(compgen -W "arc_challenge arc_easy gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
+        "eval --preset") COMPREPLY=($(compgen -W "dream-base dream-instruct llada-base llada-instruct paper-base paper-instruct" -- "$word")); return ;;
+        "eval --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
+        "eval --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "eval --inspect") COMPREPLY=($(compgen -W "arc_challenge arc_easy gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
         "chat --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "chat --preset") COMPREPLY=($(compgen -W "bbh-base gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
         "chat --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
@@ -85,6 +90,7 @@ _illada() {
             sft) COMPREPLY=($(compgen -W "--help -h --ckpt --data --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
             generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --samples --device --dtype --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --output -o --fresh --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
             score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --mask-id --attention --shift --no-shift --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
+            eval) COMPREPLY=($(compgen -W "--help -h --ckpt --tasks -t --data --shots-from --limit -L --preset --shots --samples --set --compare-rules --run-code --bos --no-bos --truncate --seed --device --dtype --mask-id --batch-tokens --output -o --fresh --json --markdown --plot --dry-run -n --probe --plan-device --list --inspect --report --against --rescore --quiet -q --verbose -v" -- "$word")) ;;
             chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --mask-id --attention --shift --no-shift --json --quiet -q --verbose -v" -- "$word")) ;;
         esac
         return

@@ -15,6 +15,7 @@ import typer
 
 from illada_cli import ui
 from illada_cli.chat.verb import chat
+from illada_cli.eval.verb import evaluate
 from illada_cli.generate.verb import generate
 from illada_cli.pack.verb import pack
 from illada_cli.score.verb import score
@@ -33,6 +34,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "sft": sft,
     "generate": generate,
     "score": score,
+    "eval": evaluate,
     "chat": chat,
 }
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -7,8 +7,6 @@ takes up what is there without asking the model; what was asked otherwise is nev
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from illada_core.errors import UsageError
 from illada_core.files import (
     flush,
     json_line,
+    key_of,
     naming_file,
     sync,
     write_all,
@@ -30,7 +29,6 @@ from illada_core.files import (
 )
 
 REPLACE_HINT = "--fresh replaces the file, -o names another"
-KEY_LETTERS = 16
 
 
 @dataclass
@@ -55,8 +53,7 @@ class Ledger:
 
     def key(self, asked: list[Any]) -> str:
         """Return the key of what is asked: plain JSON that names all of it."""
-        named = json.dumps([self.settings, *asked])
-        return hashlib.sha256(named.encode()).hexdigest()[:KEY_LETTERS]
+        return key_of([self.settings, *asked])
 
     def recall(self, asked: list[Any]) -> dict[str, Any]:
         """Return the next finished line. Raises UsageError if that answers something else."""

@@ -50,3 +50,17 @@ def values_of(kind: Any) -> Iterator[str]:
         yield from ("true", "false")
     elif get_origin(kind) is Literal:
         yield from map(str, get_args(kind))
+
+
+def eval_tasks() -> list[str]:
+    """Return the names of the packaged tasks of `illada eval`."""
+    from illada_core.benchmark.definition import packaged_benchmarks
+
+    return list(packaged_benchmarks())
+
+
+def suites() -> list[str]:
+    """Return the names of the packaged presets of `illada eval`."""
+    from illada_core.benchmark.suites import packaged_suites
+
+    return packaged_suites()

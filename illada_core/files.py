@@ -26,6 +26,7 @@ from illada_core.errors import DataError, IlladaError, UsageError
 PARTIAL = ".partial"  # ends the name of an unfinished file
 PARTIAL_FOLDER = ".partial-"  # begins the name of a folder that is half-written or half-deleted
 LOCK = ".illada-lock"  # in the folder that is written; beside a file FILE it is .FILE.illada-lock
+KEY_LETTERS = 16
 
 
 def partial_path(path: Path) -> Path:
@@ -208,6 +209,11 @@ def sha256_of(path: str | Path) -> str:
     """Return the sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def key_of(named: Any) -> str:
+    """Return a short hash of plain JSON, which names whatever is equal to it."""
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:KEY_LETTERS]
 
 
 def read_bytes(path: Path, error: type[IlladaError] = DataError) -> bytes:

@@ -27,6 +27,7 @@ STREAM_SCORING = 8
 STREAM_REMASKING = 9
 STREAM_STRATUM = 10
 STREAM_TURN = 11
+STREAM_SHOTS = 12
 
 
 def philox(counter: tuple[Integers, ...], key: tuple[Integers, Integers]) -> tuple[Integers, ...]:

@@ -1,0 +1,1 @@
+"""`illada eval`: tasks and their items in, a table out."""
