@@ -7,20 +7,21 @@ from itertools import groupby
 
 from illada_cli.eval.exams import build_exams
 from illada_cli.eval.options import EvalOptions
+from illada_cli.opening import open_asked
 from illada_cli.ui import Talk, plural, printable
 from illada_core.benchmark.exam import Ask, asks_of
 from illada_core.benchmark.examination import for_checkpoint
 from illada_core.errors import UsageError
-from illada_core.inference.checkpoint import open_checkpoint
 from illada_core.text.tokenizer import Tokenizer
 
 
 def inspect(asked: EvalOptions) -> None:
     """Show items of a task as the model sees them, the first or --limit: texts, and the answer."""
-    if asked.ckpt is None:
+    if not asked.ckpt:
         raise UsageError("--inspect needs a --ckpt, whose tokenizer makes the ids")
-    (exam,) = build_exams(replace(asked, tasks=asked.inspect, limit=None), Talk(quiet=True))
-    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
+    silent = Talk(quiet=True)
+    (exam,) = build_exams(replace(asked, tasks=asked.inspect, limit=None), silent)
+    checkpoint = open_asked(asked, silent)
     shown = exam.records[: asked.limit or 1]
     exam = replace(for_checkpoint(exam, checkpoint), records=shown, samples=1)
     tokenizer = checkpoint.require_tokenizer()

@@ -23,7 +23,7 @@ class EvalOptions:
     """What is to be evaluated, on what, how, and where to; or what results are looked at."""
 
     ckpt: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--ckpt",
             metavar="DIR",
@@ -31,7 +31,7 @@ class EvalOptions:
             rich_help_panel=MODEL,
             show_default=False,
         ),
-    ] = None
+    ] = ""
     tasks: Annotated[
         str | None,
         typer.Option(
@@ -119,10 +119,13 @@ class EvalOptions:
     bos: shared.Bos = None
     truncate: shared.Truncate = None
     seed: shared.Seed = 0
+    attention: shared.Attention = None
+    shift: shared.Shift = None
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
     mask_id: shared.MaskId = None
     batch_tokens: shared.BatchTokens = None
+    cache_tokens: shared.CacheTokens = None
     output: Annotated[
         Path | None,
         typer.Option(
@@ -230,7 +233,7 @@ def check(asked: EvalOptions) -> None:
         rules_of(asked.compare_rules)
     if asked.looks:
         return
-    if asked.ckpt is None:
+    if not asked.ckpt:
         raise UsageError("there is no --ckpt to evaluate", "see illada eval --help for examples")
     if asked.tasks is None and asked.preset is None:
         raise UsageError("there are no --tasks", "illada eval --list shows what there is")

@@ -11,6 +11,7 @@ from illada_cli.eval.exams import build_exams
 from illada_cli.eval.options import EvalOptions, rules_of
 from illada_cli.eval.plan import tell_plan
 from illada_cli.eval.view import Shown, show
+from illada_cli.opening import open_asked
 from illada_cli.signals import stop_on_signals
 from illada_cli.ui import Talk, plural
 from illada_core.benchmark.answering import Engine
@@ -29,14 +30,13 @@ from illada_core.benchmark.report import compare, rows_of
 from illada_core.benchmark.results import Result
 from illada_core.errors import UsageError
 from illada_core.files import make_folder, read_json
-from illada_core.inference.checkpoint import Checkpoint, choose_device, open_checkpoint
+from illada_core.inference.checkpoint import Checkpoint, choose_device
 
 
 def run(asked: EvalOptions, talk: Talk) -> None:
     """Evaluate what the options ask for, or tell what it will take."""
     exams = build_exams(asked, talk)
-    assert asked.ckpt is not None
-    checkpoint = open_checkpoint(asked.ckpt, asked.mask_id)
+    checkpoint = open_asked(asked, talk)
     for notice in checkpoint.notices:
         talk.warn(notice)
     exams = [for_checkpoint(exam, checkpoint) for exam in exams]
@@ -46,7 +46,13 @@ def run(asked: EvalOptions, talk: Talk) -> None:
         tell_plan(exams, checkpoint, None, asked)
         return
     device = choose_device(asked.device)
-    engine = Engine(checkpoint, checkpoint.load(device, asked.dtype), device, asked.batch_tokens)
+    engine = Engine(
+        checkpoint,
+        checkpoint.load(device, asked.dtype),
+        device,
+        asked.batch_tokens,
+        asked.cache_tokens,
+    )
     if asked.dry_run:
         tell_plan(exams, checkpoint, engine, asked)
         return

@@ -32,11 +32,14 @@ class Engine:
     model: Transformer
     device: str
     batch_tokens: int | None = None
+    cache_tokens: int | None = None
 
     @cached_property
     def weights(self) -> str:
-        """The name of the weights and of the type that is computed in."""
-        return f"{self.model.compute_dtype} {digest_of_weights(self.model)}"
+        """The name of the weights, of how they are read, and of the type that is computed in."""
+        reading = self.checkpoint.reading
+        how = f"{reading.attention} shift={reading.shift} {self.model.compute_dtype}"
+        return f"{how} {digest_of_weights(self.model)}"
 
 
 def answer(
@@ -133,8 +136,8 @@ class TextWork:
     """Texts that are being written."""
 
     def __init__(self, engine: Engine, first: Ask) -> None:
-        logits = engine.model.logits_at
-        self.sampler = TextSampler(engine.checkpoint, logits, engine.device, engine.batch_tokens)
+        budgets = (engine.batch_tokens, engine.cache_tokens)
+        self.sampler = TextSampler(engine.checkpoint, engine.model, engine.device, *budgets)
         self.asks: dict[int, Ask] = {}
 
     @property
