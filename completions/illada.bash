@@ -85,7 +85,7 @@ _illada() {
     esac
     if [[ "$word" == -* ]]; then
         case "${COMP_WORDS[1]}" in
-            tokenize) COMPREPLY=($(compgen -W "--help -h --tokenizer --output -o --format --text-key --encoding --scan --glob --on-error --train-vocab --eos --mask --engine --decode --shard-tokens --workers --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
+            tokenize) COMPREPLY=($(compgen -W "--help -h --tokenizer --output -o --format --text-key --encoding --scan --glob --on-error --train-vocab --eos --mask --engine --decode --shard-tokens --part --merge --workers --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --skip-limit --date --workers --stats --verify --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             pretrain) COMPREPLY=($(compgen -W "--help -h --data --ckpt --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
             sft) COMPREPLY=($(compgen -W "--help -h --ckpt --data --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;

@@ -22,6 +22,8 @@ complete -c illada -n "__fish_seen_subcommand_from tokenize" -l mask -r -d 'The 
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l engine -x -a 'auto fastokens tokenizers' -d 'Library that encodes'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l decode -d 'Turn ids back into text'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l shard-tokens -r -d 'Tokens in a shard'
+complete -c illada -n "__fish_seen_subcommand_from tokenize" -l part -r -d 'Do the I-th (from 0) of N parts of the work; --merge ends it'
+complete -c illada -n "__fish_seen_subcommand_from tokenize" -l merge -d 'Check what all parts have written, and make it a dataset'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l workers -r -d 'Threads to use [default: all cores]'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l fresh -d 'Start over: replace what an earlier run left'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l dry-run -s n -d 'Print the plan and write nothing'

@@ -8,16 +8,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from illada_cli import ui
 from illada_cli.signals import stop_on_signals
-from illada_core.data.build.documents import tokenize_corpus
-from illada_core.data.build.events import BuildEvent, Headway, Notice, OnError, Report, Skipped
+from illada_core.data.build.documents import (
+    merge_parts,
+    own_partitions,
+    tokenize_corpus,
+    tokenize_part,
+)
+from illada_core.data.build.events import (
+    BuildEvent,
+    Headway,
+    Notice,
+    OnError,
+    PartDone,
+    Report,
+    Skipped,
+)
 from illada_core.data.build.job import Job
+from illada_core.data.build.partitions import bytes_of
+from illada_core.data.portion import Portion
 from illada_core.data.sources.listing import Source
 from illada_core.errors import UsageError
 from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE
@@ -25,6 +40,7 @@ from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE
 SHOWN_SKIPS = 5
 STOP_PROMISE = "dropping the shard at hand, finished ones are kept"
 GO_ON_HINT = "run the same command again to go on"
+Events: TypeAlias = Generator[BuildEvent, None, None]
 
 
 def find_tokenizer(inputs: Sequence[str], given: Path | None) -> Path:
@@ -57,17 +73,70 @@ def total_bytes(sources: Sequence[Source]) -> int | None:
     return sum(source.bytes for source in sources)
 
 
+def portion_of(part: str | None, merge: bool, fresh: bool) -> Portion | None:
+    """Return which part of the work is asked for, None for all; UsageError for contradictions."""
+    if part and merge:
+        raise UsageError("--part does a part of the work, and --merge ends it", "give one of them")
+    if fresh and (part or merge):
+        raise UsageError(
+            f"{'--part' if part else '--merge'} never replaces what other parts have written",
+            "delete the folder first, or name another with -o",
+        )
+    return Portion.parse(part) if part else None
+
+
 def write_tokens(job: Job, output: Path, workers: int, on_error: OnError, talk: ui.Talk) -> Report:
     """Write a token dataset, and stop in good order when a signal asks."""
+
+    def work(should_stop: Callable[[], bool]) -> Events:
+        return tokenize_corpus(job, output, workers, on_error, should_stop)
+
+    report = follow(work, "tokenize", total_bytes(job.sources), output, talk)
+    assert isinstance(report, Report)
+    return report
+
+
+def write_part(
+    job: Job, portion: Portion, output: Path, workers: int, on_error: OnError, talk: ui.Talk
+) -> PartDone | Report:
+    """Write a part of a token dataset; a report of all if that is complete already."""
+
+    def work(should_stop: Callable[[], bool]) -> Events:
+        return tokenize_part(job, portion, output, workers, on_error, should_stop)
+
+    own = own_partitions(job, portion)
+    size = sum(bytes_of(job.sources, partition) for partition in own)
+    return follow(work, f"part {portion}", size, output, talk)
+
+
+def merge_tokens(job: Job, output: Path, workers: int, talk: ui.Talk) -> Report:
+    """Make what all parts have written a dataset."""
+
+    def work(should_stop: Callable[[], bool]) -> Events:
+        return merge_parts(job, output, workers, should_stop)
+
+    report = follow(work, "check", total_bytes(job.sources), output, talk)
+    assert isinstance(report, Report)
+    return report
+
+
+def follow(
+    work: Callable[[Callable[[], bool]], Events],
+    title: str,
+    total: int | None,
+    output: Path,
+    talk: ui.Talk,
+) -> PartDone | Report:
+    """Show what happens and return what it ends with; stop in good order when a signal asks."""
     report = None
     with (
         stop_on_signals(STOP_PROMISE) as stop,
-        closing(tokenize_corpus(job, output, workers, on_error, stop.requested)) as events,
-        talk.progress("tokenize", total_bytes(job.sources), "B") as advance,
+        closing(work(stop.requested)) as events,
+        talk.progress(title, total, "B") as advance,
     ):
         show = event_viewer(advance, talk)
         for event in events:
-            if isinstance(event, Report):
+            if isinstance(event, PartDone | Report):
                 report = event
             else:
                 show(event)
@@ -99,7 +168,7 @@ def event_viewer(advance: ui.Advance, talk: ui.Talk) -> Callable[[BuildEvent], N
     return show
 
 
-def name_skipped(report: Report, noun: str) -> str:
+def name_skipped(report: PartDone | Report, noun: str) -> str:
     """Say how many documents were left out, and why."""
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(report.skipped.items()))
     return f"left out: {ui.plural(sum(report.skipped.values()), noun)} ({reasons})"

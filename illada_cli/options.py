@@ -19,6 +19,7 @@ from illada_core.inference.settings import Settings
 INPUT = "Input"
 MODEL = "Model"
 OUTPUT = "Output"
+CLUSTER = "On many machines"
 TALK = "Talk"
 METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
@@ -38,6 +39,24 @@ DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan an
 Json = Annotated[
     bool,
     typer.Option("--json", help="One JSON object a line on stdout.", rich_help_panel=OUTPUT),
+]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Do the I-th (from 0) of N parts of the work; --merge ends it.",
+        rich_help_panel=CLUSTER,
+        show_default=False,
+    ),
+]
+Merge = Annotated[
+    bool,
+    typer.Option(
+        "--merge",
+        help="Check what all parts have written, and make it a dataset.",
+        rich_help_panel=CLUSTER,
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0)]
 Workers = Annotated[

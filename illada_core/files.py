@@ -155,9 +155,14 @@ def writing_folder(folder: Path) -> Iterator[None]:
 @contextmanager
 def writing_file(path: Path) -> Iterator[None]:
     """Keep other runs from a file, or a folder that is replaced; DataError if one writes it."""
-    named = path.resolve()
-    with holding(named.with_name(f".{named.name}{LOCK}"), path):
+    with holding(lock_path(path), path):
         yield
+
+
+def lock_path(path: Path) -> Path:
+    """Return the lock of a file that is written; it lies beside it."""
+    named = path.resolve()
+    return named.with_name(f".{named.name}{LOCK}")
 
 
 @contextmanager

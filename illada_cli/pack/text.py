@@ -16,10 +16,11 @@ from illada_cli.corpus import (
 )
 from illada_cli.pack.options import PackOptions
 from illada_cli.ui import plural
-from illada_core.data.build.documents import QUIET, make_room
+from illada_core.data.build.documents import make_room
 from illada_core.data.build.events import KEY_HINT, SKIP_HINT, Report
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.job import Job
+from illada_core.data.build.tokenizing import QUIET
 from illada_core.data.sources.beginnings import is_records
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.errors import DataError, UsageError

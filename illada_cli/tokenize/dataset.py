@@ -8,24 +8,50 @@ from dataclasses import asdict
 from pathlib import Path
 
 from illada_cli import ui
-from illada_cli.corpus import name_skipped, worker_count, write_tokens
+from illada_cli.corpus import (
+    merge_tokens,
+    name_skipped,
+    worker_count,
+    write_part,
+    write_tokens,
+)
 from illada_cli.tokenize.options import TokenizeOptions
 from illada_core.data.build.documents import make_room
 from illada_core.data.build.events import Report
 from illada_core.data.build.job import Job
+from illada_core.data.portion import Portion
 
 
 def make_dataset(job: Job, folder: Path, asked: TokenizeOptions) -> None:
-    """Write the dataset; its folder is the answer, what is in it is talk."""
+    """Write the dataset, or merge its parts; its folder is the answer, what is in it is talk."""
     make_room(job, folder, asked.fresh)
     workers = worker_count(asked.workers)
     asked.talk.detail(f"encoding with {job.tokenizer.engine}, {workers} threads")
     started = time.monotonic()
-    report = write_tokens(job, folder, workers, asked.on_error, asked.talk)
+    if asked.merge:
+        report = merge_tokens(job, folder, workers, asked.talk)
+    else:
+        report = write_tokens(job, folder, workers, asked.on_error, asked.talk)
     seconds = time.monotonic() - started
     for line in summary(report, seconds):
         asked.talk.say(line)
     described = {"output": str(folder), **asdict(report), "seconds": round(seconds, 3)}
+    print(json.dumps(described) if asked.as_json else ui.printable(str(folder)))
+
+
+def make_part(job: Job, portion: Portion, folder: Path, asked: TokenizeOptions) -> None:
+    """Write a part of the dataset; the folder is no dataset until all parts are merged."""
+    make_room(job, folder, fresh=False)
+    done = write_part(job, portion, folder, worker_count(asked.workers), asked.on_error, asked.talk)
+    if isinstance(done, Report):
+        asked.talk.say(summary(done, 0)[0])
+    else:
+        facts = f"{ui.plural(done.documents, 'document')}, {done.tokens:,} tokens"
+        asked.talk.say(f"part {portion}: {facts} in {ui.plural(done.shards, 'shard')}")
+        if done.skipped:
+            asked.talk.say(name_skipped(done, "document"))
+        asked.talk.say("when all parts are done, the same command with --merge ends the work")
+    described = {"output": str(folder), "part": str(portion), **asdict(done)}
     print(json.dumps(described) if asked.as_json else ui.printable(str(folder)))
 
 

@@ -122,6 +122,8 @@ class TokenizeOptions:
         int,
         typer.Option("--shard-tokens", min=1, help="Tokens in a shard.", rich_help_panel=OUTPUT),
     ] = 1 << 27
+    part: shared.Part = None
+    merge: shared.Merge = False
     workers: shared.Workers = None
     fresh: shared.Fresh = False
     dry_run: shared.DryRun = False

@@ -9,13 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from illada_cli.corpus import find_tokenizer, no_input, show_facts
-from illada_cli.tokenize.dataset import make_dataset
+from illada_cli.corpus import find_tokenizer, no_input, portion_of, show_facts
+from illada_cli.tokenize.dataset import make_dataset, make_part
 from illada_cli.tokenize.options import TokenizeOptions
 from illada_cli.tokenize.pipe import print_ids, print_texts
 from illada_cli.tokenize.vocabulary import make, vocabulary_file
 from illada_core.data.build.documents import count_finished_shards
 from illada_core.data.build.job import Job
+from illada_core.data.portion import Portion
 from illada_core.data.sources.encodings import in_encoding
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.data.sources.scan import refuse_bad_files, scan
@@ -25,6 +26,13 @@ from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 
 def run(asked: TokenizeOptions) -> None:
     """Decode ids, train a vocabulary, print ids or write a dataset."""
+    portion = portion_of(asked.part, asked.merge, asked.fresh)
+    if (portion or asked.merge) and (
+        asked.decode or asked.train_vocab is not None or not asked.folder
+    ):
+        raise UsageError(
+            f"{'--part' if portion else '--merge'} is for datasets", "name a folder with -o"
+        )
     if STDIN in asked.inputs and sys.stdin.isatty():
         asked.talk.say("reading from the terminal, Ctrl-D ends the text")
     if asked.decode:
@@ -35,7 +43,7 @@ def run(asked: TokenizeOptions) -> None:
     elif asked.train_vocab is not None:
         make_vocabulary(asked, asked.train_vocab)
     else:
-        encode(asked)
+        encode(asked, portion)
 
 
 def make_vocabulary(asked: TokenizeOptions, size: int) -> None:
@@ -50,7 +58,7 @@ def make_vocabulary(asked: TokenizeOptions, size: int) -> None:
         make(sources, size, path, asked)
 
 
-def encode(asked: TokenizeOptions) -> None:
+def encode(asked: TokenizeOptions, portion: Portion | None) -> None:
     """Turn the inputs into a dataset or print their ids, or say what would be done."""
     file = find_tokenizer(asked.inputs, asked.tokenizer)
     sources = sources_of(asked, no_input(file, asked.output))
@@ -65,6 +73,8 @@ def encode(asked: TokenizeOptions) -> None:
         if asked.folder:
             facts |= facts_of_output(job, asked.folder, asked.fresh)
         show_facts(facts, asked.as_json)
+    elif asked.folder and portion:
+        make_part(job, portion, asked.folder, asked)
     elif asked.folder:
         make_dataset(job, asked.folder, asked)
     else:
@@ -112,4 +122,9 @@ def facts_of_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 def facts_of_output(job: Job, output: Path, fresh: bool) -> dict[str, Any]:
     """Return what a dry run says of the output; UsageError if the real run would refuse it."""
     shards = 0 if fresh else count_finished_shards(job, output)
-    return {"output": str(output), "eos": job.eos_id, "finished_shards": shards}
+    return {
+        "output": str(output),
+        "eos": job.eos_id,
+        "partitions": len(job.partitions),
+        "finished_shards": shards,
+    }

@@ -15,6 +15,8 @@ def tokenize(asked: TokenizeOptions) -> None:
       illada tokenize corpus/ --train-vocab 32768 -o tokenizer.json
       illada tokenize corpus/ --tokenizer tokenizer.json -o tokens/
       illada tokenize 'web/*.jsonl.zst' --text-key content --on-error skip -o tokens/
+      illada tokenize web/ --tokenizer T.json -o tokens/ --part 3/64    one of 64 machines
+      illada tokenize web/ --tokenizer T.json -o tokens/ --merge        when all 64 are done
       echo some text | illada tokenize - --tokenizer tokenizer.json
       illada tokenize - --tokenizer tokenizer.json --decode < ids.jsonl
 

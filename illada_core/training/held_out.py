@@ -6,7 +6,7 @@ from itertools import islice, pairwise
 import numpy as np
 
 from illada_core.data.store.dataset import TokenDataset
-from illada_core.data.store.shards import ShardIndex
+from illada_core.data.store.index import ShardIndex
 from illada_core.data.store.turns import turns_between
 
 

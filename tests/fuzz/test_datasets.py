@@ -9,7 +9,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from illada_core.data.build.journal import JOURNAL, Journal
+from illada_core.data.build.journal import Journal, journal_path
+from illada_core.data.build.partitions import Partition
 from illada_core.data.store.dataset import FORMAT, FORMAT_VERSION, fingerprint_of, open_parts
 from illada_core.data.store.frames import (
     INDEX_HEADER_SIZE,
@@ -150,16 +151,16 @@ STAGE = {"position": [3, 0], "text_bytes": 9, "skipped": {"binary": 1}, "digests
 @fuzzed(40)
 @given(data=st.data())
 def test_any_journal(packed, tmp_path_factory, data):
-    folder = tmp_path_factory.mktemp("journal")
+    folder, whole = tmp_path_factory.mktemp("journal"), Partition(0, 0, 3)
     (shard,) = (packed / "train").glob("shard-*")
     shutil.copyfile(shard, folder / shard.name)
     lines = [json.dumps({"job": "job"}), json.dumps({**STAGE, "cut": 0})]
     number = data.draw(st.integers(0, 1))
     lines[number] = data.draw(hostile_json(json.loads(lines[number])))
-    (folder / JOURNAL).write_text("\n".join(lines) + "\n")
+    journal_path(folder, whole).write_text("\n".join(lines) + "\n")
 
     def take_up():
-        with Journal(folder, "job", VOCABULARY) as journal:
+        with Journal(folder, whole, "job", VOCABULARY) as journal:
             assert np.all(np.array(journal.position) >= 0)
 
     decode_or_refuse(take_up, folder)

@@ -41,7 +41,18 @@ class Skipped:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class PartDone:
+    """What some partitions hold in the end; `skipped` counts documents left out, by reason."""
+
+    documents: int
+    tokens: int
+    text_bytes: int
+    shards: int
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What a dataset holds in the end; `skipped` counts documents left out, by reason.
 
@@ -60,7 +71,7 @@ class Report:
     cut: int = 0
 
 
-BuildEvent = Headway | Notice | Skipped | Report
+BuildEvent = Headway | Notice | Skipped | PartDone | Report
 
 
 def leave_out(fault: Fault, sources: Sequence[Source], on_error: OnError) -> Skipped:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from illada_core.data.build.encoding import Encode, encode_texts
 from illada_core.data.build.examples import encode_examples
 from illada_core.data.build.fitting import ChatFormat
+from illada_core.data.build.partitions import Partition, partition_bytes, partitions_of
 from illada_core.data.build.series import SHARD_DOCUMENTS
 from illada_core.data.sources.listing import UTF8, Source
 from illada_core.data.store.dataset import CHAT, fingerprint_of
@@ -62,6 +63,7 @@ class Job:
             "layouts": sorted({source.layout for source in self.sources}),
             "shard_tokens": self.shard_tokens,
             "shard_documents": SHARD_DOCUMENTS,
+            "partition_bytes": partition_bytes(self.shard_tokens),
             **self.encodings,
         }
 
@@ -82,6 +84,11 @@ class Job:
         return partial(encode_examples, chats=chats, eos_id=self.eos_id, chat=self.chat)
 
     @property
+    def partitions(self) -> list[Partition]:
+        """The partitions of the sources, each of which owns its shards."""
+        return partitions_of(self.sources, self.shard_tokens)
+
+    @cached_property
     def fingerprint(self) -> str:
         """The name of the job: another one may not go on with its shards."""
         inputs = [[source.name, source.layout, source.bytes] for source in self.sources]

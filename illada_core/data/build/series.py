@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,25 +13,21 @@ from illada_core.data.build.journal import Journal, Stage
 from illada_core.data.sources.corpus import Position
 from illada_core.data.sources.reading import Digest, Fault
 from illada_core.data.store.frames import Mapper
-from illada_core.data.store.shards import ShardEntry, TokenShardWriter, shard_name
+from illada_core.data.store.shards import TokenShardWriter
 from illada_core.data.store.turns import spans_of
 
 SHARD_DOCUMENTS = 1 << 21  # the index of a shard is kept in memory until it is written
 
 
 class ShardSeries:
-    """Write documents into numbered shards, and into the journal what each of them holds.
+    """Write the documents of a partition into its shards, and into the journal what each holds.
 
     It goes on after the shards of the journal. A context manager: leaving it drops the shard at
     hand, unless `finish` closed it.
     """
 
-    def __init__(
-        self, folder: Path, vocab_size: int, shard_tokens: int, journal: Journal, over: Mapper
-    ) -> None:
-        self.folder, self.vocab_size, self.shard_tokens = folder, vocab_size, shard_tokens
-        self.journal, self.over = journal, over
-        self.shards: list[ShardEntry] = list(journal.shards)
+    def __init__(self, shard_tokens: int, journal: Journal, over: Mapper) -> None:
+        self.shard_tokens, self.journal, self.over = shard_tokens, journal, over
         self._writer: TokenShardWriter | None = None
         self._stage = Stage()
         self._documents = 0
@@ -50,11 +45,9 @@ class ShardSeries:
         self._append(encoded, begin, None)
         self._note(faults, digests, None)
 
-    def finish(self, end: Position) -> list[Stage]:
-        """Finish the last shard at the end of the sources; return what all shards hold."""
-        if self._writer:
-            self._finish_shard(end)
-        return [*self.journal.stages, self._stage]
+    def finish(self, end: Position) -> None:
+        """Finish the last shard, and the journal, at the end of the partition."""
+        self._finish_shard(end)
 
     def _full_after(self, encoded: Encoded, begin: int) -> int | None:
         """Return up to which document these fill the shard, None if it has room for all."""
@@ -73,9 +66,10 @@ class ShardSeries:
         if first == last:
             return
         if not self._writer:
-            name = shard_name(len(self.shards), self.vocab_size)
-            path = self.folder / name
-            self._writer = TokenShardWriter(path, self.vocab_size, self.journal.job, self.over)
+            journal = self.journal
+            self._writer = TokenShardWriter(
+                journal.next_shard, journal.vocab_size, journal.job, self.over
+            )
         documents = slice(begin, stop)
         self._writer.add_documents(
             encoded.ids[first:last],
@@ -103,10 +97,12 @@ class ShardSeries:
             self._stage.digests.append((digest.bytes, digest.sha256))
 
     def _finish_shard(self, position: Position) -> None:
-        assert self._writer
         self._stage.position = position
+        if self._writer:
+            self._stage.shard = self._writer.seal()
         self.journal.record(self._stage)
-        self.shards.append(self._writer.close())
+        if self._writer:
+            self._writer.publish()
         self._writer, self._stage, self._documents = None, Stage(), 0
 
     def __enter__(self) -> Self:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from functools import lru_cache
@@ -21,17 +20,18 @@ import numpy as np
 
 from illada_core.arrays import Counts, Ids
 from illada_core.data.store.frames import FRAME_TOKENS, token_bytes_of, widen
+from illada_core.data.store.index import ShardIndex
 from illada_core.data.store.shards import (
     DAMAGED_HINT,
+    SHARD_NAME,
     ShardEntry,
-    ShardIndex,
     ShardReader,
-    shard_name,
+    first_misnamed,
 )
 from illada_core.data.store.turns import Turns, turns_between
 from illada_core.decoding import Count, shaped
 from illada_core.errors import DataError
-from illada_core.files import decoding, partial_path, read_json, write_file
+from illada_core.files import PARTIAL, decoding, partial_path, read_json, write_file
 from illada_core.text.tokenizer_files import (
     COMPANIONS,
     TOKENIZER_FILE,
@@ -39,9 +39,9 @@ from illada_core.text.tokenizer_files import (
 )
 
 MANIFEST = "manifest.json"
-SHARD_NAME = re.compile(r"shard-\d{6,}\.u(16|24)\.zst(\.partial)?")
 FORMAT = "illada-dataset"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, FORMAT_VERSION)  # in 1 the shards of documents are numbered through
 TRAIN, VALIDATION = "train", "validation"
 # Settings of a chat dataset that tell what became of the examples; CHAT marks it as one.
 CHAT, CUT_EXAMPLES, LEFT_OUT = "chat", "cut_examples", "left_out"
@@ -242,10 +242,12 @@ def open_dataset(folder: Path) -> TokenDataset:
         raise DataError(f"{folder} is a folder of datasets", f"name one of them: {parts}")
     with decoding(folder / MANIFEST, hint=DAMAGED_HINT, fault="lacks what a manifest says"):
         manifest = manifest_of(fields)
-    for number, shard in enumerate(manifest.shards):
+    names = [shard.name for shard in manifest.shards]
+    wrong = first_misnamed(names, manifest.tokenizer.vocab_size)
+    if wrong is not None:
+        raise DataError(f"{folder / MANIFEST} names {wrong!r} as a shard", DAMAGED_HINT)
+    for shard in manifest.shards:
         path = folder / shard.name
-        if shard.name != shard_name(number, manifest.tokenizer.vocab_size):
-            raise DataError(f"{folder / MANIFEST} names {shard.name!r} as a shard", DAMAGED_HINT)
         if not path.exists():
             raise DataError(f"damaged dataset: {path} is missing", DAMAGED_HINT)
         if path.stat().st_size != shard.bytes:
@@ -304,10 +306,10 @@ def read_manifest_file(folder: Path) -> dict[str, Any]:
     fields = read_json(path, hint=DAMAGED_HINT)
     if fields.get("format") != FORMAT:
         raise DataError(f"{path} is not the manifest of a dataset")
-    if fields.get("version") != FORMAT_VERSION:
+    if fields.get("version") not in READABLE_VERSIONS:
         raise DataError(
             f"{folder} has format version {fields.get('version')}, "
-            f"and this illada reads {FORMAT_VERSION}",
+            f"and this illada reads {' and '.join(map(str, READABLE_VERSIONS))}",
             "make the dataset again, or use the version of illada that made it",
         )
     described = {name: value for name, value in fields.items() if name != "fingerprint"}
@@ -360,17 +362,17 @@ def has_foreign_manifest(folder: Path) -> bool:
         return True
 
 
-def clear_dataset(folder: Path, journal: str | None = None) -> None:
+def clear_dataset(folder: Path, journals: Collection[str] = ()) -> None:
     """Remove a dataset, or what an interrupted run left of one, by the names that it has.
 
-    `journal` is the file that an unfinished one is known by; it goes last.
+    `journals` are the files that an unfinished one is known by; they go last.
     """
-    written = (MANIFEST, TOKENIZER_FILE, *COMPANIONS, *([journal] if journal else ()))
+    written = (MANIFEST, TOKENIZER_FILE, *COMPANIONS, *journals)
     names = {partial_path(Path(name)).name for name in written}
     # First, so that no manifest is left which names shards that are gone.
     (folder / MANIFEST).unlink(missing_ok=True)
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name in names or SHARD_NAME.fullmatch(path.name):
+        if path.name in names or SHARD_NAME.fullmatch(path.name.removesuffix(PARTIAL)):
             path.unlink()
-    if journal:
-        (folder / journal).unlink(missing_ok=True)
+    for name in journals:
+        (folder / name).unlink(missing_ok=True)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,7 +28,6 @@ from numpy.typing import NDArray
 from illada_core.arrays import Counts
 from illada_core.data.store.frames import (
     FRAME_TOKENS,
-    NO_NUMBERS,
     SEEK_TABLE_FOOTER,
     SHARD_VERSION,
     FrameSizes,
@@ -45,10 +45,12 @@ from illada_core.data.store.frames import (
     unpack_index,
     unpack_seek_table,
 )
+from illada_core.data.store.index import ShardIndex, index_of
 from illada_core.decoding import Count
 from illada_core.errors import DataError, UsageError
 from illada_core.files import naming_file, partial_path, publish, sha256_of
 
+SHARD_NAME = re.compile(r"shard-((?P<partition>\d{6,})-\d{4,}|\d{6,})\.u(16|24)\.zst")
 COMPRESSED_AHEAD = 4  # calls whose frames may still be in the hands of `over`
 DAMAGED_HINT = "restore the file from a copy, or make the dataset again with --fresh"
 
@@ -64,27 +66,6 @@ class ShardEntry:
     rows: Count
     bytes: Count
     sha256: str
-
-
-@dataclass(frozen=True)
-class ShardIndex:
-    """Where the parts of a shard end, counted from its first token, and where they came from.
-
-    In a dataset of documents `document_hashes` tells contents apart, and there are no offsets,
-    segments and rows. In a dataset of rows a document may be cut: `document_offsets` says where in
-    its document each piece begins; pieces, segments and rows each cover every token once. A shard
-    of a chat dataset has spans, which do so too, and the turn of each (turns.py).
-    """
-
-    document_ends: Counts
-    document_files: Counts
-    document_records: Counts
-    document_hashes: NDArray[np.uint64]
-    document_offsets: Counts
-    segment_ends: Counts
-    row_ends: Counts
-    span_ends: Counts
-    span_turns: Counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +84,31 @@ class RowChunk:
     offsets: Counts
 
 
-def shard_name(number: int, vocab_size: int) -> str:
-    """Return a shard's file name; without its `.zst` it names the flat array inside."""
-    return f"shard-{number:06d}.u{8 * token_bytes_of(vocab_size)}.zst"
+def shard_name(number: int, vocab_size: int, partition: int | None = None) -> str:
+    """Return a shard's file name; without its `.zst` it names the flat array inside.
+
+    `number` counts the shards of a dataset, or those of a partition of its sources.
+    """
+    place = f"{number:06d}" if partition is None else f"{partition:06d}-{number:04d}"
+    return f"shard-{place}.u{8 * token_bytes_of(vocab_size)}.zst"
+
+
+def first_misnamed(names: Iterable[str], vocab_size: int) -> str | None:
+    """Return the first name that a shard cannot have in its place, None if there is none.
+
+    Shards are numbered from 0 without gaps, in a dataset or in each of its partitions, which rise.
+    So none can be there twice, and none lies elsewhere.
+    """
+    partition, number = -1, 0
+    for name in names:
+        found = SHARD_NAME.fullmatch(name)
+        given = int(found["partition"]) if found and found["partition"] else None
+        if given is not None and given > partition:
+            partition, number = given, 0
+        if name != shard_name(number, vocab_size, given) or (given or 0) < partition:
+            return name
+        number += 1
+    return None
 
 
 class TokenShardWriter:
@@ -170,6 +173,16 @@ class TokenShardWriter:
 
     def close(self) -> ShardEntry:
         """Write the index and the seek table, make the file durable and give it its name."""
+        entry = self.seal()
+        self.publish()
+        return entry
+
+    def publish(self) -> None:
+        """Make a sealed file durable and give it its name."""
+        publish(self._file, self.path)
+
+    def seal(self) -> ShardEntry:
+        """Write the index and the seek table; what the file holds is known now."""
         assert self._open_tokens == 0, "the last document has no end"
         arrays = {name: np.concatenate(parts) for name, parts in self._arrays.items()}
         lengths = [array for name, array in arrays.items() if name.endswith("_lengths")]
@@ -184,7 +197,6 @@ class TokenShardWriter:
         index = pack_index(header, arrays)
         self._write(index)
         self._write(pack_seek_table([*self._frame_sizes, (len(index), 0)]))
-        publish(self._file, self.path)
         return ShardEntry(
             name=self.path.name,
             tokens=self.tokens,
@@ -331,43 +343,6 @@ class ShardReader:
     def _damage(self, reason: str, part: str = "") -> DataError:
         where = f"{self.path}, {part}" if part else str(self.path)
         return DataError(f"damaged shard: {where}: {reason}", DAMAGED_HINT)
-
-
-def index_of(arrays: dict[str, NDArray[np.uint64]], tokens: int) -> ShardIndex:
-    """Turn the stored arrays into ends and sources; DataError unless they cover the tokens."""
-
-    def signed(name: str) -> Counts:
-        return arrays.get(name, NO_NUMBERS).astype(np.int64)
-
-    ends = {}
-    for part in ("document", "segment", "row", "span"):
-        lengths = signed(f"{part}_lengths")
-        # One beyond the tokens would hide itself where sums wrap around.
-        if ((lengths < 1) | (lengths > tokens)).any():
-            raise DataError(f"its {part}s are not of 1 to {tokens} tokens")
-        ends[part] = np.cumsum(lengths)
-        if len(lengths) and ends[part][-1] != tokens:
-            raise DataError(f"its {part}s hold {ends[part][-1]} tokens, not {tokens}")
-    if len(ends["span"]) != len(signed("span_turns")):
-        raise DataError("its spans and their turns differ in number")
-    if {len(signed(f"document_{name}")) for name in ("files", "records")} != {
-        len(ends["document"])
-    }:
-        raise DataError("its documents and their sources differ in number")
-    for part in ("document", "segment"):
-        if not np.isin(ends["row"], ends[part]).all():
-            raise DataError(f"a row ends inside a {part}")
-    return ShardIndex(
-        document_ends=ends["document"],
-        document_files=signed("document_files"),
-        document_records=signed("document_records"),
-        document_hashes=arrays.get("document_hashes", NO_NUMBERS),
-        document_offsets=signed("document_offsets"),
-        segment_ends=ends["segment"],
-        row_ends=ends["row"],
-        span_ends=ends["span"],
-        span_turns=signed("span_turns"),
-    )
 
 
 def finished_shard(path: Path, vocab_size: int, job: str) -> ShardEntry | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illada_core.arrays import Counts
-from illada_core.data.store.shards import ShardIndex
+from illada_core.data.store.index import ShardIndex
 
 Turns: TypeAlias = NDArray[np.uint16]
 MOST_TURNS = 65_535

@@ -13,7 +13,8 @@ import numpy as np
 from illada_core.arrays import Counts
 from illada_core.data.store.dataset import CUT_EXAMPLES, LEFT_OUT, MANIFEST, TokenDataset
 from illada_core.data.store.frames import FRAME_TOKENS, Mapper, widen
-from illada_core.data.store.shards import DAMAGED_HINT, ShardIndex, ShardReader
+from illada_core.data.store.index import ShardIndex
+from illada_core.data.store.shards import DAMAGED_HINT, ShardReader
 from illada_core.decoding import Count, shaped
 from illada_core.errors import DataError
 from illada_core.files import decoding, sha256_of

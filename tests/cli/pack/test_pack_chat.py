@@ -293,7 +293,7 @@ def test_stopped_and_killed_runs_end_like_one_that_was_not(
     ]
     command = ("pack", "--chat", write_pairs(pairs), "--tokenizer", "model", "--workers", "1")
     illada(*command, "-o", "whole")
-    journal = tmp_path / "broken" / "tokens" / "tokenize.jsonl.partial"
+    journal = tmp_path / "broken" / "tokens" / "tokenize-000000.jsonl.partial"
     for send, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         process = start_illada(*command, "-o", "broken")
         while not journal.exists():

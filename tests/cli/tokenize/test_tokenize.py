@@ -20,7 +20,7 @@ def test_text_becomes_a_dataset_and_comes_back(illada, corpus, tmp_path):
     assert "2 documents, " in done.stderr
     assert {path.name for path in (tmp_path / "tokens").iterdir()} == {
         "manifest.json",
-        "shard-000000.u16.zst",
+        "shard-000000-0000.u16.zst",
         "tokenizer.json",
         "tokenizer_config.json",
     }
@@ -251,7 +251,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_is_gone_on_from(corpus, ill
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("illada: file too large: tokens/shard-00")
     left = {path.name for path in (tmp_path / "tokens").iterdir()}
-    assert "tokenize.jsonl.partial" in left
+    assert "tokenize-000000.jsonl.partial" in left
     assert not {name for name in left if name.endswith(".zst.partial")}
     assert "manifest.json" not in left
     resumed = illada(*TOKENIZE, "-o", "tokens", "--shard-tokens", "1000")

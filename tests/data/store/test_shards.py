@@ -20,7 +20,8 @@ from illada_core.data.store.frames import (
     unpack_index,
     widen,
 )
-from illada_core.data.store.shards import TokenShardWriter, finished_shard, index_of
+from illada_core.data.store.index import index_of
+from illada_core.data.store.shards import TokenShardWriter, finished_shard
 from illada_core.errors import DataError, UsageError
 
 NOTHING = np.empty(0, np.int64)

@@ -12,7 +12,7 @@ from illada_core.data.pack.write import pack
 from illada_core.data.store.dataset import (
     open_packed,
 )
-from illada_core.data.store.shards import index_of
+from illada_core.data.store.index import index_of
 from illada_core.data.store.turns import spans_of, turns_between
 from illada_core.data.store.verify import verify
 from illada_core.errors import DataError
