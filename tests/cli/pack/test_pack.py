@@ -118,17 +118,17 @@ def test_another_tokenizer_beside_a_dataset_is_reported_once(illada, corpus, tmp
 
 
 def test_a_flipped_byte_in_the_input_stops_packing(illada, tokens, tmp_path):
-    path = tmp_path / "tokens" / "shard-000000-0000.u16.zst"
+    path = tmp_path / "tokens" / "shard-000000.u16.zst"
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
     path.write_bytes(data)
     failed = illada(*PACK, code=1)
-    assert "shard-000000-0000.u16.zst, frame 0: " in failed.stderr
+    assert "shard-000000.u16.zst, frame 0: " in failed.stderr
     assert not list((tmp_path / "tokens-packed").rglob("shard*"))
 
 
 def test_a_truncated_shard_is_one_sentence(illada, tokens, tmp_path):
-    path = tmp_path / "tokens" / "shard-000000-0000.u16.zst"
+    path = tmp_path / "tokens" / "shard-000000.u16.zst"
     path.write_bytes(path.read_bytes()[:-100])
     for arguments in (PACK, ("pack", "--verify", "tokens"), ("pack", "--stats", "tokens")):
         failed = illada(*arguments, code=1)

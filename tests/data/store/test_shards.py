@@ -180,7 +180,7 @@ def test_no_manifest_is_no_dataset(small_dataset):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"version": 2}, "format version 2"),
+        ({"version": 3}, "format version 3, and this illada reads 1 and 2"),
         ({"tokens": 1}, "was changed"),
         ({"format": "other"}, "not the manifest"),
     ],
