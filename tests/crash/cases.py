@@ -69,6 +69,8 @@ def make_inputs(folder: Path) -> list[Case]:
     return [
         Case("tokenize", tokenize),
         Case("tokenize --fresh", (*tokenize, "--fresh"), (*tokenize[:-3], "900", "-o", "out")),
+        Case("tokenize --part", (*tokenize, "--part", "0/2")),
+        Case("tokenize --merge", (*tokenize, "--merge"), (*tokenize, "--part", "0/1")),
         Case("tokenize --train-vocab", trained),
         Case("pack", ("pack", str(folder / "tokens"), "--holdout", "0.2", *packing)),
         Case("pack --chat", ("pack", *chat)),

@@ -102,10 +102,11 @@ def first_misnamed(names: Iterable[str], vocab_size: int) -> str | None:
     partition, number = -1, 0
     for name in names:
         found = SHARD_NAME.fullmatch(name)
-        given = int(found["partition"]) if found and found["partition"] else None
-        if given is not None and given > partition:
+        given = int(found["partition"]) if found and found["partition"] else -1
+        if given > partition:
             partition, number = given, 0
-        if name != shard_name(number, vocab_size, given) or (given or 0) < partition:
+        wanted = shard_name(number, vocab_size, None if given < 0 else given)
+        if name != wanted or given < partition:
             return name
         number += 1
     return None

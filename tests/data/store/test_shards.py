@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 import zstandard
 
-from illada_core.data.store.dataset import open_dataset, open_packed, write_manifest_file
+from illada_core.data.store.dataset import (
+    fingerprint_of,
+    open_dataset,
+    open_packed,
+    write_manifest_file,
+)
 from illada_core.data.store.frames import (
     FRAME_TOKENS,
     INDEX_MAGIC,
@@ -21,7 +26,7 @@ from illada_core.data.store.frames import (
     widen,
 )
 from illada_core.data.store.index import index_of
-from illada_core.data.store.shards import TokenShardWriter, finished_shard
+from illada_core.data.store.shards import TokenShardWriter, finished_shard, first_misnamed
 from illada_core.errors import DataError, UsageError
 
 NOTHING = np.empty(0, np.int64)
@@ -190,6 +195,45 @@ def test_a_manifest_of_another_kind_is_refused(small_dataset, change, sentence):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(DataError, match=sentence):
         open_dataset(small_dataset.folder)
+
+
+def test_a_dataset_of_version_1_is_read(small_dataset):
+    path = small_dataset.folder / "manifest.json"
+    fields = {**json.loads(path.read_text()), "version": 1}
+    del fields["fingerprint"]
+    path.write_text(json.dumps({**fields, "fingerprint": fingerprint_of(fields)}))
+    found = open_dataset(small_dataset.folder)
+    tokens = small_dataset.tokens
+    assert found.read(0, tokens).tolist() == small_dataset.read(0, tokens).tolist()
+
+
+@pytest.mark.parametrize(
+    ("places", "wrong"),
+    [
+        ("", None),
+        ("000000 000001 000002", None),
+        ("000000-0000 000000-0001 000003-0000", None),
+        ("000002-0000", None),
+        ("000001", 0),
+        ("000000 000000", 1),
+        ("000000 000002", 1),
+        ("000000-0000 000000-0000", 1),
+        ("000000-0000 000000-0002", 1),
+        ("000000-0001", 0),
+        ("000001-0000 000000-0000", 1),
+        ("000001-0000 000000-0001", 1),
+        ("000000-0000 000001", 1),
+        ("0000000-0000", 0),
+        ("000000-00000", 0),
+        ("../000000", 0),
+    ],
+)
+def test_shards_rise_without_gaps_in_a_dataset_and_in_its_partitions(places, wrong):
+    names = [f"shard-{place}.u16.zst" for place in places.split()]
+    assert first_misnamed(names, 300) == (None if wrong is None else names[wrong])
+    assert first_misnamed([name.replace("u16", "u24") for name in names], 300) == (
+        None if not names else names[0].replace("u16", "u24")
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}"])
