@@ -61,18 +61,21 @@ _illada() {
         "generate --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
         "generate --cache") COMPREPLY=($(compgen -W "none block" -- "$word")); return ;;
         "generate --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "generate --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
         "generate --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
         "score --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "score --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
         "score --rule") COMPREPLY=($(compgen -W "confidence likelihood one-shot" -- "$word")); return ;;
         "score --normalize") COMPREPLY=($(compgen -W "sum token byte character" -- "$word")); return ;;
         "score --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "score --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
         "score --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
         "eval --tasks"|"eval -t") COMPREPLY=($(compgen -W "arc_challenge arc_easy gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
         "eval --preset") COMPREPLY=($(compgen -W "dream-base dream-instruct llada-base llada-instruct paper-base paper-instruct" -- "$word")); return ;;
         "eval --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "eval --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
         "eval --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "eval --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
         "eval --inspect") COMPREPLY=($(compgen -W "arc_challenge arc_easy gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
         "chat --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "chat --preset") COMPREPLY=($(compgen -W "bbh-base gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
@@ -81,6 +84,7 @@ _illada() {
         "chat --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
         "chat --cache") COMPREPLY=($(compgen -W "none block" -- "$word")); return ;;
         "chat --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "chat --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
         "chat --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
     esac
     if [[ "$word" == -* ]]; then
@@ -89,10 +93,10 @@ _illada() {
             pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --skip-limit --date --workers --stats --verify --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             pretrain) COMPREPLY=($(compgen -W "--help -h --data --ckpt --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
             sft) COMPREPLY=($(compgen -W "--help -h --ckpt --data --set -o --output --nproc --fresh --dry-run -n --quiet -q --verbose -v" -- "$word")) ;;
-            generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --samples --device --dtype --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --output -o --fresh --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
-            score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --mask-id --attention --shift --no-shift --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
-            eval) COMPREPLY=($(compgen -W "--help -h --ckpt --tasks -t --data --shots-from --limit -L --preset --shots --samples --set --compare-rules --run-code --bos --no-bos --truncate --seed --attention --shift --no-shift --device --dtype --mask-id --batch-tokens --cache-tokens --output -o --fresh --json --markdown --plot --dry-run -n --probe --plan-device --list --inspect --report --against --rescore --quiet -q --verbose -v" -- "$word")) ;;
-            chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --mask-id --attention --shift --no-shift --json --quiet -q --verbose -v" -- "$word")) ;;
+            generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --samples --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --output -o --fresh --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
+            score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
+            eval) COMPREPLY=($(compgen -W "--help -h --ckpt --tasks -t --data --shots-from --limit -L --preset --shots --samples --set --compare-rules --run-code --bos --no-bos --truncate --seed --attention --shift --no-shift --device --dtype --quantize --mask-id --batch-tokens --cache-tokens --output -o --fresh --json --markdown --plot --dry-run -n --probe --plan-device --list --inspect --report --against --rescore --quiet -q --verbose -v" -- "$word")) ;;
+            chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --quantize --mask-id --attention --shift --no-shift --json --quiet -q --verbose -v" -- "$word")) ;;
         esac
         return
     fi

@@ -103,6 +103,14 @@ Dtype = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Quantize = Annotated[
+    Literal["int8", "int4"] | None,
+    typer.Option(
+        "--quantize",
+        help="Keep the weights of the layers in 8 or, on a GPU, 4 bits (extra: quant).",
+        rich_help_panel=MODEL,
+    ),
+]
 MaskId = Annotated[
     int | None,
     typer.Option(

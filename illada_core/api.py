@@ -36,6 +36,7 @@ from illada_core.inference.text_sampler import (
 )
 from illada_core.model.config import ModelConfig
 from illada_core.model.families.family import Reading
+from illada_core.model.quantized import Quantization
 from illada_core.model.transformer import Transformer
 from illada_core.text.messages import Dialogue, Message, parse_dialogue
 from illada_core.text.tokenizer import Tokenizer
@@ -52,10 +53,12 @@ def load(
     cache_tokens: int | None = None,
     attention: str | None = None,
     shift: bool | None = None,
+    quantize: Quantization | None = None,
 ) -> "Model":
     """Open a run folder, a model folder or a hub id, and load its weights.
 
-    `auto` is a GPU if there is one, and bfloat16 there, else the dtype of the files. At most
+    `auto` is a GPU if there is one, and bfloat16 there, else the dtype of the files; `quantize`
+    keeps the layers' weights in 8 or 4 bits ("int8", "int4"; extra: quant). At most
     `batch_tokens` packed tokens go through the model at once, and keys and values are kept of at
     most `cache_tokens`. `attention` (full or causal) and `shift` (a row of logits speaks of the
     next token) hold against what the files say. Raises CheckpointError for weights that are missing
@@ -66,7 +69,8 @@ def load(
     for notice in checkpoint.notices:
         warnings.warn(notice, stacklevel=2)
     device = choose_device(device)
-    return Model(checkpoint, checkpoint.load(device, dtype), device, batch_tokens, cache_tokens)
+    model = checkpoint.load(device, dtype, quantize)
+    return Model(checkpoint, model, device, batch_tokens, cache_tokens)
 
 
 class Model:

@@ -54,7 +54,7 @@ OWNERS = {
     "flash_attn": ("illada_core/model/attention.py",),
     "jinja2": ("illada_core/text/template_",),
     "peft": ("illada_core/training/lora.py",),
-    "torchao": ("illada_core/training/float8.py",),
+    "torchao": ("illada_core/training/float8.py", "illada_core/model/quantized.py"),
     "safetensors": (
         "illada_core/model/stored.py",
         "illada_core/model/weights.py",

@@ -36,6 +36,7 @@ class ChatOptions:
     settings: Settings
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
+    quantize: shared.Quantize = None
     mask_id: shared.MaskId = None
     attention: shared.Attention = None
     shift: shared.Shift = None

@@ -34,7 +34,7 @@ def run(asked: ChatOptions, talk: ui.Talk) -> None:
     device = choose_device(asked.device)
     chat = Chat(
         checkpoint,
-        checkpoint.load(device, asked.dtype),
+        checkpoint.load(device, asked.dtype, asked.quantize),
         device,
         asked.settings,
         Prompting(truncate=asked.truncate),

@@ -123,6 +123,7 @@ class EvalOptions:
     shift: shared.Shift = None
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
+    quantize: shared.Quantize = None
     mask_id: shared.MaskId = None
     batch_tokens: shared.BatchTokens = None
     cache_tokens: shared.CacheTokens = None

@@ -48,7 +48,7 @@ def run(asked: EvalOptions, talk: Talk) -> None:
     device = choose_device(asked.device)
     engine = Engine(
         checkpoint,
-        checkpoint.load(device, asked.dtype),
+        checkpoint.load(device, asked.dtype, asked.quantize),
         device,
         asked.batch_tokens,
         asked.cache_tokens,

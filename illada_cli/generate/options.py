@@ -59,6 +59,7 @@ class GenerateOptions:
     ] = 1
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
+    quantize: shared.Quantize = None
     mask_id: shared.MaskId = None
     attention: shared.Attention = None
     shift: shared.Shift = None

@@ -72,7 +72,7 @@ def run(asked: GenerateOptions, requests: Requests, talk: Talk) -> None:
         # What is known must be right before the weights are loaded.
         arriving = iter(list(arriving))
     device = choose_device(asked.device)
-    weights = checkpoint.load(device, asked.dtype)
+    weights = checkpoint.load(device, asked.dtype, asked.quantize)
     sampler = TextSampler(checkpoint, weights, device, asked.batch_tokens, asked.cache_tokens)
     talk.detail(f"{checkpoint.folder} on {sampler.device}")
     numbered = number_samples(arriving, asked.samples)

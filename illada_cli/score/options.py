@@ -148,6 +148,7 @@ class ScoreOptions:
     ] = None
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
+    quantize: shared.Quantize = None
     mask_id: shared.MaskId = None
     attention: shared.Attention = None
     shift: shared.Shift = None

@@ -51,7 +51,7 @@ def score_choices(asked: ScoreOptions, talk: Talk) -> None:
     rule = rule_for(settings, checkpoint)
     items = read_items(asked, checkpoint, settings, talk)
     device = choose_device(asked.device)
-    weights = checkpoint.load(device, asked.dtype)
+    weights = checkpoint.load(device, asked.dtype, asked.quantize)
     reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, asked.batch_tokens)
     named = named_settings(settings, checkpoint, weights)
     keep = asked.ledger

@@ -34,7 +34,7 @@ def score_text(asked: ScoreOptions, talk: Talk) -> None:
         seed=asked.seed,
     )
     device = choose_device(asked.device)
-    weights = checkpoint.load(device, asked.dtype)
+    weights = checkpoint.load(device, asked.dtype, asked.quantize)
     reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, asked.batch_tokens)
     sizes = [len(item.choices[0]) for item in items]
     scores = score_windows(items, sizes, rule_for(settings, checkpoint), reader, talk)

@@ -12,6 +12,7 @@ from illada_core.model.config import ModelConfig
 from illada_core.model.configfile import choose_mask_id, read_config
 from illada_core.model.families.family import FULL_OWN, Reading
 from illada_core.model.finding import find_model
+from illada_core.model.quantized import Quantization, quantize
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import load_model
 from illada_core.text.conversations import prompt_ids
@@ -94,8 +95,16 @@ class Checkpoint:
         """Return the ids of a conversation, up to where the assistant is to speak."""
         return prompt_ids(self.require_tokenizer(), dialogue)
 
-    def load(self, device: str = "cpu", dtype: str | torch.dtype = "auto") -> Transformer:
-        """Load the weights for inference. `auto` is bfloat16 on a GPU, else the stored dtype."""
+    def load(
+        self,
+        device: str = "cpu",
+        dtype: str | torch.dtype = "auto",
+        quantization: Quantization | None = None,
+    ) -> Transformer:
+        """Load the weights for inference, rounded to 8 or 4 bits where asked for.
+
+        `auto` is bfloat16 on a GPU, else the stored dtype. Raises CheckpointError, or UsageError.
+        """
         dtype = str(dtype).removeprefix("torch.")
         if dtype == "auto" and torch.device(device).type == "cuda":
             dtype = "bfloat16"
@@ -103,7 +112,10 @@ class Checkpoint:
         model = load_model(
             self.folder, device, dtype, attention=config.attention, shift=config.shift
         )
-        return model.eval().requires_grad_(False)
+        model.eval().requires_grad_(False)
+        if quantization is not None:
+            quantize(model, quantization, torch.device(device))
+        return model
 
 
 def choose_device(wanted: str) -> str:

@@ -38,6 +38,7 @@ from illada_core.model.families.family import Reading
 from illada_core.model.families.table import TABLE
 from illada_core.model.finding import CONFIG, GENERATION_FILE, find_model
 from illada_core.model.layouts import doubled_head, stored_names
+from illada_core.model.quantized import stored_numbers
 from illada_core.model.stored import DTYPES, STORED_DTYPES, StoredTensor, find_tensors
 from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE, copy_tokenizer
@@ -321,5 +322,6 @@ def digest_of_weights(model: Transformer) -> str:
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         digest.update(name.encode())
-        digest.update(parameter.flatten()[:SAMPLED_NUMBERS].float().cpu().numpy().tobytes())
+        numbers = stored_numbers(parameter).flatten()[:SAMPLED_NUMBERS]
+        digest.update(numbers.float().cpu().numpy().tobytes())
     return digest.hexdigest()
