@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmark.items import docs_for
 from tests.conftest import REPO, command_environment
 
 SOURCES = ("argparse.py", "ast.py", "asyncio/streams.py", "calendar.py", "json/decoder.py")
@@ -98,6 +99,9 @@ def fill(folder, byte_model):
         file.write(json.dumps({"text": "A dumped document."}) + "\n")
     (folder / "README.md").write_text((REPO / "README.md").read_text()[:1000])
     python = sys.executable
+    (folder / "items").mkdir()
+    questions = "".join(json.dumps(each) + "\n" for each in docs_for("arc_challenge", 4))
+    (folder / "items/arc_challenge.jsonl").write_text(questions)
     write_executable(folder / "bin/illada", f'#!/bin/sh\nexec "{python}" -m illada_cli "$@"\n')
     if not shutil.which("jq"):
         check = "import json, sys; [json.loads(line) for line in sys.stdin]; print()"
