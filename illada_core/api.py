@@ -262,11 +262,13 @@ class Model:
         cfg: float = 0.0,
         seed: int = 0,
     ) -> TextBound:
-        """Bound the perplexity of a text, which is cut in windows that fit the context."""
-        items = cut_text(text, self.checkpoint, window, stride, bos)
+        """Bound the perplexity of a text, which is cut in windows that fit the context.
+
+        It is exact where the model writes from left to right.
+        """
+        cut = cut_text(text, self.checkpoint, window, stride, bos)
         scoring = ScoringSettings(rule="likelihood", samples=samples, cfg=cfg, seed=seed)
-        tokens = sum(len(item.choices[0]) for item in items)
-        return TextBound.of(self.scores(items, scoring), tokens, len(text.encode()))
+        return TextBound.of(self.scores(cut.items, scoring), sum(cut.sizes), cut.bytes)
 
     def run(
         self,

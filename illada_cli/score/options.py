@@ -73,11 +73,12 @@ class ScoreOptions:
     truncate: shared.Truncate = None
     on_error: shared.OnError = "stop"
     given_rule: Annotated[
-        Literal["confidence", "likelihood", "one-shot"] | None,
+        Literal["confidence", "likelihood", "one-shot", "exact"] | None,
         typer.Option(
             "--rule",
-            help="Reveal the surest token first, bound the likelihood, or read all at once "
-            "[default: confidence; likelihood for --text].",
+            help="Reveal the surest token first, bound the likelihood, read all at once, or, of "
+            "a model that writes from left to right, the exact likelihood "
+            "[default: confidence; likelihood for --text; exact where it can be].",
             rich_help_panel=RULE,
         ),
     ] = None
@@ -160,7 +161,7 @@ class ScoreOptions:
     verbose: shared.Verbose = False
 
     @property
-    def rule(self) -> Literal["confidence", "likelihood", "one-shot"]:
+    def rule(self) -> Literal["confidence", "likelihood", "one-shot", "exact"]:
         """The rule in force: a text has only its likelihood."""
         return self.given_rule or ("confidence" if self.text is None else "likelihood")
 
@@ -198,7 +199,7 @@ def check(asked: ScoreOptions) -> None:
         asked.rule != "confidence",
         "about --rule confidence",
     )
-    if is_text and asked.rule != "likelihood":
+    if is_text and asked.rule not in ("likelihood", "exact"):
         raise UsageError(f"--text bounds a likelihood, so --rule {asked.rule} does not go with it")
     check_ledger(asked.ledger)
 

@@ -20,7 +20,14 @@ from illada_cli.score.options import ScoreOptions, items_source
 from illada_cli.score.view import accuracy_lines, plain_line, plain_table
 from illada_cli.signals import stop_on_signals
 from illada_cli.ui import Talk, plural, si
-from illada_core.evaluation.items import ChoiceItem, ScoringSettings, rule_for, tail_ids
+from illada_core.errors import UsageError
+from illada_core.evaluation.items import (
+    ChoiceItem,
+    ScoringSettings,
+    complete_scoring,
+    rule_for,
+    tail_ids,
+)
 from illada_core.evaluation.measures import Tally
 from illada_core.evaluation.questions import Reader, reader_for
 from illada_core.evaluation.scoring import Rule, Scored, Scorer, Scores
@@ -29,6 +36,12 @@ from illada_core.inference.checkpoint import Checkpoint, choose_device
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import digest_of_weights
 
+KINDS_OF_SCORES = {
+    "exact": "exact log-likelihoods",
+    "likelihood": "bounds on log-likelihoods",
+    "confidence": "confidence, which bounds nothing",
+    "one-shot": "one pass, which bounds nothing",
+}
 ITEM_SAMPLES, STOP_GAP = 128, 4.0
 
 
@@ -48,6 +61,8 @@ def score_choices(asked: ScoreOptions, talk: Talk) -> None:
         cfg=asked.cfg or 0.0,
         seed=asked.seed,
     )
+    settings = complete_scoring(settings, checkpoint)
+    refuse_other_rule(asked, settings)
     rule = rule_for(settings, checkpoint)
     items = read_items(asked, checkpoint, settings, talk)
     device = choose_device(asked.device)
@@ -60,6 +75,21 @@ def score_choices(asked: ScoreOptions, talk: Talk) -> None:
         run = ItemRun(ledger, line_writer(asked))
         run.run(items, rule, reader, talk)
     run.tell(items, settings, talk)
+
+
+def refuse_other_rule(asked: ScoreOptions, settings: ScoringSettings) -> None:
+    """Raise UsageError for options about a rule that the model does not allow."""
+    given = {
+        f"--rule {asked.given_rule}": asked.given_rule not in (None, "exact"),
+        "--visible-eos": asked.visible_eos,
+        "--pick-only": asked.pick_only,
+    }
+    named = [name for name, is_given in given.items() if is_given]
+    if settings.rule == "exact" and named:
+        raise UsageError(
+            f"the model writes from left to right and is scored exactly: {named[0]} does not go "
+            "with it"
+        )
 
 
 def line_writer(asked: ScoreOptions) -> Callable[[Verdict], str]:
@@ -191,6 +221,7 @@ class ItemRun:
         if self.tally.items > 1 or self.tally.answered:
             for line in accuracy_lines(self.tally, settings.normalize):
                 talk.say(line)
+            talk.say(f"  choices by {KINDS_OF_SCORES[settings.rule]}")
         talk.say(self.work.sentence())
         recalled = self.ledger.recalled if self.ledger else 0
         scored = self.tally.items - recalled

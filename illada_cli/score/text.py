@@ -1,4 +1,4 @@
-"""The work of `illada score --text`: a text in, a bound on its perplexity out."""
+"""The work of `illada score --text`: a text in, its perplexity or a bound on it out."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from illada_core.inference.checkpoint import choose_device
 
 
 def score_text(asked: ScoreOptions, talk: Talk) -> None:
-    """Bound the perplexity of a text, and print it."""
+    """Measure or bound the perplexity of a text, and print it."""
     checkpoint = open_asked(asked, talk)
     for notice in checkpoint.notices:
         talk.warn(notice)
-    text, text_bytes = read_whole(asked.text or "-")
-    items = cut_text(text, checkpoint, asked.window, asked.stride, asked.bos)
+    if checkpoint.config.is_causal and (asked.samples or asked.given_rule == "likelihood"):
+        raise UsageError(
+            "--samples and --rule likelihood are about bounds, and this model's perplexity is exact"
+        )
+    cut = cut_text(read_whole(asked.text or "-"), checkpoint, asked.window, asked.stride, asked.bos)
     settings = ScoringSettings(
         rule="likelihood",
         samples=asked.samples or WINDOW_SAMPLES,
@@ -36,14 +39,14 @@ def score_text(asked: ScoreOptions, talk: Talk) -> None:
     device = choose_device(asked.device)
     weights = checkpoint.load(device, asked.dtype, asked.quantize)
     reader = reader_for(weights, checkpoint.mask_id, settings.cfg, device, asked.batch_tokens)
-    sizes = [len(item.choices[0]) for item in items]
-    scores = score_windows(items, sizes, rule_for(settings, checkpoint), reader, talk)
-    bound = TextBound.of(scores, sum(sizes), text_bytes)
+    rule = rule_for(settings, checkpoint)
+    scores = score_windows(cut.items, cut.sizes, rule, reader, talk)
+    bound = TextBound.of(scores, sum(cut.sizes), cut.bytes)
     print(json.dumps(bound.fields()) if asked.as_json else bound_table(bound))
 
 
-def read_whole(source: str) -> tuple[str, int]:
-    """Return a text and its size in bytes. Raises UsageError or DataError where there is none."""
+def read_whole(source: str) -> str:
+    """Return a text. Raises UsageError or DataError where there is none."""
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         text = data.decode("utf-8")
@@ -53,7 +56,7 @@ def read_whole(source: str) -> tuple[str, int]:
         raise DataError(f"{source} is not UTF-8 text (byte {error.start})") from None
     if not text:
         raise DataError(f"{source} holds no text")
-    return text, len(data)
+    return text
 
 
 def score_windows(
@@ -78,12 +81,14 @@ def score_windows(
 
 
 def bound_table(bound: TextBound) -> str:
-    """Return a text's bound for a person."""
+    """Return a text's perplexity for a person, and whether it is exact or a bound."""
+    kind = "exactly" if bound.kind == "exact" else "at most"
     rows = [
         ("perplexity", bound.perplexity, bound.perplexity_error),
         ("bits per byte", bound.bits_per_byte, bound.bits_per_byte_error),
     ]
     return "\n".join(
-        f"{name:14} at most {value:.4f}" + (f" ± {error:.4f}" if error is not None else "")
+        f"{name:14} {kind} {value:.4f}"
+        + (f" ± {error:.4f}" if error is not None and bound.kind == "bound" else "")
         for name, value, error in rows
     )

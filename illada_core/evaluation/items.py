@@ -1,7 +1,7 @@
 """What is asked to be scored as ids: prompt and choices encoded, and seen to fit the context."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from zlib import crc32
 
@@ -15,6 +15,7 @@ from illada_core.evaluation.scoring import (
     Rule,
     best_first,
     confidence,
+    exact,
     likelihood,
     one_shot,
 )
@@ -25,7 +26,7 @@ from illada_core.inference.tasks import check_characters, check_range, fit_promp
 from illada_core.text.messages import Dialogue
 from illada_core.text.pairs import encode_continuations
 
-RuleName = Literal["confidence", "likelihood", "one-shot"]
+RuleName = Literal["confidence", "likelihood", "one-shot", "exact"]
 MOST_SAMPLES = 2**20
 
 
@@ -37,7 +38,8 @@ class ScoringSettings:
     With `visible_eos` an eos is seen after each choice. With `pick_only` the confidence rule
     leaves choices that cannot win unfinished. `samples` and `stop_gap` are about the likelihood
     rule: the most masks drawn for a choice, and the lead of the best, in standard errors, at which
-    drawing stops (0: never). `cfg` is classifier-free guidance.
+    drawing stops (0: never). `cfg` is classifier-free guidance. `complete_scoring` fits them to a
+    model: the rule `exact` and a model that writes from left to right belong together.
     """
 
     rule: RuleName = "confidence"
@@ -81,8 +83,33 @@ class ChoiceItem:
     unknown: int = 0
 
 
+def complete_scoring(settings: ScoringSettings, checkpoint: Checkpoint) -> ScoringSettings:
+    """Return settings with the rule that a model allows. Raises UsageError where there is none.
+
+    A model that writes from left to right gives exact likelihoods, and nothing else.
+    """
+    if not checkpoint.config.is_causal:
+        if settings.rule == "exact":
+            raise UsageError(
+                "the rule exact needs a model that writes from left to right",
+                "--rule likelihood bounds the likelihood of one that fills masks",
+            )
+        return settings
+    if settings.cfg:
+        raise UsageError("the model hides no tokens, so cfg has nothing to leave out")
+    if not checkpoint.config.shift:
+        raise UsageError(
+            "attention is causal and a row of logits speaks of its own token: it has seen it",
+            "--shift reads the row before each token, --attention full hides tokens",
+        )
+    return replace(settings, rule="exact", pick_only=False, visible_eos=False)
+
+
 def rule_for(settings: ScoringSettings, checkpoint: Checkpoint) -> Rule:
     """Return the rule that scores one item."""
+    settings = complete_scoring(settings, checkpoint)
+    if settings.rule == "exact":
+        return exact
     masking = Masking(checkpoint.mask_id, tail_ids(settings, checkpoint))
     if settings.rule == "confidence":
         how = best_first if settings.pick_only else confidence
@@ -134,6 +161,11 @@ def prepare_item(
         raise DataError(
             f"ids without a tokenizer have no {settings.normalize}s",
             "use --normalize token or sum",
+        )
+    if checkpoint.config.shift and not all(kept):
+        raise DataError(
+            "the prompt has no tokens, and no row of logits speaks of a text's first",
+            "put something before the choices, such as --bos",
         )
     prompts = [np.array(ids, dtype=np.int64) for ids in kept]
     item = Item(

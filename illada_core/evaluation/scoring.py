@@ -1,4 +1,4 @@
-"""Score choices after a prompt: by confidence, by the likelihood bound, or in one shot.
+"""Score choices after a prompt: by confidence, by the likelihood bound, in one shot, or exactly.
 
 A rule is a generator: it asks questions, is sent their log-probabilities and returns the scores
 of one item. `score` runs the rules of many items at once through the same batches.
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from illada_core.evaluation.questions import Question, Reader, read
 FIRST_SAMPLES = 16
 # Open items ask for about this many batches at a time, so that equal lengths can meet.
 BATCHES_AHEAD = 4
+# What the sum of a choice is: its log-likelihood, a bound below it, or neither.
+Kind = Literal["exact", "bound", "score"]
 # The z of a two-sided 95 % interval.
 Z_95 = 1.959964
 
@@ -45,12 +48,14 @@ class Item:
 class Scores:
     """What a rule says of an item: a sum of log-probabilities (nats) for each choice.
 
-    `standard_errors` and `samples` belong to the likelihood rule (error 0: the bound is exact;
-    None: a single draw), `orders` to the confidence rule: the places in order of revelation.
-    Where not all choices are `finished`, the sums of the others are upper bounds.
+    `kind` tells what these are of the choices' log-likelihoods. `standard_errors` and `samples`
+    belong to the likelihood rule (error 0: the bound is exact; None: a single draw), `orders` to
+    the confidence rule: the places in order of revelation. Where not all choices are `finished`,
+    the sums of the others are upper bounds.
     """
 
     sums: tuple[float, ...]
+    kind: Kind = "score"
     forwards: int = 0
     standard_errors: tuple[float | None, ...] | None = None
     samples: int | None = None
@@ -77,6 +82,20 @@ def question(item: Item, choice: int, hidden_L: np.ndarray, masking: Masking) ->
     ids = np.concatenate((prompt, shown, np.array(masking.tail, dtype=np.int64)))
     places = np.flatnonzero(hidden_L)
     return Question(ids, len(prompt), len(prompt) + places, target[places])
+
+
+def exact(item: Item) -> Asking:
+    """Sum the log-probabilities of a choice's tokens, each given all before it: one forward.
+
+    It is the log-likelihood where attention is causal and a row of logits speaks of the next token.
+    """
+    questions = []
+    for number, choice in enumerate(item.choices):
+        prompt = item.prompt_of(number)
+        places = len(prompt) + np.arange(len(choice))
+        questions.append(Question(np.concatenate((prompt, choice)), len(prompt), places, choice))
+    answers = yield questions
+    return Scores(tuple(float(log_probs.sum()) for log_probs in answers), kind="exact")
 
 
 def one_shot(item: Item, masking: Masking) -> Asking:
@@ -181,6 +200,7 @@ def likelihood(item: Item, masking: Masking, samples: int, seed: int, sure: floa
         count = min(2 * count, samples)
     return Scores(
         tuple(estimate.total for estimate in estimates),
+        kind="bound",
         standard_errors=tuple(estimate.error for estimate in estimates),
         samples=count,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from illada_core.evaluation.items import ChoiceItem
 from illada_core.evaluation.measures import NORMALIZES, Normalize, Sizes
-from illada_core.evaluation.scoring import Scores, pick
+from illada_core.evaluation.scoring import Kind, Scores, pick
 from illada_core.evaluation.shapes import ChoiceRequest
 
 DECIMALS = 6
@@ -16,11 +16,12 @@ DECIMALS = 6
 class Verdict:
     """The scores of an item's choices, over its divisors, and the best of them.
 
-    `sums` are the scores before any division, `picks` the best choice by each measure.
-    `upper_bounds` is there where only the pick was wanted: scores and sums of choices that cannot
-    win are None then, and this says what their scores are below. `standard_errors` and `samples`
-    belong to the likelihood rule. `correct` is None where no answer is known; `apart` are the
-    choices that were encoded without their prompt.
+    `sums` are the scores before any division, `picks` the best choice by each measure; `kind`
+    tells what the sums are of the choices' log-likelihoods: exact, a bound below them, or a score
+    that is neither. `upper_bounds` is there where only the pick was wanted: scores and sums of
+    choices that cannot win are None then, and this says what their scores are below.
+    `standard_errors` and `samples` belong to the likelihood rule. `correct` is None where no answer
+    is known; `apart` are the choices that were encoded without their prompt.
     """
 
     request: ChoiceRequest
@@ -32,6 +33,7 @@ class Verdict:
     sizes: Sizes
     sums: tuple[float | None, ...]
     picks: dict[Normalize, int | None]
+    kind: Kind = "score"
     apart: tuple[int, ...] = ()
     upper_bounds: tuple[float | None, ...] | None = None
     standard_errors: tuple[float | None, ...] | None = None
@@ -61,6 +63,7 @@ class Verdict:
             fields["samples"] = self.samples
         return {
             **fields,
+            "kind": self.kind,
             "pick": self.pick,
             "answer": self.answer,
             "correct": self.correct,
@@ -92,6 +95,7 @@ def judge(asked: ChoiceItem, scores: Scores) -> Verdict:
         sizes=asked.sizes,
         sums=where(finished, over(scores.sums, (1.0,) * count)),
         picks={**all_picks(asked, scores), asked.normalize: picked},
+        kind=scores.kind,
         apart=asked.apart,
         upper_bounds=bounds if scores.finished else None,
         standard_errors=over(scores.standard_errors, divisors) if scores.standard_errors else None,

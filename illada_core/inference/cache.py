@@ -3,7 +3,8 @@
 The first pass of a block is over all rows; the others compute the rows of the block and meet what
 the rest has left (Fast-dLLM's dual cache, arXiv 2505.22618), which is approximate: what was left
 there was computed while more of the block was masked. Passes over all rows between them
-(refreshes) and a wider window make it less so.
+(refreshes) and a wider window make it less so. Where attention is causal nothing that is written
+depends on what is open, so keeping it is exact, and only what came since is computed.
 
 Shapes: R rows to compute, B open positions, V vocabulary, M open positions of all canvases.
 """
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from illada_core.inference.canvas import Canvas
 from illada_core.model.config import ModelConfig
+from illada_core.model.families.family import FULL_OWN, Reading
 from illada_core.model.memory import KeyValues, Window
 
 FIRST_SLOTS = 1024  # a memory begins with as many, and doubles
@@ -43,11 +45,17 @@ class Pass:
     index: int
     canvas: Canvas
     row_R: np.ndarray
+    is_causal: bool = False
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is left as it was, so that the pass is exact."""
+        """Whether nothing is left as it was."""
         return len(self.row_R) == len(self.canvas.ids)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing is left that would be another now."""
+        return self.is_whole or self.is_causal
 
     @property
     def rows(self) -> int:
@@ -97,27 +105,35 @@ class Kept:
     """What is kept of one canvas: in which slots, and how old it is.
 
     `spans` are two under guidance. `geometry` is the canvas's own at its last refresh, `forwards`
-    counts calls since then and with it, `committed` what had been written before it.
+    counts calls since then and with it, `committed` what had been written before it. The first
+    `settled` positions had been written when they were computed.
     """
 
     spans: tuple[tuple[int, int], ...]
     geometry: int = -1
     forwards: int = 0
     committed: int = 0
+    settled: int = 0
 
 
 class Cache:
     """The memory of a model, shared out among canvases; at most `most_tokens` slots, or one canvas.
 
-    A canvas reserves as many slots as it can ever fill, and gives them back when it leaves. Under
-    the `shift` the row before a position speaks of it, and is computed with it.
+    A canvas reserves as many slots as it can ever fill, and gives them back when it leaves. By the
+    `reading` of the model it is known whether the row before a position speaks of it, and is
+    computed with it, and whether what is kept stays right.
     """
 
-    def __init__(self, model: Remembering, most_tokens: int, shift: bool = False) -> None:
-        self.model, self.most_tokens, self.shift = model, most_tokens, shift
+    def __init__(self, model: Remembering, most_tokens: int, reading: Reading = FULL_OWN) -> None:
+        self.model, self.most_tokens, self.reading = model, most_tokens, reading
         self.slots = Slots(most_tokens)
         self.memory = model.new_memory(0)
         self.kept: dict[int, Kept] = {}
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether what is kept does not depend on what comes after it."""
+        return self.reading.attention == "causal"
 
     def admit(self, index: int, canvas: Canvas) -> bool:
         """Find slots for a canvas, if it has none; tell whether it has them now."""
@@ -144,9 +160,12 @@ class Cache:
 
     def rows(self, index: int, canvas: Canvas) -> np.ndarray:
         """Return the positions that the next pass over an admitted canvas computes."""
-        if is_due(self.kept[index], canvas):
+        kept = self.kept[index]
+        if self.is_causal:
+            return unsettled_rows(kept, canvas)
+        if is_due(kept, canvas):
             return every_row(canvas)
-        return block_rows(canvas, self.shift)
+        return block_rows(canvas, bool(self.reading.shift))
 
     def logits(self, views: Sequence[View], device: torch.device) -> Tensor:
         """Return logits_MV of the open positions of each view, from one call of the model."""
@@ -180,6 +199,7 @@ class Cache:
         """Remember what a pass leaves behind."""
         kept = self.kept[done.index]
         kept.forwards += 1
+        kept.settled = int(done.canvas.open_B[0])
         if done.is_whole:
             kept.forwards, kept.committed = 1, done.canvas.committed
             kept.geometry = done.canvas.geometry
@@ -220,6 +240,12 @@ def is_due(kept: Kept, canvas: Canvas) -> bool:
 def every_row(canvas: Canvas) -> np.ndarray:
     """Return all positions of a canvas."""
     return np.arange(len(canvas.ids))
+
+
+def unsettled_rows(kept: Kept, canvas: Canvas) -> np.ndarray:
+    """Return what has come since the last pass, and the row that speaks of the first open one."""
+    speaks = max(0, int(canvas.open_B[0]) - 1)
+    return np.arange(min(kept.settled, speaks), len(canvas.ids))
 
 
 def block_rows(canvas: Canvas, shift: bool = False) -> np.ndarray:

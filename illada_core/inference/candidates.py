@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from illada_core.errors import DataError
-from illada_core.inference.rules import Rules
+from illada_core.inference.rules import NO_MASK, Rules
 from illada_core.inference.settings import Settings
 from illada_core.noise import STREAM_REMASKING, STREAM_SAMPLER, philox, unit_interval
 
@@ -121,8 +121,9 @@ def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> T
     As in the reference, the mask's logit counts in the probabilities though it cannot be chosen.
     """
     settings, mask_id = rules.settings, rules.ids.mask_id
-    mask_M = logits_MV[:, mask_id].clone()
-    logits_MV[:, mask_id] = NEVER
+    masks = slice(mask_id, mask_id + 1) if mask_id != NO_MASK else slice(0)
+    mask_MN = logits_MV[:, masks].clone()
+    logits_MV[:, masks] = NEVER
     known_MV = logits_MV[:, : rules.ids.vocab_size]
     token_M = known_MV.argmax(-1) if noise_keys is None else draw(known_MV, noise_keys, settings)
     guarded_M = torch.zeros_like(token_M, dtype=torch.bool)
@@ -130,7 +131,7 @@ def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> T
         guarded_ids = torch.tensor(rules.ids.eos_ids, device=token_M.device)
         guarded_M = torch.isin(token_M, guarded_ids)
         logits_MV[:, guarded_ids] = NEVER
-    logits_MV[:, mask_id] = mask_M
+    logits_MV[:, masks] = mask_MN
     p_MV = logits_MV.softmax(-1)
     p_M = p_MV.gather(1, token_M[:, None])[:, 0]
     entropy_M = torch.zeros_like(p_M)
@@ -140,7 +141,7 @@ def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> T
     if settings.remasking == "entropy":
         confidence_M = -entropy_M
     elif settings.remasking == "margin":
-        p_MV[:, mask_id] = 0
+        p_MV[:, masks] = 0
         best_M2 = p_MV.topk(2, dim=-1).values
         confidence_M = best_M2[:, 0] - best_M2[:, 1]
     confidence_M = confidence_M.masked_fill(guarded_M, NEVER)

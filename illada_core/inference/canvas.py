@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 
 from illada_core.inference.commits import step_quotas
-from illada_core.inference.rules import Rules
+from illada_core.inference.rules import NO_MASK, Rules
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,15 @@ class Canvas:
     `block_B` are the positions of this block, `open_B` those of them that are still to be filled,
     leftmost first. Gaps of given length that follow each other are filled together, one that may
     end by itself; each such stage is cut into blocks. `geometry` changes whenever another block
-    begins or positions move; `committed` counts the tokens written.
+    begins or positions move; `committed` counts the tokens written, `exact` tells whether all were
+    chosen as if nothing were kept from step to step.
     """
 
     def __init__(self, task: Task, rules: Rules) -> None:
         self.task, self.rules, self.mask_id = task, rules, rules.ids.mask_id
         self.step = self.committed = self.geometry = 0
         self.refreshes = self.rows_computed = 0
+        self.exact = True
         self.fills: list[Fill] = []
         pieces = [task.runs[0]]
         place = len(task.runs[0])
@@ -136,6 +138,13 @@ class Canvas:
     def filled(self) -> tuple[np.ndarray, ...]:
         """Return what stands in each gap, the mask id where it is open."""
         return tuple(self.ids[fill.start : fill.stop].copy() for fill in self.fills)
+
+    def shown_ids(self) -> np.ndarray:
+        """Return the ids as the model is to see them; where there is no mask no id is open to it.
+
+        What stands for an open position then is met by nothing that is read.
+        """
+        return self.ids if self.mask_id != NO_MASK else self.ids.clip(0)
 
     def unguided_ids(self) -> np.ndarray:
         """Return the ids with all that stood when the stage began masked, as guidance wants it."""

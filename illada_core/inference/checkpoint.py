@@ -7,7 +7,7 @@ import torch
 
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.inference.defaults import find_block_length, find_end_ids
-from illada_core.inference.rules import ModelIds
+from illada_core.inference.rules import NO_MASK, ModelIds
 from illada_core.model.config import ModelConfig
 from illada_core.model.configfile import choose_mask_id, read_config
 from illada_core.model.families.family import FULL_OWN, Reading
@@ -29,6 +29,7 @@ class Checkpoint:
     """A model folder before its weights are loaded.
 
     `end_ids` end a text, and `block_length` says how many positions it was made to fill together.
+    A model that writes from left to right has NO_MASK.
     """
 
     folder: Path
@@ -164,7 +165,22 @@ def open_checkpoint(
         folder=folder,
         config=config,
         tokenizer=tokenizer,
-        mask_id=choose_mask_id(config, mask_id, tokenizer.special.mask if tokenizer else None),
+        mask_id=mask_of(config, mask_id, tokenizer),
         end_ids=find_end_ids(folder, config, tokenizer),
         block_length=find_block_length(folder),
     )
+
+
+def mask_of(config: ModelConfig, asked: int | None, tokenizer: Tokenizer | None) -> int:
+    """Return the mask id of a model. Raises UsageError or CheckpointError for one that cannot be.
+
+    Where attention is causal no later token is met, and a mask would stand for nothing.
+    """
+    if not config.is_causal:
+        return choose_mask_id(config, asked, tokenizer.special.mask if tokenizer else None)
+    if asked is not None:
+        raise UsageError(
+            f"--mask-id {asked}: the model's attention is causal, so it hides no tokens",
+            "--attention full reads it as one that does",
+        )
+    return NO_MASK

@@ -11,6 +11,7 @@ from illada_core.errors import UsageError
 from illada_core.inference.settings import DEFAULTS, Settings
 
 BLOCK_LENGTH = 32  # of the released models
+NO_MASK = -1  # stands where a model without a mask token has yet to write
 
 # Given the ids written so far in a gap, how many of them stand before a stop string, if any.
 FindStop = Callable[[list[int]], int | None]
@@ -20,7 +21,8 @@ FindStop = Callable[[list[int]], int | None]
 class ModelIds:
     """The ids that a sampler must know of a checkpoint; `eos_ids` end a text.
 
-    Ids from `vocab_size` on are never chosen: a model's table may be longer than its vocabulary.
+    `mask_id` is NO_MASK for a model that writes from left to right. Ids from `vocab_size` on are
+    never chosen: a model's table may be longer than its vocabulary.
     """
 
     mask_id: int

@@ -30,7 +30,7 @@ class Commit:
     """What one step wrote for one prompt; positions count from the beginning of its canvas.
 
     `filled` is what stands in each gap after it, the mask id where a position is open; `exact`
-    tells whether the model had computed all positions.
+    tells whether no kept keys and values would be others now.
     """
 
     index: int
@@ -49,7 +49,8 @@ class Completion:
 
     `cuts` hold, for each gap, the ids that a stop string took away; it may begin inside the first.
     `forwards` counts the calls of the model that this prompt took part in, `refreshes` those that
-    computed all its positions, `rows_computed` the positions that all of them did.
+    computed all its positions, `rows_computed` the positions that all of them did; `exact` tells
+    whether no token was chosen over keys and values that would be others now.
     """
 
     index: int
@@ -59,11 +60,7 @@ class Completion:
     forwards: int
     refreshes: int
     rows_computed: int
-
-    @property
-    def exact(self) -> bool:
-        """Whether every token was chosen from a pass over all positions."""
-        return self.refreshes == self.forwards
+    exact: bool
 
     @property
     def output_ids(self) -> tuple[int, ...]:
@@ -164,7 +161,7 @@ class Sampler:
             row_R = self.rows(index, canvas)
             if row_R is None:
                 break
-            own = Pass(index, canvas, row_R)
+            own = Pass(index, canvas, row_R, bool(self.cache and self.cache.is_causal))
             total += own.rows
             if chosen and total > self.batch_tokens:
                 break
@@ -182,7 +179,7 @@ class Sampler:
         """Return candidates for the open positions of each canvas, from one call of the model."""
         groups = alike(passes)
         ordered = [own for group in groups for own in group]
-        views = [View(own, own.canvas.ids) for own in ordered]
+        views = [View(own, own.canvas.shown_ids()) for own in ordered]
         views += [
             View(own, own.canvas.unguided_ids(), is_blind=True)
             for own in ordered
@@ -260,9 +257,9 @@ def boost(canvas: Canvas) -> tuple[int, float] | None:
 def commit(done: Pass, candidates: Candidates) -> Commit:
     """Write the picked candidates on a canvas."""
     canvas = done.canvas
-    exact = done.is_whole
     canvas.rows_computed += done.rows
-    canvas.refreshes += exact
+    canvas.refreshes += done.is_whole
+    canvas.exact &= done.is_exact
     picked = picks(candidates, canvas.quotas[0], canvas.rules.settings)
     position_B, token_B = canvas.open_B[picked], candidates.token_M[picked]
     step = canvas.step
@@ -275,7 +272,7 @@ def commit(done: Pass, candidates: Candidates) -> Commit:
         confidence_B=candidates.confidence_M[picked],
         block_done=block_done,
         filled=canvas.filled(),
-        exact=exact,
+        exact=done.is_exact,
     )
 
 
@@ -290,6 +287,7 @@ def complete(index: int, canvas: Canvas) -> Completion:
         forwards=canvas.step,
         refreshes=canvas.refreshes,
         rows_computed=canvas.rows_computed,
+        exact=canvas.exact,
     )
 
 

@@ -54,6 +54,8 @@ def prepare(
     budget = Budget(
         settings.max_new_tokens, settings.grows, checkpoint.config.max_length, prompting.truncate
     )
+    if request.has_gaps and checkpoint.config.is_causal:
+        raise DataError("the model writes from left to right, so it cannot fill gaps in a text")
     if request.kind == "infill":
         around, task = infill_task(request.value, checkpoint, budget, prompting.bos)
         return TextTask(request, task, settings, around)

@@ -16,13 +16,15 @@ from illada_core.inference.checkpoint import Checkpoint, batch_tokens_for
 from illada_core.inference.requests import Request
 from illada_core.inference.rules import Rules
 from illada_core.inference.sampler import Commit, Completion, Logits, Sampler
-from illada_core.inference.settings import CACHE_SETTINGS, Settings
+from illada_core.inference.settings import CACHE_SETTINGS, COMMIT_RULES, DEFAULTS, Settings
 from illada_core.inference.tasks import TextTask
 from illada_core.inference.text import completed_text, settled_ids, settled_text, stop_finder
 from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer import UNFINISHED
 
 INTERRUPTED = "interrupt"
+# What bears on blocks of more than one position, or on masks.
+LEFT_TO_RIGHT_LACKS = ("canvas", "cfg", "remasking", *COMMIT_RULES, *CACHE_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Generation:
     `text` is the new text, or for gaps the whole; None without a tokenizer. `output_ids` are cut
     before what ended them: `eos`, `stop` (a stop string or id), `length`, or `interrupt` where it
     was cancelled. `forwards` counts the calls of the model that this text took part in, `refreshes`
-    those that computed all its positions, `rows_computed` what all of them did. `fills` are the ids
+    those that computed all its positions, `rows_computed` what all of them did; `exact` tells
+    whether nothing was chosen over keys and values that would be others now. `fills` are the ids
     of each gap where a request has gaps.
     """
 
@@ -43,17 +46,13 @@ class Generation:
     forwards: int
     refreshes: int
     rows_computed: int
+    exact: bool
     fills: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def new_tokens(self) -> int:
         """How many ids are new."""
         return len(self.output_ids)
-
-    @property
-    def exact(self) -> bool:
-        """Whether every token was chosen from a pass over all positions."""
-        return self.refreshes == self.forwards
 
     def fields(self) -> dict[str, Any]:
         """Return the JSON object of this generation, without what it is an answer to."""
@@ -90,7 +89,7 @@ class TextSampler:
         if isinstance(model, Transformer):
             logits = model.logits_at
             most = cache_tokens or cache_tokens_for(model.config, device)
-            cache = Cache(model, most, model.config.shift)
+            cache = Cache(model, most, checkpoint.reading)
         budget = batch_tokens or batch_tokens_for(device)
         self.sampler = Sampler(logits, checkpoint.ids, device, budget, cache)
         self.tasks: dict[int, TextTask] = {}
@@ -156,7 +155,7 @@ class TextSampler:
         text = None
         if self.checkpoint.tokenizer is not None:
             text = self.checkpoint.tokenizer.decode(settled).rstrip(UNFINISHED)
-        spent = (canvas.step, canvas.refreshes, canvas.rows_computed)
+        spent = (canvas.step, canvas.refreshes, canvas.rows_computed, canvas.exact)
         return Generation(task.request, text, settled, INTERRUPTED, *spent)
 
     def settled(self, index: int) -> str | None:
@@ -185,6 +184,7 @@ class TextSampler:
             forwards=completion.forwards,
             refreshes=completion.refreshes,
             rows_computed=completion.rows_computed,
+            exact=completion.exact,
             fills=completion.fills if task.request.has_gaps else None,
         )
 
@@ -195,16 +195,33 @@ def complete_settings(settings: Settings, checkpoint: Checkpoint) -> tuple[Setti
     Raises UsageError where settings and checkpoint contradict.
     """
     notices = list(checkpoint.notices)
+    if checkpoint.reading.attention == "causal":
+        settings = left_to_right(settings)
     settings = replace(settings, block_length=settings.block_length or checkpoint.block_length)
     if settings.end_thinking_boost and checkpoint.tokenizer is None:
         notices.append("without a tokenizer the end of thinking has no ids: its boost is off")
         settings = replace(settings, end_thinking_boost=0.0)
-    notices += told_cache(settings)
+    if checkpoint.reading.attention != "causal":
+        notices += told_cache(settings)
     size = checkpoint.config.vocab_size
     if wrong := [number for number in settings.stop_ids if not 0 <= number < size]:
         raise UsageError(f"--stop-id {wrong[0]} is outside the model's {size:,} ids")
     rules_for(settings, checkpoint)
     return settings, notices
+
+
+def left_to_right(settings: Settings) -> Settings:
+    """Return settings for a model whose attention is causal: blocks of one, kept and exact.
+
+    Raises UsageError for what only a model that hides tokens can do.
+    """
+    for name in LEFT_TO_RIGHT_LACKS:
+        if vars(settings)[name] != vars(DEFAULTS)[name]:
+            raise UsageError(
+                f"the model writes from left to right, so {name} does not go with it",
+                "--attention full reads it as a model that fills masks",
+            )
+    return replace(settings, block_length=1, cache="block")
 
 
 def told_cache(settings: Settings) -> list[str]:

@@ -13,6 +13,7 @@ from illada_core.inference.sampler import Commit, Completion, Sampler
 from illada_core.inference.settings import Settings
 from illada_core.model import attention
 from illada_core.model.attention import Segments
+from illada_core.model.families.family import FULL_NEXT
 from illada_core.model.initial import new_model
 from illada_core.model.memory import KeyValues, Window
 from tests.model.test_transformer import TINY
@@ -288,7 +289,7 @@ def test_under_the_shift_a_window_reads_the_rows_before_its_block():
     """Nothing has changed since the whole pass, so the window must say the same of the block."""
     model = new_model(replace(TINY, shift=True), seed=0)
     task = Task(((5, 6, 7), (9, 8), (4,)), (Gap(3), Gap(2)))
-    cache = Cache(Poisoned(model), 100, shift=True)
+    cache = Cache(Poisoned(model), 100, FULL_NEXT)
     sampler = Sampler(model.logits_at, IDS, cache=cache)
     index = sampler.add(task, replace(KEPT, block_length=5))
     canvas = sampler.live[index]
