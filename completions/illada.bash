@@ -65,7 +65,7 @@ _illada() {
         "generate --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
         "score --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "score --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
-        "score --rule") COMPREPLY=($(compgen -W "confidence likelihood one-shot" -- "$word")); return ;;
+        "score --rule") COMPREPLY=($(compgen -W "confidence likelihood one-shot exact" -- "$word")); return ;;
         "score --normalize") COMPREPLY=($(compgen -W "sum token byte character" -- "$word")); return ;;
         "score --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "score --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;

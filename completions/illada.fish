@@ -140,7 +140,7 @@ complete -c illada -n "__fish_seen_subcommand_from score" -l bos -r -d 'Put bos 
 complete -c illada -n "__fish_seen_subcommand_from score" -l no-bos -d 'Not: Put bos before a plain prompt [default: as the tokenizer\'s files say]'
 complete -c illada -n "__fish_seen_subcommand_from score" -l truncate -x -a 'left' -d 'Cut prompts that exceed the context, instead of an error'
 complete -c illada -n "__fish_seen_subcommand_from score" -l on-error -x -a 'stop skip' -d 'What to do at a bad line'
-complete -c illada -n "__fish_seen_subcommand_from score" -l rule -x -a 'confidence likelihood one-shot' -d 'Reveal the surest token first, bound the likelihood, or read all at once [default: confidence; likelihood for --text]'
+complete -c illada -n "__fish_seen_subcommand_from score" -l rule -x -a 'confidence likelihood one-shot exact' -d 'Reveal the surest token first, bound the likelihood, read all at once, or, of a model that writes from left to right, the exact likelihood [default: confidence; likelihood for --text; exact where it can be]'
 complete -c illada -n "__fish_seen_subcommand_from score" -l visible-eos -d 'Let an eos be seen after each choice'
 complete -c illada -n "__fish_seen_subcommand_from score" -l normalize -x -a 'sum token byte character' -d 'What decides the pick: sums, or means per token, byte or character (of the choice without its leading space, as lm-evaluation-harness has it) [default: sum]'
 complete -c illada -n "__fish_seen_subcommand_from score" -l pick-only -d 'confidence: leave choices unfinished that cannot win; the same pick in fewer forwards, bounds in place of their scores'

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from illada_cli.ui import Talk
 from illada_core.inference.checkpoint import Checkpoint, open_checkpoint
-from illada_core.model.families.family import FULL_OWN, Reading
+from illada_core.model.families.family import Reading
 
 
 class Asked(Protocol):
@@ -29,8 +29,3 @@ def open_asked(asked: Asked, talk: Talk) -> Checkpoint:
     if checkpoint.told_reading:
         talk.say(checkpoint.told_reading)
     return checkpoint
-
-
-def named_reading(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Name how a checkpoint is read, for what resumes; nothing for LLaDA's own way."""
-    return {} if checkpoint.reading == FULL_OWN else vars(checkpoint.reading)

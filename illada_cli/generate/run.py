@@ -18,7 +18,7 @@ from illada_cli.generate.options import GenerateOptions
 from illada_cli.generate.writer import LedgerWriter, TextWriter, Writer
 from illada_cli.jsonl import IDLE_S, BeforeFault
 from illada_cli.ledger import Ledger, ledger_path, open_ledger
-from illada_cli.opening import named_reading, open_asked
+from illada_cli.opening import open_asked
 from illada_cli.signals import Stop, stop_on_signals
 from illada_cli.ui import Advance, Talk, plural
 from illada_core.errors import DataError
@@ -94,7 +94,7 @@ def named_settings(settings: Settings, checkpoint: Checkpoint, weights: Transfor
     named = {
         **vars(settings),
         "mask_id": checkpoint.mask_id,
-        **named_reading(checkpoint),
+        **checkpoint.named_reading,
         "end_ids": checkpoint.end_ids,
         "dtype": str(weights.compute_dtype),
         "tokenizer": tokenizer.record.sha256 if tokenizer else None,

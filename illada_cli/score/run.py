@@ -14,7 +14,7 @@ from typing import Any
 
 from illada_cli.jsonl import IDLE_S, BeforeFault
 from illada_cli.ledger import Ledger, open_ledger
-from illada_cli.opening import named_reading, open_asked
+from illada_cli.opening import open_asked
 from illada_cli.score.input import Items, read_items
 from illada_cli.score.options import ScoreOptions, items_source
 from illada_cli.score.view import accuracy_lines, plain_line, plain_table
@@ -116,7 +116,7 @@ def named_settings(settings: ScoringSettings, checkpoint: Checkpoint, weights: T
     }
     if settings.pick_only:  # named only where it is on, so that older names stay what they were
         named["pick_only"] = True
-    named |= named_reading(checkpoint)
+    named |= checkpoint.named_reading
     told = ", ".join(f"{name}={value!r}" for name, value in named.items())
     return f"How({told}) {digest_of_weights(weights)}"
 

@@ -64,6 +64,9 @@ def choice_passes(asked: ChoiceItem, scoring: ScoringSettings) -> list[tuple[int
         hidden = (prompt.tobytes(), length)  # all masks: equal for equal lengths
         first = 0 if hidden in seen else 1
         seen.add(hidden)
+        if scoring.rule == "exact":
+            passes.append((1, len(prompt) + length, length))
+            continue
         if scoring.rule == "one-shot":
             forwards = first
         elif scoring.rule == "confidence":

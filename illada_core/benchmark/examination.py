@@ -19,10 +19,11 @@ from illada_core.benchmark.records import Record
 from illada_core.benchmark.results import Collected, SampleWriter, sample_lines
 from illada_core.benchmark.results import write_results as write_files
 from illada_core.errors import DataError
+from illada_core.evaluation.items import complete_scoring
 from illada_core.evaluation.shapes import ChoiceRequest
 from illada_core.files import key_of
 from illada_core.inference.checkpoint import Checkpoint
-from illada_core.inference.text_sampler import complete_settings
+from illada_core.inference.text_sampler import complete_settings, without_masks
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,12 @@ Keys = dict[str, list[list[str]]]  # of each exam, of each of its items
 def for_checkpoint(exam: Exam, checkpoint: Checkpoint) -> Exam:
     """Return an exam with what its settings leave to a checkpoint. Raises UsageError."""
     if exam.is_scored:
-        return exam
+        return replace(exam, scoring=complete_scoring(exam.scoring, checkpoint))
     stops = dict.fromkeys((*exam.settings.stop, *exam.benchmark.stop))
-    settings, _ = complete_settings(replace(exam.settings, stop=tuple(stops)), checkpoint)
+    settings = replace(exam.settings, stop=tuple(stops))
+    if checkpoint.config.is_causal:  # presets are made for models that fill masks
+        settings = without_masks(settings)
+    settings, _ = complete_settings(settings, checkpoint)
     return replace(exam, settings=settings)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,6 +59,11 @@ class Checkpoint:
     def reading(self) -> Reading:
         """What a token attends to, and whose token a row of logits speaks of."""
         return Reading(self.config.attention, self.config.shift)
+
+    @property
+    def named_reading(self) -> dict[str, Any]:
+        """How it is read, for names of what it wrote; nothing for LLaDA's own way."""
+        return {} if self.reading == FULL_OWN else vars(self.reading)
 
     @property
     def told_reading(self) -> str | None:

@@ -210,6 +210,12 @@ def complete_settings(settings: Settings, checkpoint: Checkpoint) -> tuple[Setti
     return settings, notices
 
 
+def without_masks(settings: Settings) -> Settings:
+    """Return settings without what only a model that hides tokens can do."""
+    defaults = {name: vars(DEFAULTS)[name] for name in LEFT_TO_RIGHT_LACKS}
+    return replace(settings, **defaults, block_length=None, steps_per_block=None, cache="none")
+
+
 def left_to_right(settings: Settings) -> Settings:
     """Return settings for a model whose attention is causal: blocks of one, kept and exact.
 
