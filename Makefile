@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_FLAGS := --quiet --constraint constraints.txt
 
-.PHONY: venv demo test lint unit wheel crash fuzz completions clean
+.PHONY: venv demo test lint unit wheel crash fuzz harness completions clean
 
 venv: .venv/installed
 
@@ -44,6 +44,12 @@ wheel: venv
 # Every verb, killed or failed at each operation on a file and run again: half an hour or less.
 crash: venv
 	$(BIN)/python -m tests.crash.sweep
+
+# lm-evaluation-harness beside us, in an environment of its own: it brings half a hundred packages.
+harness:
+	test -x build/harness/bin/python || $(PYTHON) -m venv build/harness
+	build/harness/bin/python -m pip install $(PIP_FLAGS) --editable '.[eval]' pytest
+	build/harness/bin/python -m pytest tests/benchmark/test_harness.py
 
 completions: venv
 	$(BIN)/python -m illada_cli.completions

@@ -175,6 +175,7 @@ complete -c illada -n "__fish_seen_subcommand_from eval" -l samples -r -d 'Texts
 complete -c illada -n "__fish_seen_subcommand_from eval" -l set -r -d 'A setting of scoring or generation: rule=likelihood, threshold=0.9; repeatable'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l compare-rules -r -d 'Score every choice by both rules, and test item by item (Table 4)'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l run-code -d 'Allow that programs which the model wrote are run, in limited children'
+complete -c illada -n "__fish_seen_subcommand_from eval" -l chat -d 'The prompt is a user\'s message'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l bos -r -d 'Put bos before a plain prompt [default: as the tokenizer\'s files say]'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l no-bos -d 'Not: Put bos before a plain prompt [default: as the tokenizer\'s files say]'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l truncate -x -a 'left' -d 'Cut prompts that exceed the context, instead of an error'

@@ -22,15 +22,21 @@ from illada_core.inference.requests import Prompting
 from illada_core.inference.settings import Settings, described_settings, parse_setting
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet", ".arrow")
+HARNESS = "harness:"  # before the name of one of its tasks, or a YAML file
 SCORING = [each.name for each in fields(ScoringSettings) if each.name != "delimiter"]
 
 
 def build_exams(asked: EvalOptions, talk: Talk) -> list[Exam]:
-    """Return the exams that the options ask for. Raises UsageError or DataError."""
+    """Return the exams that the options ask for, of our own tasks. UsageError or DataError."""
     suite = load_suite(asked.preset) if asked.preset else None
-    names = task_names(asked, suite, talk)
+    names = [name for name in task_names(asked, suite, talk) if not is_harness(name)]
     changes = changed_settings(asked.changes)
     return [build_exam(name, names, asked, suite, changes, talk) for name in names]
+
+
+def is_harness(name: str) -> bool:
+    """Tell whether a task is one of lm-evaluation-harness."""
+    return name.startswith(HARNESS)
 
 
 def task_names(asked: EvalOptions, suite: Suite | None, talk: Talk) -> list[str]:
@@ -39,7 +45,7 @@ def task_names(asked: EvalOptions, suite: Suite | None, talk: Talk) -> list[str]
         names = [name for name in asked.tasks.split(",") if name]
         if len(set(names)) < len(names):
             raise UsageError("--tasks names a task twice")
-        return [our_name(name, suite) for name in names]
+        return [name if is_harness(name) else our_name(name, suite) for name in names]
     assert suite is not None
     names = [each.task for each in suite.tasks]
     found = [name for name in names if find_data(name, asked.data, names)]
@@ -66,6 +72,8 @@ def build_exam(
 ) -> Exam:
     """Return one task as an exam."""
     benchmark = load_benchmark(name)
+    if asked.chat:
+        benchmark = replace(benchmark, chat=True)
     entry = suite.entry(name) if suite else None
     if suite and entry is None:
         talk.warn(f"{suite.name} has no {name}: it is asked as its own file says")
@@ -168,7 +176,8 @@ def require_data(name: str, given: Sequence[str], names: Sequence[str]) -> str:
     if found is None:
         raise UsageError(
             f"there are no items for {name}",
-            f"--data {name}=FILE, or --data FOLDER with {name}.jsonl",
+            f"--data {name}=FILE, or a folder with {name}.jsonl; "
+            f"{HARNESS}{name} is the task of lm-evaluation-harness",
         )
     return found
 

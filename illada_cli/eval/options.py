@@ -116,6 +116,7 @@ class EvalOptions:
             rich_help_panel=HOW,
         ),
     ] = False
+    chat: shared.Chat = False
     bos: shared.Bos = None
     truncate: shared.Truncate = None
     seed: shared.Seed = 0
@@ -232,6 +233,8 @@ def check(asked: EvalOptions) -> None:
             raise UsageError(f"{name} is about --dry-run")
     if asked.compare_rules:
         rules_of(asked.compare_rules)
+        if "harness:" in (asked.tasks or ""):
+            raise UsageError("--compare-rules is about our own tasks, and harness:NAME is none")
     if asked.looks:
         return
     if not asked.ckpt:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from illada_cli.eval.exams import build_exams
+from illada_cli.eval.harness import evaluate_harness, harness_names
 from illada_cli.eval.options import EvalOptions, rules_of
 from illada_cli.eval.plan import tell_plan
 from illada_cli.eval.view import Shown, show
@@ -35,7 +36,7 @@ from illada_core.inference.checkpoint import Checkpoint, choose_device
 
 def run(asked: EvalOptions, talk: Talk) -> None:
     """Evaluate what the options ask for, or tell what it will take."""
-    exams = build_exams(asked, talk)
+    exams, foreign = build_exams(asked, talk), harness_names(asked, talk)
     checkpoint = open_asked(asked, talk)
     for notice in checkpoint.notices:
         talk.warn(notice)
@@ -61,8 +62,10 @@ def run(asked: EvalOptions, talk: Talk) -> None:
     if asked.fresh:
         remove_answers(asked.output)
     if asked.compare_rules is None:
-        result = evaluate(exams, engine, asked.output, asked, talk)
-        show(Shown(rows_of([result])), asked, talk)
+        results = [evaluate(exams, engine, asked.output, asked, talk)] if exams else []
+        facts = facts_of(checkpoint, asked)
+        results += evaluate_harness(foreign, engine, asked.output, asked, facts)
+        show(Shown(rows_of(results)), asked, talk)
         return
     compare_rules(exams, engine, asked, talk)
 
