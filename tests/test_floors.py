@@ -54,12 +54,8 @@ OWNERS = {
     "flash_attn": ("illada_core/model/attention.py",),
     "jinja2": ("illada_core/text/template_",),
     "peft": ("illada_core/training/lora.py",),
-<<<<<<< HEAD
     "torchao": ("illada_core/training/float8.py", "illada_core/model/quantized.py"),
-=======
     "lm_eval": ("illada_core/benchmark/harness", "illada_cli/eval/harness.py"),
-    "torchao": ("illada_core/training/float8.py",),
->>>>>>> b22f260 (Answer lm-evaluation-harness as a model of its own, and take its tasks beside ours)
     "safetensors": (
         "illada_core/model/stored.py",
         "illada_core/model/weights.py",
