@@ -8,7 +8,6 @@ Shapes: T packed tokens, D segments, S tokens of a segment or of all keys, Q que
 G key/value heads, K head size.
 """
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from illada_core.errors import UsageError
+from illada_core.model.kernels.flash import newest_flash, unsplit, varlen_parameters
 from illada_core.model.kernels.matmul_attention import Span, matmul_attention, matmul_over_spans
 
 PACKED_BACKENDS = ("varlen", "flash")  # one call for all segments, told by their offsets
@@ -113,6 +113,16 @@ def choose_backend(
     Raises UsageError for an unknown name, or one that cannot run here.
     """
     device = torch.device(device)
+    name, reason = best_backend(device, dtype, wanted, head_size, is_causal)
+    if name == "varlen":
+        reason += f" ({newest_flash(torch.cuda.get_device_capability(device))})"
+    return name, reason
+
+
+def best_backend(
+    device: torch.device, dtype: torch.dtype, wanted: str, head_size: int | None, is_causal: bool
+) -> tuple[str, str]:
+    """Return the wanted kernel if it can run, or the fastest that can, and why."""
     if wanted not in ("auto", *BACKENDS):
         raise UsageError(
             f"unknown attention backend {wanted!r}", hint=f"auto or one of {', '.join(BACKENDS)}"
@@ -147,18 +157,9 @@ def fault(name: str, device: torch.device, dtype: torch.dtype, head_size: int | 
         return "needs a GPU of the Ampere generation or later"
     if name == "flash" and find_spec("flash_attn") is None:
         return "needs the package flash-attn (extra: flash)"
-    if name == "varlen" and not varlen_shares_heads():
+    if name == "varlen" and "enable_gqa" not in varlen_parameters():
         return f"does not share heads in torch {torch.__version__}"
     return None
-
-
-def varlen_shares_heads() -> bool:
-    """Say whether this torch has the packed kernel with grouped-query attention."""
-    if find_spec("torch.nn.attention.varlen") is None:
-        return False
-    from torch.nn.attention.varlen import varlen_attn
-
-    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def packed_attention(
@@ -238,7 +239,8 @@ def packed_kernel(
     from torch.nn.attention.varlen import varlen_attn
 
     window = CAUSAL_WINDOW if is_causal else WHOLE_WINDOW
-    out_QHK = varlen_attn(q_QHK, k_SGK, v_SGK, *bounds, window_size=window, enable_gqa=True)
+    options = {"window_size": window, "enable_gqa": True, **unsplit()}
+    out_QHK = varlen_attn(q_QHK, k_SGK, v_SGK, *bounds, **options)
     assert isinstance(out_QHK, Tensor)
     return out_QHK
 
