@@ -62,6 +62,22 @@ def our_name(name: str, suite: Suite | None) -> str:
     return entry.task if entry else name
 
 
+def harness_names(asked: EvalOptions, talk: Talk) -> list[str]:
+    """Return the tasks of the harness that are asked for. Raises UsageError without the extra."""
+    suite = load_suite(asked.preset) if asked.preset else None
+    names = [
+        name.removeprefix(HARNESS) for name in task_names(asked, suite, talk) if is_harness(name)
+    ]
+    if names:
+        try:
+            import lm_eval  # noqa: F401 (only whether it is there)
+        except ModuleNotFoundError:
+            raise UsageError(
+                f"{HARNESS}{names[0]} needs lm-evaluation-harness", "pip install 'illada[eval]'"
+            ) from None
+    return names
+
+
 def build_exam(
     name: str,
     names: Sequence[str],

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness among those of `illada eval`: `--tasks harness:NAME`."""
+"""Tasks of lm-evaluation-harness among those of `illada eval`; needs the extra `eval`."""
 
 from __future__ import annotations
 
@@ -6,47 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from illada_cli.eval.exams import (
-    HARNESS,
-    SCORING,
-    changed_settings,
-    first_given,
-    is_harness,
-    task_names,
-)
+from illada_cli.eval.exams import SCORING, changed_settings, first_given
 from illada_cli.eval.options import EvalOptions
-from illada_cli.ui import Talk
 from illada_core.benchmark.answering import Engine
 from illada_core.benchmark.definition import load_benchmark, packaged_benchmarks
+from illada_core.benchmark.harness import IlladaLM, how_of
+from illada_core.benchmark.harness_tasks import HarnessExam, examine
 from illada_core.benchmark.results import Result
 from illada_core.benchmark.suites import Entry, load_suite
 from illada_core.errors import UsageError
 from illada_core.inference.presets import load_preset
 
 
-def harness_names(asked: EvalOptions, talk: Talk) -> list[str]:
-    """Return the tasks of the harness that are asked for. Raises UsageError without the extra."""
-    suite = load_suite(asked.preset) if asked.preset else None
-    names = [
-        name.removeprefix(HARNESS) for name in task_names(asked, suite, talk) if is_harness(name)
-    ]
-    if names:
-        try:
-            import lm_eval  # noqa: F401 (only whether it is there)
-        except ModuleNotFoundError:
-            raise UsageError(
-                f"{HARNESS}{names[0]} needs lm-evaluation-harness", "pip install 'illada[eval]'"
-            ) from None
-    return names
-
-
 def evaluate_harness(
     names: Sequence[str], engine: Engine, folder: Path, asked: EvalOptions, facts: dict[str, Any]
 ) -> list[Result]:
     """Ask tasks of the harness, one after the other, and write their results."""
-    from illada_core.benchmark.harness import IlladaLM, how_of
-    from illada_core.benchmark.harness_tasks import HarnessExam, examine
-
     suite = load_suite(asked.preset) if asked.preset else None
     results = []
     for name in names:

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from illada_cli.eval.exams import build_exams
-from illada_cli.eval.harness import evaluate_harness, harness_names
+from illada_cli.eval.exams import build_exams, harness_names
 from illada_cli.eval.options import EvalOptions, rules_of
 from illada_cli.eval.plan import tell_plan
 from illada_cli.eval.view import Shown, show
@@ -64,7 +63,10 @@ def run(asked: EvalOptions, talk: Talk) -> None:
     if asked.compare_rules is None:
         results = [evaluate(exams, engine, asked.output, asked, talk)] if exams else []
         facts = facts_of(checkpoint, asked)
-        results += evaluate_harness(foreign, engine, asked.output, asked, facts)
+        if foreign:
+            from illada_cli.eval.harness import evaluate_harness
+
+            results += evaluate_harness(foreign, engine, asked.output, asked, facts)
         show(Shown(rows_of(results)), asked, talk)
         return
     compare_rules(exams, engine, asked, talk)

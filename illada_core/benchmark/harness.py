@@ -24,7 +24,7 @@ from illada_core.benchmark.examination import Cost
 from illada_core.benchmark.records import Record
 from illada_core.benchmark.shots import pool_of
 from illada_core.errors import DataError, UsageError
-from illada_core.evaluation.items import ScoringSettings, prepare_item
+from illada_core.evaluation.items import ScoringSettings, complete_scoring, prepare_item
 from illada_core.evaluation.shapes import ChoiceRequest
 from illada_core.files import json_line, make_folder
 from illada_core.inference.checkpoint import choose_device, open_checkpoint
@@ -32,7 +32,7 @@ from illada_core.inference.presets import load_preset
 from illada_core.inference.requests import Prompting, Request
 from illada_core.inference.settings import Settings, described_settings
 from illada_core.inference.tasks import prepare
-from illada_core.inference.text_sampler import complete_settings
+from illada_core.inference.text_sampler import complete_settings, without_masks
 from illada_core.model.families.family import Reading
 from illada_core.text.conversations import template_source
 from illada_core.text.messages import ASSISTANT, Dialogue, parse_dialogue
@@ -113,7 +113,8 @@ class IlladaLM(LM):
 
     def answer_with(self, engine: Engine, how: How, folder: str | Path | None) -> None:
         """Say what answers, how, and where answers are kept (None: nowhere)."""
-        self.engine, self.how, self.folder = engine, how, folder
+        self.engine, self.folder = engine, folder
+        self.how = replace(how, scoring=complete_scoring(how.scoring, engine.checkpoint))
         self.costs: dict[str, Cost] = {}
         self.has_chats = False
 
@@ -208,7 +209,10 @@ class IlladaLM(LM):
         """Return a request for a text as an ask."""
         context, task = request.args[0], request.task_name
         how, checkpoint = self.how, self.engine.checkpoint
-        settings, _ = complete_settings(settings_for(how, kwargs), checkpoint)
+        settings = settings_for(how, kwargs)
+        if checkpoint.config.is_causal:  # presets are made for models that fill masks
+            settings = without_masks(settings)
+        settings, _ = complete_settings(settings, checkpoint)
         if isinstance(context, ChatPrompt):
             asked = (
                 Request("prompt_ids", self.begun(context))
