@@ -3,7 +3,7 @@ _illada() {
     local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "tokenize pack pretrain sft generate score eval chat --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "tokenize pack pretrain sft generate score eval chat serve --help --version" -- "$word"))
         return
     fi
     if [[ "$word" == "=" ]]; then
@@ -86,6 +86,15 @@ _illada() {
         "chat --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "chat --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
         "chat --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
+        "serve --preset") COMPREPLY=($(compgen -W "bbh-base gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
+        "serve --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
+        "serve --eos-guard") COMPREPLY=($(compgen -W "none logits confidence" -- "$word")); return ;;
+        "serve --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
+        "serve --cache") COMPREPLY=($(compgen -W "none block" -- "$word")); return ;;
+        "serve --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
+        "serve --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "serve --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
+        "serve --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
     esac
     if [[ "$word" == -* ]]; then
         case "${COMP_WORDS[1]}" in
@@ -97,6 +106,7 @@ _illada() {
             score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
             eval) COMPREPLY=($(compgen -W "--help -h --ckpt --tasks -t --data --shots-from --limit -L --preset --shots --samples --set --compare-rules --run-code --chat --bos --no-bos --truncate --seed --attention --shift --no-shift --device --dtype --quantize --mask-id --batch-tokens --cache-tokens --output -o --fresh --json --markdown --plot --dry-run -n --probe --plan-device --list --inspect --report --against --rescore --quiet -q --verbose -v" -- "$word")) ;;
             chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --quantize --mask-id --attention --shift --no-shift --json --quiet -q --verbose -v" -- "$word")) ;;
+            serve) COMPREPLY=($(compgen -W "--help -h --ckpt --host --port --name --api-key-file --no-api-key --allow-host --cors --max-waiting --timeout --grace --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --bos --no-bos --truncate --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --quiet -q --verbose -v" -- "$word")) ;;
         esac
         return
     fi

@@ -19,12 +19,13 @@ from illada_cli.eval.verb import evaluate
 from illada_cli.generate.verb import generate
 from illada_cli.pack.verb import pack
 from illada_cli.score.verb import score
+from illada_cli.serve.verb import serve
 from illada_cli.tokenize.verb import tokenize
 from illada_cli.train.pretrain import pretrain
 from illada_cli.train.sft import sft
 from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError
 
-HELP = "Train, run, score and chat with masked-diffusion language models."
+HELP = "Train, run, score, chat with and serve masked-diffusion language models."
 EPILOG = "Run illada VERB --help for examples and options."
 # The verbs in the order of the work: each has a folder of its own.
 VERBS: dict[str, Callable[..., Any]] = {
@@ -36,6 +37,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "score": score,
     "eval": evaluate,
     "chat": chat,
+    "serve": serve,
 }
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -23,6 +23,7 @@ FLOORS = {
     "illada_core.training": 6,
     "illada_core.benchmark": 6,
     "illada_core.api": 6,
+    "illada_core.serving": 6,
     "illada_cli.ui": 7,
     "illada_cli.signals": 7,
     "illada_cli.options": 8,
@@ -35,6 +36,7 @@ FLOORS = {
     "illada_cli.generate": 9,
     "illada_cli.pack": 9,
     "illada_cli.score": 9,
+    "illada_cli.serve": 9,
     "illada_cli.tokenize": 9,
     "illada_cli.train": 9,
     "illada_cli.app": 10,
@@ -62,6 +64,8 @@ OWNERS = {
         "illada_core/training/checkpoint.py",
     ),
     "matplotlib": ("illada_core/training/picture.py", "illada_core/benchmark/picture.py"),
+    "starlette": ("illada_core/serving/",),
+    "uvicorn": ("illada_cli/serve/run.py",),
 }
 # Rooms and files that never import torch, so that `tokenize`, `pack` and a plan start at once.
 TORCH_FREE = (

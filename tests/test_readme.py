@@ -31,6 +31,11 @@ SHORT_SFT = (
     "--set run.epochs=1 --set batch.rows=4 --set schedule.warmup_tokens=64 "
     f"--set generation.max_new_tokens=8 {QUICK}"
 )
+# A server is asked to end as soon as it is ready; tests/serving has more.
+SERVED = (
+    "{ illada serve --ckpt tiny --port 0 > url & until grep -s http url; do sleep 0.1; done; "
+    "kill $!; wait $!; test $? = 143; }"
+)
 # What is printed, and the small thing that runs in its place; each must be there.
 SMALL = {
     "--sequence-length 64 ": "--sequence-length 64 --holdout 0.3 ",
@@ -45,6 +50,7 @@ SMALL = {
     "--ckpt iLLaDA-8B-Instruct": "--ckpt tiny",
     "--ckpt DIR": "--ckpt tiny",
     "--tokenizer MODEL": "--tokenizer tiny",
+    "illada serve --ckpt runs/first": SERVED,
     "jsonl --tokenizer tokenizer.json -o tokens/": "jsonl --tokenizer tokenizer.json -o dump/",
 }
 # A canvas of the tiny models is short, and so are their answers.

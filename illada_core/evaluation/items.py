@@ -22,6 +22,7 @@ from illada_core.evaluation.scoring import (
 from illada_core.evaluation.shapes import ChoiceRequest
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting
+from illada_core.inference.settings import MOST_GUIDANCE
 from illada_core.inference.tasks import check_characters, check_range, fit_prompt
 from illada_core.text.messages import Dialogue
 from illada_core.text.pairs import encode_continuations
@@ -60,6 +61,8 @@ class ScoringSettings:
             raise UsageError(f"pick_only is about the rule confidence, not {self.rule}")
         if not 1 <= self.samples <= MOST_SAMPLES:
             raise UsageError(f"samples is 1 to {MOST_SAMPLES}, not {self.samples}")
+        if self.cfg > MOST_GUIDANCE:
+            raise UsageError(f"cfg must be at most {MOST_GUIDANCE}, not {self.cfg}")
         for name in ("stop_gap", "cfg", "seed"):
             if not vars(self)[name] >= 0:
                 raise UsageError(f"{name} must be at least 0, not {vars(self)[name]}")

@@ -20,6 +20,8 @@ GUIDANCE = "Model"
 CACHE = "Cache"
 
 KINDS = {int: "a whole number", float: "a number", str: "a string"}
+# Beyond it logits of any half precision are no numbers any more.
+MOST_GUIDANCE, MOST_BOOST = 100, 1000
 # At most one of them decides what a step commits beside its quota.
 COMMIT_RULES = ("threshold", "factor", "entropy_bound")
 # How rarely, and around what, a cache computes.
@@ -73,7 +75,9 @@ class Settings:
         Setting("Draw only from this share of the probability", CHOICE, least=0, most=1),
     ] = 1.0
     seed: Annotated[int, Setting("Seed of every random choice", CHOICE, least=0)] = 0
-    cfg: Annotated[float, Setting("Classifier-free guidance", GUIDANCE, "0, none", least=0)] = 0.0
+    cfg: Annotated[
+        float, Setting("Classifier-free guidance", GUIDANCE, "0, none", least=0, most=MOST_GUIDANCE)
+    ] = 0.0
     eos_guard: Annotated[
         Literal["none", "logits", "confidence"],
         Setting(
@@ -84,7 +88,9 @@ class Settings:
     end_thinking: Annotated[str, Setting("The text that ends thinking", CHOICE)] = "</think>"
     end_thinking_boost: Annotated[
         float,
-        Setting("Most that is added to its logit as the text grows", CHOICE, least=0),
+        Setting(
+            "Most that is added to its logit as the text grows", CHOICE, least=0, most=MOST_BOOST
+        ),
     ] = 0.0
     end_thinking_power: Annotated[float, Setting("How late the boost grows", CHOICE, least=0)] = 2.0
     remasking: Annotated[

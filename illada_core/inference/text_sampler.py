@@ -18,7 +18,13 @@ from illada_core.inference.rules import Rules
 from illada_core.inference.sampler import Commit, Completion, Logits, Sampler
 from illada_core.inference.settings import CACHE_SETTINGS, COMMIT_RULES, DEFAULTS, Settings
 from illada_core.inference.tasks import TextTask
-from illada_core.inference.text import completed_text, settled_ids, settled_text, stop_finder
+from illada_core.inference.text import (
+    completed_text,
+    first_stop,
+    settled_ids,
+    settled_text,
+    stop_finder,
+)
 from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer import UNFINISHED
 
@@ -147,7 +153,7 @@ class TextSampler:
         return events
 
     def cancel(self, index: int) -> Generation:
-        """Stop a request between two steps; return what had settled of it."""
+        """Stop a request between two steps; return what had settled of it, before a stop string."""
         canvas = self.sampler.live[index]
         self.sampler.cancel(index)
         task, ids = self.tasks.pop(index), self.filled.pop(index, [])
@@ -155,6 +161,7 @@ class TextSampler:
         text = None
         if self.checkpoint.tokenizer is not None:
             text = self.checkpoint.tokenizer.decode(settled).rstrip(UNFINISHED)
+            text = text[: first_stop(text, task.settings.stop)]
         spent = (canvas.step, canvas.refreshes, canvas.rows_computed, canvas.exact)
         return Generation(task.request, text, settled, INTERRUPTED, *spent)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from illada_core.files import naming_file, partial_path, publish, writing_file
 from illada_core.inference.sampler import Commit
@@ -21,26 +21,32 @@ class Trace:
     tokenizer: Tokenizer | None
 
     def write(self, commit: Commit) -> None:
-        """Write what one step wrote for one prompt; positions count from its canvas's start."""
-        written = zip(
-            commit.position_B.tolist(),
-            commit.token_B.tolist(),
-            commit.confidence_B.tolist(),
-            strict=True,
-        )
-        for position, token, confidence in written:
-            fields = {
-                "prompt": commit.index,
-                "step": commit.step,
-                "position": position,
-                "token": token,
-                "confidence": confidence if isfinite(confidence) else None,
-            }
-            if not commit.exact:
-                fields["exact"] = False
-            if self.tokenizer is not None:
-                fields["piece"] = self.tokenizer.piece(token)
+        """Write what one step wrote for one prompt."""
+        for fields in commit_fields(commit, self.tokenizer):
             self.file.write(json.dumps(fields) + "\n")
+
+
+def commit_fields(commit: Commit, tokenizer: Tokenizer | None) -> Iterator[dict[str, Any]]:
+    """Yield the object of each token that a step wrote; positions count from its canvas's start."""
+    written = zip(
+        commit.position_B.tolist(),
+        commit.token_B.tolist(),
+        commit.confidence_B.tolist(),
+        strict=True,
+    )
+    for position, token, confidence in written:
+        fields = {
+            "prompt": commit.index,
+            "step": commit.step,
+            "position": position,
+            "token": token,
+            "confidence": confidence if isfinite(confidence) else None,
+        }
+        if not commit.exact:
+            fields["exact"] = False
+        if tokenizer is not None:
+            fields["piece"] = tokenizer.piece(token)
+        yield fields
 
 
 @contextmanager

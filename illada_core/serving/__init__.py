@@ -1,0 +1,1 @@
+"""A model behind HTTP: the engine, the bodies of requests, the replies, the page."""
