@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -157,7 +158,7 @@ def report(error: Exception) -> int:
         ui.complain(ui.os_error_sentence(error), OS_ERROR_HINTS.get(error.errno))
         return 1
     if is_out_of_memory(error):
-        ui.complain(f"out of memory: {first_line(error)}", OUT_OF_MEMORY_HINT)
+        ui.complain(f"out of memory{on_rank()}: {first_line(error)}", OUT_OF_MEMORY_HINT)
         return 1
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
         ui.complain("the machine allows no more threads", NO_MORE_HINT)
@@ -174,6 +175,12 @@ def is_out_of_memory(error: Exception) -> bool:
     said = str(error)  # a RuntimeError of torch's allocators, or of CUDA's libraries
     is_told = any(words in said for words in ("can't allocate memory", "out of memory"))
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_told)
+
+
+def on_rank() -> str:
+    """Return which of several ranks this process is, and where; nothing if it is alone."""
+    rank = os.environ.get("RANK")
+    return f" on rank {rank} on {socket.gethostname()}" if rank else ""
 
 
 def first_line(error: Exception) -> str:

@@ -1,8 +1,9 @@
 """`--nproc N`: this command line again, in N processes of this machine, with one exit code.
 
-torchrun would do for the processes, but it hides how they ended. The launcher computes nothing and
-never imports torch: it starts the ranks, hands each signal on to each of them once, and waits. Rank
-0 talks; what another rank says is shown only if that one failed.
+The launcher computes nothing and never imports torch: it starts the ranks, hands each signal on to
+each of them once, and waits. Rank 0 talks; what another rank says is shown only if that one failed.
+On several machines each has a launcher; a rank's loss is told to the other machines by the ranks.
+Why this is not torch's elastic agent: benchmarks/results/launching.md.
 
 Ranks live in sessions of their own, so that a terminal's Ctrl-C reaches them through the launcher
 alone. Their standard input is a pipe that the launcher holds: where it ends, they end.
@@ -15,11 +16,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from math import inf
 from tempfile import TemporaryFile
 from types import FrameType
@@ -28,14 +30,18 @@ from typing import IO
 import typer
 
 from illada_cli.signals import CAUGHT
-from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError, LostRankError, UsageError
+from illada_cli.train.machines import Machines
+from illada_cli.train.ranks import LAUNCHED, RESTARTS
+from illada_cli.ui import Talk
+from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError, LostRankError
 
-LAUNCHED = "ILLADA_LAUNCHED"  # tells a process that its standard input is the launcher's pipe
 POLL_S = 0.05
-STARTED_HINT = "ranks are started by --nproc, or by torchrun"
 # How long the others may go on once a rank has ended with an error: rank 0 may still draw curves.
 GRACE_S = 30.0
+LOST_GRACE_S = 10.0  # once all that have ended did so for want of another
 SECOND_SIGNAL_S = 2.0  # how long ranks may take to leave at once
+RESTARTS_WITHIN_S = 3600.0
+RESUME_HINT = "run the same command again to go on from the newest checkpoint"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,53 +53,40 @@ class Rank:
     said: IO[bytes] | None
 
 
-def is_rank() -> bool:
-    """Tell whether this process is one of several ranks already, whoever started it."""
-    return "RANK" in os.environ
+@dataclass(frozen=True)
+class Failure:
+    """The rank by which the others were lost; `is_silent` if it had to be ended for that."""
+
+    rank: Rank
+    is_silent: bool
+
+    @property
+    def code(self) -> int:
+        return self.rank.process.returncode
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the same command may well succeed: a rank is gone, here or elsewhere."""
+        return self.code < 0 or self.code == LostRankError.code
+
+    @property
+    def sentence(self) -> str:
+        """Say which rank was lost, and how."""
+        where = f"rank {self.rank.number} on {socket.gethostname()}"
+        if self.is_silent:
+            return f"{where} did not answer, and was ended"
+        if self.code == LostRankError.code:
+            return f"{where} lost touch with other ranks"
+        return f"{where} was ended by {signal.Signals(-self.code).name}"
 
 
-def check_world(nproc: int | None) -> None:
-    """Raise UsageError for ranks that cannot meet, or are another number than was asked for."""
-    world, rank = environment_number("WORLD_SIZE", 1), environment_number("RANK", 0)
-    environment_number("LOCAL_RANK", 0), environment_number("LOCAL_WORLD_SIZE", world)
-    if rank >= world:
-        raise UsageError(f"RANK is {rank}, but WORLD_SIZE is {world}", STARTED_HINT)
-    absent = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if world > 1 and absent:
-        raise UsageError(f"WORLD_SIZE is {world}, but {absent[0]} is not set", STARTED_HINT)
-    if nproc is not None and nproc != world:
-        raise UsageError(
-            f"--nproc {nproc} asks for another number of processes than the {world} that were "
-            "started",
-            "give --nproc, or start illada by torchrun, not both",
-        )
+def launch(nproc: int, machines: Machines, restarts: int, talk: Talk) -> None:
+    """Run this command line in `nproc` ranks of this machine, and leave as they did.
 
-
-def environment_number(name: str, default: int) -> int:
-    """Return a whole number that a launcher puts into the environment. Raises UsageError."""
-    value = os.environ.get(name, str(default))
-    if not value.isdecimal():
-        raise UsageError(f"{name} is {value!r}, not a whole number", STARTED_HINT)
-    return int(value)
-
-
-def end_with_launcher() -> None:
-    """Let this process end when the launcher that started it, if one did, is gone."""
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if LAUNCHED in os.environ:
-        threading.Thread(target=watch, daemon=True).start()
-
-
-def launch(nproc: int) -> None:
-    """Run this command line in `nproc` ranks, and leave as they did.
+    They are started again where a rank was lost, at most `restarts` times an hour.
 
     Raises typer.Exit with the code of the rank that failed first, if any, and IlladaError if one
-    was killed.
+    was lost.
     """
     received: list[int] = []
 
@@ -102,44 +95,60 @@ def launch(nproc: int) -> None:
 
     for caught in CAUGHT:
         signal.signal(caught, receive)
+    lost_at: deque[float] = deque(maxlen=restarts)
+    for start in count():
+        failure = run_ranks(nproc, machines, start, received)
+        if failure is None:
+            return
+        now = time.monotonic()
+        is_often = len(lost_at) == restarts and now - min(lost_at, default=now) < RESTARTS_WITHIN_S
+        if received or not failure.is_loss or is_often:
+            leave(failure, received)
+        lost_at.append(now)
+        talk.warn(f"{failure.sentence}: starting again from the newest checkpoint", again=True)
+
+
+def run_ranks(nproc: int, machines: Machines, start: int, received: list[int]) -> Failure | None:
+    """Start the ranks of this machine and wait for them; return which of them failed, if any."""
     with ExitStack() as stack:
         pipe, held = os.pipe()
         stack.callback(os.close, held)
-        environment = shared_environment(nproc)
+        environment = shared_environment(nproc, machines, start)
         ranks = []
-        for number in range(nproc):
+        for local in range(nproc):
+            number = machines.number * nproc + local
             said = stack.enter_context(TemporaryFile()) if number else None
-            ranks.append(start(number, environment, pipe, said))
+            ranks.append(start_rank(number, local, environment, pipe, said))
         os.close(pipe)
-        failed = wait(ranks, received)
-        if failed is not None:
-            if failed.process.returncode != ranks[0].process.returncode:  # else it is said already
-                tell(failed)
-            leave(failed, received)
+        failure = wait(ranks, received)
+        talks = ranks[0] if ranks[0].said is None else None
+        if failure and not (talks and failure.code == talks.process.returncode):
+            tell(failure.rank)  # else it is said already
+        return failure
 
 
-def shared_environment(nproc: int) -> dict[str, str]:
+def shared_environment(nproc: int, machines: Machines, start: int) -> dict[str, str]:
     """Return what torch.distributed reads in every rank; CPU cores are shared out."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
     threads = max(1, (os.cpu_count() or 1) // nproc)
     return {
         "OMP_NUM_THREADS": str(threads),
         **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(nproc),
+        "MASTER_ADDR": machines.host,
+        "MASTER_PORT": str(machines.meeting_port(start)),
+        "WORLD_SIZE": str(machines.count * nproc),
         "LOCAL_WORLD_SIZE": str(nproc),
         LAUNCHED: "1",
+        RESTARTS: str(start),
     }
 
 
-def start(number: int, environment: dict[str, str], pipe: int, said: IO[bytes] | None) -> Rank:
+def start_rank(
+    number: int, local: int, environment: dict[str, str], pipe: int, said: IO[bytes] | None
+) -> Rank:
     """Start one rank. -P: no file of the working folder may stand in for a module."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "illada_cli", *sys.argv[1:]],
-        env={**environment, "RANK": str(number), "LOCAL_RANK": str(number)},
+        env={**environment, "RANK": str(number), "LOCAL_RANK": str(local)},
         stdin=pipe,
         stdout=said,
         stderr=said,
@@ -148,13 +157,15 @@ def start(number: int, environment: dict[str, str], pipe: int, said: IO[bytes] |
     return Rank(number, process, said)
 
 
-def wait(ranks: Sequence[Rank], received: list[int]) -> Rank | None:
+def wait(ranks: Sequence[Rank], received: list[int]) -> Failure | None:
     """Wait for all ranks, handing on signals as they come; return the one that failed, if any.
 
     It is the first to end with a code of its own: one that only lost another, or is killed because
-    it goes on without it, is a consequence.
+    it goes on without it, is a consequence. If all have lost another but some that do not answer,
+    it is one of those.
     """
     handed, failed, deadline = 0, None, inf
+    silent: list[Rank] = []
     while running := [rank for rank in ranks if rank.process.poll() is None]:
         for number in received[handed:]:
             for rank in running:
@@ -164,14 +175,18 @@ def wait(ranks: Sequence[Rank], received: list[int]) -> Rank | None:
                 deadline = min(deadline, time.monotonic() + SECOND_SIGNAL_S)
         failed = failed or first_failed(ranks)
         if any(rank.process.returncode for rank in ranks):
-            deadline = min(deadline, time.monotonic() + GRACE_S)
+            grace = GRACE_S if failed else LOST_GRACE_S
+            deadline = min(deadline, time.monotonic() + grace)
         if time.monotonic() > deadline:
-            failed = failed or next((each for each in ranks if each.process.returncode), None)
+            silent = silent or running
             for rank in running:
                 rank.process.kill()
         time.sleep(POLL_S)
+    if failed is None and silent:
+        return Failure(silent[0], is_silent=True)
     failed = failed or first_failed(ranks)
-    return failed or next((rank for rank in ranks if rank.process.returncode), None)
+    failed = failed or next((rank for rank in ranks if rank.process.returncode), None)
+    return None if failed is None else Failure(failed, is_silent=False)
 
 
 def first_failed(ranks: Sequence[Rank]) -> Rank | None:
@@ -184,21 +199,17 @@ def tell(failed: Rank) -> None:
     """Show what a rank said that kept its words to itself until it failed."""
     if failed.said is not None:
         failed.said.seek(0)
-        sys.stderr.write(failed.said.read().decode(errors="replace"))
+        if words := failed.said.read().decode(errors="replace"):
+            sys.stderr.write(f"illada: rank {failed.number} on {socket.gethostname()}:\n{words}")
 
 
-def leave(failed: Rank, received: list[int]) -> None:
-    """Exit with the code of a rank. Raises IlladaError if one was killed by somebody else.
+def leave(failure: Failure, received: list[int]) -> None:
+    """Exit with the code of a rank. Raises IlladaError if one was lost.
 
     A rank that was still starting dies by the first signal, one that does not answer is killed.
     """
-    code = failed.process.returncode
-    if code < 0 and received:
+    if failure.code < 0 and received:
         raise typer.Exit(SIGNAL_EXIT_BASE + received[-1])
-    if code < 0:
-        name = signal.Signals(-code).name
-        raise IlladaError(
-            f"rank {failed.number} was ended by {name}",
-            "run the same command again to go on from the newest checkpoint",
-        )
-    raise typer.Exit(1 if code == LostRankError.code else code)
+    if failure.is_loss:
+        raise IlladaError(failure.sentence, RESUME_HINT)
+    raise typer.Exit(failure.code)

@@ -11,6 +11,8 @@ import typer
 from illada_cli.options import OUTPUT, DryRun, Fresh, Quiet, Set, Verbose
 from illada_cli.words import Words, recipes
 
+MACHINES = "Machines"
+
 RecipeName = Annotated[
     str,
     typer.Argument(metavar="RECIPE", help="A recipe.toml, or the name of a packaged recipe."),
@@ -27,6 +29,37 @@ Output = Annotated[
 Nproc = Annotated[
     int | None,
     typer.Option("--nproc", help="Processes on this machine, one a GPU [default: 1].", min=1),
+]
+Nodes = Annotated[
+    str | None,
+    typer.Option(
+        "--nodes",
+        metavar="N",
+        help="Machines with --nproc processes each; auto: as Slurm says [default: 1].",
+        rich_help_panel=MACHINES,
+    ),
+]
+Node = Annotated[
+    int | None,
+    typer.Option("--node", help="Which of them this is, from 0.", min=0, rich_help_panel=MACHINES),
+]
+Meet = Annotated[
+    str | None,
+    typer.Option(
+        "--meet",
+        metavar="HOST:PORT",
+        help="Where their ranks meet: machine 0, and a port there.",
+        rich_help_panel=MACHINES,
+    ),
+]
+Restarts = Annotated[
+    int,
+    typer.Option(
+        "--restarts",
+        help="Start the ranks again when one was lost, at most N times an hour.",
+        min=0,
+        rich_help_panel=MACHINES,
+    ),
 ]
 
 
@@ -47,6 +80,10 @@ class PretrainOptions:
     set_: Set = None
     output: Output = None
     nproc: Nproc = None
+    nodes: Nodes = None
+    node: Node = None
+    meet: Meet = None
+    restarts: Restarts = 0
     fresh: Fresh = False
     dry_run: DryRun = False
     quiet: Quiet = False
@@ -70,6 +107,10 @@ class SftOptions:
     set_: Set = None
     output: Output = None
     nproc: Nproc = None
+    nodes: Nodes = None
+    node: Node = None
+    meet: Meet = None
+    restarts: Restarts = 0
     fresh: Fresh = False
     dry_run: DryRun = False
     quiet: Quiet = False

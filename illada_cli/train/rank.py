@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from illada_cli.signals import Stop
-from illada_cli.train.options import TrainOptions
 from illada_cli.train.view import show
 from illada_cli.ui import Talk
 from illada_core.training.loop import train
@@ -27,12 +26,12 @@ class RunEnd:
 
 
 def train_rank(
-    setup: Setup, folder: Path, verb: str, asked: TrainOptions, talk: Talk, stop: Stop
+    setup: Setup, folder: Path, verb: str, fresh: bool, talk: Talk, stop: Stop
 ) -> RunEnd:
     """Train in a run folder and show what happens."""
     with (
         join_ranks(setup.recipe.run.device) as ranks,
-        open_session(setup, folder, ranks, asked.fresh) as session,
+        open_session(setup, folder, ranks, fresh) as session,
     ):
         source = row_source(setup.train, session.corruption, session.share)
         events = train(session, source, likelihood_bound, stop.number)

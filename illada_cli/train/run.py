@@ -13,9 +13,11 @@ import typer
 
 from illada_cli.cores import share_cores
 from illada_cli.signals import stop_on_signals
-from illada_cli.train.launch import check_world, end_with_launcher, is_rank, launch
+from illada_cli.train.launch import launch
+from illada_cli.train.machines import find_machines
 from illada_cli.train.options import TrainOptions
 from illada_cli.train.plan import plan_lines
+from illada_cli.train.ranks import check_world, end_with_launcher, is_rank, is_restarted
 from illada_cli.ui import Talk
 from illada_core.errors import SIGNAL_EXIT_BASE, StoppedBySignal, UsageError
 from illada_core.training.recipe.files import find_recipe, load_recipe, to_toml
@@ -34,12 +36,19 @@ def run(verb: str, asked: TrainOptions) -> None:
         )
     if asked.dry_run:
         print_plan(recipe)
-    elif asked.nproc is not None and asked.nproc > 1 and not is_rank():
-        launch(asked.nproc)
+    elif launches(asked) and not is_rank():
+        machines = find_machines(asked)
+        launch(asked.nproc or 1, machines, asked.restarts, Talk(quiet=asked.quiet))
     else:
         check_world(asked.nproc)
         end_with_launcher()
         train_here(recipe, asked.output or Path("runs") / file.stem, verb, asked)
+
+
+def launches(asked: TrainOptions) -> bool:
+    """Tell whether the run is to have ranks, or to be watched by a launcher."""
+    several = (asked.nproc or 1) > 1 or asked.nodes is not None
+    return several or asked.node is not None or asked.meet is not None or asked.restarts > 0
 
 
 def read_recipe(file: Path, asked: TrainOptions) -> Recipe:
@@ -75,7 +84,8 @@ def train_here(recipe: Recipe, folder: Path, verb: str, asked: TrainOptions) -> 
         share_cores()
         from illada_cli.train.rank import train_rank  # torch, now that nothing is left to refuse
 
-        ended = train_rank(setup, folder, verb, asked, talk, stop)
+        fresh = asked.fresh and not is_restarted()
+        ended = train_rank(setup, folder, verb, fresh, talk, stop)
     if ended.model is None:
         leave(ended.stopped_by, ended.step, is_main)
     if is_main:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from illada_core.errors import DivergedError, IlladaError
@@ -31,7 +32,7 @@ from illada_core.training.events import (
 )
 from illada_core.training.metrics import Speed, device_name
 from illada_core.training.optim import set_learning_rate
-from illada_core.training.parallel import max_over_ranks, sum_over_ranks
+from illada_core.training.parallel import LONG_WAIT, max_over_ranks, sum_over_ranks
 from illada_core.training.recipe.plan import step_flops
 from illada_core.training.recipe.schedule import (
     begin_decay,
@@ -61,6 +62,7 @@ def train(
     if recipe.log.curves and ranks.is_main and not can_draw():
         yield Noticed("curves.png is not drawn: matplotlib is missing (extra: plot)")
     speed, curves, began = Speed(), CurvesClock(), time.perf_counter()
+    first = session.progress.step  # it may take long: layers are compiled
     with closing(source(session.progress.step)) as steps:
         while not is_complete(session):
             micro_batches = next(steps)
@@ -88,6 +90,8 @@ def train(
                 recipe.optimizer.clip_norm,
                 ranks,
             )
+            if session.progress.step == first:
+                session.limit_waiting(timedelta(seconds=recipe.parallel.timeout_s))
             advance(session, result, int(step_tokens))
             seconds = time.perf_counter() - began
             yield record_step(session, result, int(step_tokens), seconds, speed)
@@ -107,6 +111,7 @@ def train(
             if recipe.log.curves and ranks.is_main:
                 curves.draw_if_due(session.run)
             began = time.perf_counter()
+    session.limit_waiting(LONG_WAIT)
     yield from conclude(session)
 
 

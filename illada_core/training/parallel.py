@@ -5,7 +5,8 @@ model equally often (data/batches.py), because each holds a part of it only (sha
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,8 +20,9 @@ from illada_core.errors import IlladaError, LostRankError, UsageError
 
 Said = TypeVar("Said")
 
-# Ranks wait for rank 0 while it writes a checkpoint or draws.
-GROUP_TIMEOUT = timedelta(hours=1)
+# Before the first step and after the last one: while models are read, compiled and exported.
+LONG_WAIT = timedelta(hours=1)
+GLOO_PLACE = re.compile(r"^\[\S*gloo/\S+:\d+\] |\. This is typically .*")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     with rely_on_others():
         dist.init_process_group(
             "nccl" if on_gpu else "gloo",
-            timeout=GROUP_TIMEOUT,
+            timeout=LONG_WAIT,
             device_id=ranks.device if on_gpu else None,
         )
         try:
@@ -76,8 +78,17 @@ def rely_on_others() -> Iterator[None]:
         # gloo has no class for it, but names the file of its own that it comes from.
         if not isinstance(error, dist.DistError) and "gloo/" not in str(error):
             raise
-        reason = str(error).partition("\n")[0]
+        reason = GLOO_PLACE.sub("", str(error).partition("\n")[0])
         raise LostRankError(f"lost touch with the other ranks: {reason}") from error
+
+
+def limit_waiting(groups: Iterable[dist.ProcessGroup | None], limit: timedelta) -> None:
+    """Let ranks wait for each other in these groups at most so long from now on.
+
+    Then they raise LostRankError: of a rank that hangs, nobody else would ever hear.
+    """
+    for group in groups:
+        dist.distributed_c10d._set_pg_timeout(limit, group)
 
 
 def choose_device(wanted: str, local_rank: int) -> torch.device:

@@ -7,7 +7,7 @@ underway.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from illada_core.model.finding import MODEL
 from illada_core.model.weights import describe_model
 from illada_core.training import run_folder
 from illada_core.training.checkpoint import MOMENTS, Contents
-from illada_core.training.parallel import Ranks, exchange, failing_alike
+from illada_core.training.parallel import LONG_WAIT, Ranks, exchange, failing_alike
 
 # A rank's files: as they are to be called, by their numbers in torch's names.
 PARTS = {1: f"{MODEL}/model", 2: MOMENTS}
@@ -47,7 +47,8 @@ class Saver:
     def __init__(self, run: Path, ranks: Ranks) -> None:
         self.run, self.ranks = run, ranks
         # The threads in the background have a group of their own, apart from that of the steps.
-        self.group = dist.new_group(backend="gloo")
+        # In it ranks wait for the slowest disk.
+        self.group = dist.new_group(backend="gloo", timeout=LONG_WAIT)
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self.underway: Underway | None = None
 
@@ -98,6 +99,8 @@ class Saver:
         if underway is None:
             return None
         with discarded_on_error(underway.naming):
+            wait([underway.files])
+            dist.barrier(self.group)
             with failing_alike(self.ranks):
                 own = underway.files.result()
             files = {

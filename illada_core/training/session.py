@@ -6,10 +6,13 @@ The loop (loop.py) decides what happens when; here is what it acts on.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 
 from illada_core.data.batches import Share
 from illada_core.diffusion.corruption import Corruption
@@ -31,17 +34,23 @@ from illada_core.training.checkpoint import (
     write_whole,
 )
 from illada_core.training.exporting import export_model
+from illada_core.training.health import check_health
 from illada_core.training.lora import base_fingerprint
 from illada_core.training.memory import check_memory
 from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.optim import new_optimizer
-from illada_core.training.parallel import Ranks, sum_over_ranks, wait_for_all
+from illada_core.training.parallel import (
+    Ranks,
+    limit_waiting,
+    sum_over_ranks,
+    wait_for_all,
+)
 from illada_core.training.recipe.files import differing_keys, load_recipe, to_toml
 from illada_core.training.recipe.keys import Recipe, flat, length_keys
 from illada_core.training.recipe.plan import known_kind
 from illada_core.training.samples import Samples
 from illada_core.training.setup import Setup
-from illada_core.training.sharding import choose_shard
+from illada_core.training.sharding import choose_shard, rank_mesh
 from illada_core.training.starting import starting_denoiser
 
 if TYPE_CHECKING:
@@ -52,9 +61,10 @@ if TYPE_CHECKING:
 class Session:
     """What changes while a run goes on, and what it acts with.
 
-    `shard` ranks share a copy of the model; `saver` writes its shards, None if there are none, as
-    of adapters. `metrics` are rank 0's alone; `stopped_by` is the signal that ended the run before
-    its time, `base` the fingerprint of the weights that adapters belong to.
+    `shard` ranks share a copy of the model, and all of them are the mesh, None for one process;
+    `saver` writes shards, None if there are none, as of adapters. `metrics` are rank 0's alone;
+    `stopped_by` is the signal that ended the run before its time, `base` the fingerprint of the
+    weights that adapters belong to.
     """
 
     setup: Setup
@@ -69,6 +79,7 @@ class Session:
     progress: Progress
     saved_at: Path | None
     shard: int
+    mesh: DeviceMesh | None
     saver: "Saver | None"
     metrics: Metrics | None
     samples: Samples | None
@@ -95,6 +106,12 @@ class Session:
         """Add a line to the metrics, on rank 0."""
         if self.metrics is not None:
             self.metrics.write(kind, step, tokens=self.progress.tokens, **values)
+
+    def limit_waiting(self, limit: timedelta) -> None:
+        """Let ranks wait for each other at most so long, from now on, in all but saving."""
+        if self.mesh is not None:
+            groups = (self.mesh.get_group(name) for name in self.mesh.mesh_dim_names or ())
+            limit_waiting([dist.group.WORLD, *groups], limit)
 
     def sync(self) -> None:
         """Wait until the lines up to here are on the disk: a checkpoint stands for them all."""
@@ -170,6 +187,9 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             torch.set_num_threads(keys.threads)
         shard = choose_shard(setup.recipe.parallel.shard, ranks.world, ranks.local_world)
         progress, remarks, base = Progress(), list(setup.remarks), adapted_base(setup)
+        mesh = rank_mesh(ranks, shard) if ranks.world > 1 else None
+        if mesh is not None and setup.recipe.parallel.check_health:
+            remarks += check_health(ranks, mesh)
         if checkpoint is not None:
             progress, facts = read_progress(checkpoint, setup.train.fingerprint, ranks)
             check_length(before, setup.recipe, progress)
@@ -182,7 +202,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         backend, reason = choose_backend(
             ranks.device, compute_dtype, keys.attention, config.head_size, config.is_causal
         )
-        denoiser = starting_denoiser(setup, checkpoint, ranks, shard, backend)
+        denoiser = starting_denoiser(setup, checkpoint, ranks, mesh, backend)
         optimizer = new_optimizer(denoiser, setup.recipe.optimizer)
         if checkpoint is not None:
             load_moments(checkpoint, denoiser.transformer, optimizer, progress.updates)
@@ -217,6 +237,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             progress=progress,
             saved_at=checkpoint,
             shard=shard,
+            mesh=mesh,
             saver=saver,
             metrics=metrics,
             samples=samples,

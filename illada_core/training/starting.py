@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from illada_core.diffusion.denoiser import Denoiser
 from illada_core.model.config import ModelConfig, parameter_shapes
@@ -30,7 +31,6 @@ from illada_core.training.setup import Setup
 from illada_core.training.sharding import (
     local_part,
     local_rows,
-    rank_mesh,
     shard_model,
 )
 
@@ -39,9 +39,9 @@ RowsOf: TypeAlias = Callable[[slice], Tensor]
 
 
 def starting_denoiser(
-    setup: Setup, checkpoint: Path | None, ranks: Ranks, shard: int, backend: str
+    setup: Setup, checkpoint: Path | None, ranks: Ranks, mesh: DeviceMesh | None, backend: str
 ) -> Denoiser:
-    """Return the model to go on with, in shards over `shard` ranks if there are others."""
+    """Return the model to go on with, in shards over the mesh of all ranks if there are others."""
     keys, lora = setup.recipe.run, setup.recipe.lora
     compute = DTYPES[keys.compute_dtype]
     with torch.device("meta"):
@@ -52,10 +52,10 @@ def starting_denoiser(
         multiply_in_float8(model, ranks.device)
     wrap_layers(model, keys.compile, keys.recompute)
     denoiser = Denoiser(model)
-    if ranks.world > 1:
+    if mesh is not None:
         # With adapters layers are kept as they are gathered: a base in the compute dtype.
         cast = None if lora.rank or compute == torch.float32 else compute
-        shard_model(denoiser, rank_mesh(ranks, shard), cast)
+        shard_model(denoiser, mesh, cast)
     denoiser.to_empty(device=ranks.device)
     fill(model, starting_weights(setup, checkpoint))
     if lora.rank:

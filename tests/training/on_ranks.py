@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from illada_core.diffusion.denoiser import Sums
 from illada_core.errors import IlladaError
+from illada_core.training import health
 from illada_core.training.events import Noticed, Saved, StepDone
 from illada_core.training.parallel import join_ranks
 from illada_core.training.session import open_session
@@ -210,6 +212,18 @@ def looked_at(folder, ranks):
             assert not isinstance(table.weight, DTensor)
         held = sum(local_part(each).numel() for each in session.model.parameters())
         return before, isinstance(table.weight, DTensor), held
+
+
+def unfit(folder, ranks):
+    """Return what is told of ranks all of which are slower than they have to be, and if unasked."""
+    told, fit = [], health.TRIALS["cpu"]
+    health.TRIALS["cpu"] = replace(fit, least_share=9.0)
+    for checks in ("true", "false"):
+        asked = tiny_recipe(folder / "packed", f"parallel.check_health={checks}")
+        with open_session(prepare(asked), folder / "unfit", ranks, fresh=True) as session:
+            told.append([remark for remark in session.remarks if "usual rate" in remark])
+    health.TRIALS["cpu"] = fit
+    return told
 
 
 def slow_save(folder, ranks):

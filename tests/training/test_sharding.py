@@ -24,7 +24,16 @@ from tests.training.tiny import tiny_recipe, write_conversations, write_packed
 
 WORLDS = (2, 3, 4)
 WRAPPED = ("selective", "full")
-ALONE = ("curve", "stopped", "going_on", "bad_gradient", "looked_at", "slow_save", "full_disk")
+ALONE = (
+    "curve",
+    "stopped",
+    "going_on",
+    "bad_gradient",
+    "looked_at",
+    "slow_save",
+    "full_disk",
+    "unfit",
+)
 WEIGHTS = "model.safetensors"
 # Sums in another order: relative to a tensor's length, and to a loss.
 GRADIENT_TOLERANCE = {"float32": 2e-6, "bfloat16": 1e-2}
@@ -207,6 +216,17 @@ def test_a_damaged_shard_is_told_by_all_ranks_in_the_same_words(three):
 
 def test_a_bad_gradient_of_one_rank_drops_the_step_on_all(two):
     assert [rank["bad_gradient"] for rank in two] == [([True, False], True)] * 2
+
+
+def test_slow_ranks_are_named_before_the_first_step_if_the_recipe_asks(two):
+    """Here no rank can be fast enough, at either of the two things that are measured."""
+    asked, unasked = two[0]["unfit"]
+    assert [sentence.split(" at ")[0].split(" on ")[0] for sentence in asked] == [
+        "rank 0",
+        "rank 1",
+    ] * 2
+    assert unasked == []
+    assert two[1]["unfit"] == [[], []], "one rank tells it"
 
 
 def test_nothing_is_left_of_the_names_that_files_had_on_their_way(folder, played):

@@ -178,6 +178,12 @@ class ParallelKeys:
     shard: int = key(
         0, "neighbouring ranks that share one copy; 0: those of a machine", may_change=True
     )
+    timeout_s: float = key(
+        300.0, "seconds that ranks wait for one of them within a step", may_change=True
+    )
+    check_health: bool = key(
+        True, "measure all ranks before the first step, and name the slow ones", may_change=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +310,7 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
         (recipe.generation.max_new_tokens < 1, "generation.max_new_tokens must be at least 1"),
         (recipe.checkpoint.keep_last < 1, "checkpoint.keep_last must be at least 1"),
         (not 0 < recipe.plan.mfu <= 1, "plan.mfu must lie between 0 and 1"),
+        (recipe.parallel.timeout_s < 1, "parallel.timeout_s must be at least 1"),
         (recipe.plan.devices < 1, "plan.devices must be at least 1"),
     ]
 

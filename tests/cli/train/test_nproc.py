@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -10,24 +11,9 @@ import pytest
 
 from illada_core.model.finding import newest_checkpoint
 from illada_core.training import run_folder
-from illada_core.training.recipe.files import to_toml
 from tests.cli.train.test_pretrain import losses, wait_for_lines
-from tests.training.tiny import tiny_recipe, write_packed
 
 ENDLESS = ("run.total_tokens=1e8", "log.curves=false")
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    """Write the tiny recipe with changes, and return its file."""
-    packed = write_packed(tmp_path / "packed")
-
-    def write(*changes):
-        path = tmp_path / "tiny.toml"
-        path.write_text(to_toml(tiny_recipe(packed, *changes)))
-        return path
-
-    return write
 
 
 def children(process):
@@ -118,7 +104,7 @@ def test_a_rank_that_is_killed_ends_the_others_and_is_named(start_illada, tiny, 
     os.kill(children(process)[1], signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stdout) == (1, "")
-    assert "illada: rank 1 was ended by SIGKILL" in stderr
+    assert f"illada: rank 1 on {socket.gethostname()} was ended by SIGKILL" in stderr
     assert "internal error" not in stderr
     assert "Traceback" not in stderr
     run_folder.read_checkpoint(newest_checkpoint(tmp_path / "run"))
@@ -148,7 +134,7 @@ def test_what_every_rank_would_say_is_said_once(illada, tiny):
 def test_nproc_within_ranks_must_be_their_number(illada, tiny):
     ranks = {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "29400"}
     done = illada("pretrain", tiny(), "--nproc", "2", code=2, **ranks)
-    assert "--nproc 2 asks for another number of processes than the 4" in done.stderr
+    assert "--nproc 2 asks for another number of processes than the 4 that" in done.stderr
 
 
 @pytest.mark.parametrize(

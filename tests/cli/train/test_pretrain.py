@@ -27,23 +27,6 @@ LONG = (
 )
 
 
-@pytest.fixture
-def packed(tmp_path):
-    return write_packed(tmp_path / "packed")
-
-
-@pytest.fixture
-def tiny(tmp_path, packed):
-    """Write the tiny recipe with changes, and return its file."""
-
-    def write(*changes):
-        path = tmp_path / "tiny.toml"
-        path.write_text(to_toml(tiny_recipe(packed, *changes)))
-        return path
-
-    return write
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Return the folder of a run that was never interrupted; its recipe lies beside it."""
