@@ -64,6 +64,12 @@ ITEMS = [
 PAIRS = [{"prompt": f"What is {n}?", "response": f"The number {n}."} for n in range(40)]
 
 
+def test_the_plan_that_is_printed_is_the_plan(illada):
+    block = re.search(r"<!-- plan: .*?```text\n(.*?)```", (REPO / "README.md").read_text(), re.S)[1]
+    told = illada("pretrain", "8b", "--dry-run", "--gpus", "512", "--gpu", "h100").stdout
+    assert told.endswith("".join(f"# {line}\n" for line in block.splitlines()))
+
+
 def printed_lines():
     """Return the command lines of the README in their order, without those that install."""
     blocks = re.findall(r"```sh\n(.*?)```", (REPO / "README.md").read_text(), re.S)

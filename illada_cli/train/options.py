@@ -12,6 +12,7 @@ from illada_cli.options import OUTPUT, DryRun, Fresh, Quiet, Set, Verbose
 from illada_cli.words import Words, recipes
 
 MACHINES = "Machines"
+PLAN = "Plan (with --dry-run)"
 
 RecipeName = Annotated[
     str,
@@ -29,6 +30,21 @@ Output = Annotated[
 Nproc = Annotated[
     int | None,
     typer.Option("--nproc", help="Processes on this machine, one a GPU [default: 1].", min=1),
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus", help="Devices to plan for [default: plan.devices].", min=1, rich_help_panel=PLAN
+    ),
+]
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu",
+        metavar="KIND",
+        help="Their kind, as h100 [default: plan.device].",
+        rich_help_panel=PLAN,
+    ),
 ]
 Nodes = Annotated[
     str | None,
@@ -86,6 +102,8 @@ class PretrainOptions:
     restarts: Restarts = 0
     fresh: Fresh = False
     dry_run: DryRun = False
+    gpus: Gpus = None
+    gpu: Gpu = None
     quiet: Quiet = False
     verbose: Verbose = False
 
@@ -113,6 +131,8 @@ class SftOptions:
     restarts: Restarts = 0
     fresh: Fresh = False
     dry_run: DryRun = False
+    gpus: Gpus = None
+    gpu: Gpu = None
     quiet: Quiet = False
     verbose: Verbose = False
 

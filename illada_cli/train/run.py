@@ -52,12 +52,16 @@ def launches(asked: TrainOptions) -> bool:
 
 
 def read_recipe(file: Path, asked: TrainOptions) -> Recipe:
-    """Read a recipe, changed by --set, --data and --ckpt."""
+    """Read a recipe, changed by --set, --data, --ckpt, --gpus and --gpu."""
     recipe = load_recipe(file, asked.set_)
     if asked.data is not None:
         recipe = replace(recipe, data=replace(recipe.data, path=str(asked.data)))
     if asked.ckpt is not None:
         recipe = replace(recipe, model=replace(recipe.model, ckpt=str(asked.ckpt)))
+    if asked.gpus is not None:
+        recipe = replace(recipe, plan=replace(recipe.plan, devices=asked.gpus))
+    if asked.gpu is not None:
+        recipe = replace(recipe, plan=replace(recipe.plan, device=asked.gpu))
     return recipe
 
 

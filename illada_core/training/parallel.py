@@ -6,7 +6,7 @@ model equally often (data/batches.py), because each holds a part of it only (sha
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from illada_core.errors import IlladaError, LostRankError, UsageError
 
 Said = TypeVar("Said")
 
+JOIN_WAIT = timedelta(minutes=10)  # for all ranks to be there
 # Before the first step and after the last one: while models are read, compiled and exported.
 LONG_WAIT = timedelta(hours=1)
 GLOO_PLACE = re.compile(r"^\[\S*gloo/\S+:\d+\] |\. This is typically .*")
@@ -57,7 +59,7 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     with rely_on_others():
         dist.init_process_group(
             "nccl" if on_gpu else "gloo",
-            timeout=LONG_WAIT,
+            timeout=JOIN_WAIT,
             device_id=ranks.device if on_gpu else None,
         )
         try:
@@ -82,12 +84,13 @@ def rely_on_others() -> Iterator[None]:
         raise LostRankError(f"lost touch with the other ranks: {reason}") from error
 
 
-def limit_waiting(groups: Iterable[dist.ProcessGroup | None], limit: timedelta) -> None:
-    """Let ranks wait for each other in these groups at most so long from now on.
+def limit_waiting(mesh: DeviceMesh, limit: timedelta) -> None:
+    """Let the ranks of a mesh wait for each other at most so long from now on.
 
     Then they raise LostRankError: of a rank that hangs, nobody else would ever hear.
     """
-    for group in groups:
+    groups = [mesh.get_group(name) for name in mesh.mesh_dim_names or ()]
+    for group in (dist.group.WORLD, *groups):
         dist.distributed_c10d._set_pg_timeout(limit, group)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from illada_core.data.batches import Share
@@ -40,17 +39,19 @@ from illada_core.training.memory import check_memory
 from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import (
+    LONG_WAIT,
     Ranks,
     limit_waiting,
     sum_over_ranks,
     wait_for_all,
 )
 from illada_core.training.recipe.files import differing_keys, load_recipe, to_toml
+from illada_core.training.recipe.footprint import choose_shard
 from illada_core.training.recipe.keys import Recipe, flat, length_keys
 from illada_core.training.recipe.plan import known_kind
 from illada_core.training.samples import Samples
 from illada_core.training.setup import Setup
-from illada_core.training.sharding import choose_shard, rank_mesh
+from illada_core.training.sharding import rank_mesh
 from illada_core.training.starting import starting_denoiser
 
 if TYPE_CHECKING:
@@ -110,8 +111,7 @@ class Session:
     def limit_waiting(self, limit: timedelta) -> None:
         """Let ranks wait for each other at most so long, from now on, in all but saving."""
         if self.mesh is not None:
-            groups = (self.mesh.get_group(name) for name in self.mesh.mesh_dim_names or ())
-            limit_waiting([dist.group.WORLD, *groups], limit)
+            limit_waiting(self.mesh, limit)
 
     def sync(self) -> None:
         """Wait until the lines up to here are on the disk: a checkpoint stands for them all."""
@@ -188,8 +188,9 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         shard = choose_shard(setup.recipe.parallel.shard, ranks.world, ranks.local_world)
         progress, remarks, base = Progress(), list(setup.remarks), adapted_base(setup)
         mesh = rank_mesh(ranks, shard) if ranks.world > 1 else None
-        if mesh is not None and setup.recipe.parallel.check_health:
-            remarks += check_health(ranks, mesh)
+        if mesh is not None:
+            limit_waiting(mesh, LONG_WAIT)
+            remarks += check_health(ranks, mesh) if setup.recipe.parallel.check_health else []
         if checkpoint is not None:
             progress, facts = read_progress(checkpoint, setup.train.fingerprint, ranks)
             check_length(before, setup.recipe, progress)

@@ -12,7 +12,6 @@ here touches it.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -26,22 +25,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from illada_core.diffusion.denoiser import Denoiser
-from illada_core.errors import UsageError
 from illada_core.training.parallel import Ranks
-
-
-def choose_shard(wanted: int, world: int, local_world: int) -> int:
-    """Return how many ranks hold one copy: as many as wanted, or those of a machine (0).
-
-    Raises UsageError unless the ranks can be shared out so.
-    """
-    shard = wanted or gcd(world, local_world)
-    if world % shard:
-        raise UsageError(
-            f"recipe: parallel.shard is {shard}, which does not divide the {world} ranks",
-            "0 takes the ranks of a machine",
-        )
-    return shard
 
 
 def rank_mesh(ranks: Ranks, shard: int) -> DeviceMesh:

@@ -14,9 +14,9 @@ from illada_core.model.finding import list_checkpoints, newest_checkpoint
 from illada_core.model.weights import load_model
 from illada_core.training import run_folder
 from illada_core.training.metrics import read_lines
+from illada_core.training.recipe.footprint import choose_shard
 from illada_core.training.session import open_session
 from illada_core.training.setup import prepare
-from illada_core.training.sharding import choose_shard
 from illada_core.training.source import row_source
 from tests.training.on_ranks import KINDS, adapted_recipe, curve_recipe, play
 from tests.training.test_loop import CPU, losses, run_training

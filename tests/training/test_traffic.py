@@ -7,13 +7,16 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from illada_core.diffusion.corruption import corrupt, phantom
 from illada_core.diffusion.denoiser import Denoiser
 from illada_core.model.initial import new_model
 from illada_core.training.parallel import Ranks
+from illada_core.training.recipe.files import find_recipe, load_recipe
+from illada_core.training.recipe.footprint import choose_shard
+from illada_core.training.recipe.traffic import step_traffic
 from illada_core.training.sharding import (
-    choose_shard,
     rank_mesh,
     shard_model,
     sum_over_copies,
@@ -44,34 +47,50 @@ def sent(module, micro_batches, differentiate=True):
             nats = module(noisy).nats
             if differentiate:
                 nats.backward()
-    return traffic.counts
+    return traffic
 
 
 class Traffic(TorchDispatchMode):
-    """Counts collectives by their names."""
+    """Counts collectives by their names, and the bytes that a rank hands to them or is given."""
 
     def __init__(self):
         super().__init__()
-        self.counts = Counter()
+        self.counts, self.bytes = Counter(), Counter()
 
     def __torch_dispatch__(self, operator, types, arguments=(), named=None):
         room, _, name = operator.name().partition("::")
         if room == "c10d":
             self.counts[name] += 1
+            whole = arguments[1 if name == "_reduce_scatter_base_" else 0]
+            self.bytes[name] += sum(each.nbytes for each in tree_leaves(whole))
         return operator(*arguments, **(named or {}))
 
 
 def test_machines_meet_once_a_step_and_gradients_are_added_up_in_every_pass(denoiser):
     """A layer is gathered for each of its passes, the root once; copies meet in the last pass."""
     noisy = corrupt(rows([0, 1]), RULE, 2)
-    assert sent(denoiser, [noisy, phantom(RULE)]) == {
+    traffic = sent(denoiser, [noisy, phantom(RULE)])
+    assert traffic.counts == {
         "_allgather_base_": 2 * (2 * LAYERS + 1),
         "_reduce_scatter_base_": 2 * (LAYERS + 1),
         "allreduce_": LAYERS + 1,
     }
 
 
+def test_the_plan_counts_the_bytes_that_are_sent(denoiser):
+    """Of two micro-batches, as two rows on each of 64 devices are; shards are padded a little."""
+    traffic = sent(denoiser, [corrupt(rows([0, 1]), RULE, 2), phantom(RULE)]).bytes
+    changes = ["plan.devices=64", "batch.rows=128", "batch.micro_rows=1"]
+    planned = step_traffic(load_recipe(find_recipe("8b"), changes), CONFIG, 64, 8)
+    assert [
+        traffic["_allgather_base_"] * 7 / 8,
+        traffic["_reduce_scatter_base_"] * 7 / 8,
+        traffic["allreduce_"] * 2 * 7 / 8,
+    ] == pytest.approx(list(planned.values()), rel=0.1)
+
+
 def test_without_gradients_a_model_is_gathered_and_nothing_else(denoiser):
     noisy = corrupt(rows([0]), RULE, 1)
     with without_gradients(denoiser):
-        assert sent(denoiser, [noisy], differentiate=False) == {"_allgather_base_": LAYERS + 1}
+        traffic = sent(denoiser, [noisy], differentiate=False)
+    assert traffic.counts == {"_allgather_base_": LAYERS + 1}

@@ -68,12 +68,14 @@ def tokenizer_json(vocabulary=VOCABULARY):
     )
 
 
-def write_rows(folder, rows, vocabulary=VOCABULARY, mask=MASK, tokenizer=None):
+def write_rows(
+    folder, rows, vocabulary=VOCABULARY, mask=MASK, tokenizer=None, row_tokens=ROW_TOKENS
+):
     """Write a dataset of `rows` rows in which each token follows from the one before it."""
     folder.mkdir(parents=True)
-    steps = np.random.default_rng(len(folder.name)).integers(1, 4, rows * ROW_TOKENS)
+    steps = np.random.default_rng(len(folder.name)).integers(1, 4, rows * row_tokens)
     ids = (6 + np.cumsum(steps) % 30).astype(np.uint32)
-    lengths = np.full(rows, ROW_TOKENS, np.int64)
+    lengths = np.full(rows, row_tokens, np.int64)
     none = np.zeros(rows, np.int64)
     with TokenShardWriter(folder / shard_name(0, vocabulary), vocabulary, "job") as shard:
         stored = narrow(ids, token_bytes_of(vocabulary))

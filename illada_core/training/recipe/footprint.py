@@ -6,6 +6,7 @@ what it computes with at the moment.
 
 from math import gcd
 
+from illada_core.errors import UsageError
 from illada_core.model.config import ModelConfig, non_embedding_parameter_count, parameter_count
 from illada_core.training.recipe.adapters import adapter_activation_bytes, adapter_count
 from illada_core.training.recipe.keys import LoraKeys, Recipe
@@ -22,8 +23,26 @@ def trained_count(config: ModelConfig, lora: LoraKeys) -> int:
 
 
 def planned_shard(recipe: Recipe) -> int:
-    """Return over how many of the planned devices one copy of the model lies."""
-    return recipe.parallel.shard or gcd(recipe.plan.devices, MACHINE_DEVICES)
+    """Return over how many of the planned devices one copy of the model lies.
+
+    Raises UsageError unless they can be shared out so.
+    """
+    devices = recipe.plan.devices
+    return choose_shard(recipe.parallel.shard, devices, gcd(devices, MACHINE_DEVICES))
+
+
+def choose_shard(wanted: int, world: int, local_world: int) -> int:
+    """Return how many ranks hold one copy: as many as wanted, or those of a machine (0).
+
+    Raises UsageError unless the ranks can be shared out so.
+    """
+    shard = wanted or gcd(world, local_world)
+    if world % shard:
+        raise UsageError(
+            f"recipe: parallel.shard is {shard}, which does not divide the {world} ranks",
+            "0 takes the ranks of a machine",
+        )
+    return shard
 
 
 def memory_bytes(

@@ -238,6 +238,9 @@ class PlanKeys:
     device: str = key("H100", "kind of device", may_change=True)
     devices: int = key(8, "number of devices", may_change=True)
     mfu: float = key(0.4, "share of the peak that the plan expects", may_change=True)
+    write_gb_per_s: float = key(
+        1.0, "GB/s at which a checkpoint is expected to be written", may_change=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,6 +315,7 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
         (not 0 < recipe.plan.mfu <= 1, "plan.mfu must lie between 0 and 1"),
         (recipe.parallel.timeout_s < 1, "parallel.timeout_s must be at least 1"),
         (recipe.plan.devices < 1, "plan.devices must be at least 1"),
+        (not recipe.plan.write_gb_per_s, "plan.write_gb_per_s must be above 0"),
     ]
 
 
