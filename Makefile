@@ -48,8 +48,8 @@ crash: venv
 # lm-evaluation-harness beside us, in an environment of its own: it brings half a hundred packages.
 harness:
 	test -x build/harness/bin/python || $(PYTHON) -m venv build/harness
-	build/harness/bin/python -m pip install $(PIP_FLAGS) --editable '.[eval]' pytest
-	build/harness/bin/python -m pytest tests/benchmark/test_harness.py
+	build/harness/bin/python -m pip install $(PIP_FLAGS) --editable '.[eval,bench]' accelerate pytest
+	build/harness/bin/python -m pytest tests/benchmark/test_harness.py tests/benchmark/test_baseline.py
 
 completions: venv
 	$(BIN)/python -m illada_cli.completions

@@ -57,7 +57,11 @@ OWNERS = {
     "jinja2": ("illada_core/text/template_",),
     "peft": ("illada_core/training/lora.py",),
     "torchao": ("illada_core/training/float8.py", "illada_core/model/quantized.py"),
-    "lm_eval": ("illada_core/benchmark/harness", "illada_cli/eval/exams.py"),
+    "lm_eval": (
+        "illada_core/benchmark/harness",
+        "illada_core/benchmark/baseline.py",
+        "illada_cli/eval/exams.py",
+    ),
     "safetensors": (
         "illada_core/model/stored.py",
         "illada_core/model/weights.py",

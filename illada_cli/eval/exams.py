@@ -68,12 +68,13 @@ def harness_names(asked: EvalOptions, talk: Talk) -> list[str]:
     names = [
         name.removeprefix(HARNESS) for name in task_names(asked, suite, talk) if is_harness(name)
     ]
-    if names:
+    if names or asked.baseline:
         try:
             import lm_eval  # noqa: F401 (only whether it is there)
         except ModuleNotFoundError:
             raise UsageError(
-                f"{HARNESS}{names[0]} needs lm-evaluation-harness", "pip install 'illada[eval]'"
+                f"{asked.baseline or HARNESS + names[0]} needs lm-evaluation-harness",
+                "pip install 'illada[eval]'",
             ) from None
     return names
 

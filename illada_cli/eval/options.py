@@ -108,6 +108,16 @@ class EvalOptions:
             rich_help_panel=HOW,
         ),
     ] = None
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="hf:DIR",
+            help="Ask another model the same items through lm-evaluation-harness, and test item by "
+            "item.",
+            rich_help_panel=HOW,
+        ),
+    ] = None
     run_code: Annotated[
         bool,
         typer.Option(
@@ -235,6 +245,8 @@ def check(asked: EvalOptions) -> None:
         rules_of(asked.compare_rules)
         if "harness:" in (asked.tasks or ""):
             raise UsageError("--compare-rules is about our own tasks, and harness:NAME is none")
+    if asked.baseline and (asked.compare_rules or asked.samples):
+        raise UsageError("--baseline has one answer an item, and stands beside one way of asking")
     if asked.looks:
         return
     if not asked.ckpt:

@@ -67,7 +67,13 @@ def run(asked: EvalOptions, talk: Talk) -> None:
             from illada_cli.eval.harness import evaluate_harness
 
             results += evaluate_harness(foreign, engine, asked.output, asked, facts)
-        show(Shown(rows_of(results)), asked, talk)
+        tests = []
+        if asked.baseline:
+            from illada_cli.eval.baseline import evaluate_baseline
+
+            others = [evaluate_baseline(exams, engine, asked, facts, talk)]
+            tests = compare(results, others)
+        show(Shown(rows_of(results), tests), asked, talk)
         return
     compare_rules(exams, engine, asked, talk)
 
@@ -104,7 +110,7 @@ def evaluate(
         talk.say(f"{asked_now} now, {known:,} before")
         facts = facts_of(engine.checkpoint, asked)
         run_all = run_programs if asked.run_code else None
-        path = write_results(exams, keys, engine, answers, folder, facts, run_all)
+        path = write_results(exams, keys, engine.weights, answers, folder, facts, run_all)
     talk.say(f"wrote {path}")
     return Result(path, read_json(path))
 

@@ -227,14 +227,14 @@ def config_of(exam: Exam) -> dict[str, Any]:
 def write_results(
     exams: Sequence[Exam],
     keys: Keys,
-    engine: Engine,
+    weights: str,
     answers: Answers,
     folder: Path,
     facts: dict[str, Any],
     run_programs: RunPrograms | None,
 ) -> Path:
-    """Grade exams whose answers are all there; return the results file."""
-    key = key_of([engine.weights, [[config_of(exam), keys[exam.name]] for exam in exams]])
+    """Grade exams that `weights` have answered whole; return the results file."""
+    key = key_of([weights, [[config_of(exam), keys[exam.name]] for exam in exams]])
     tasks = {
         exam.name: grade_exam(exam, keys[exam.name], answers, folder, key, run_programs)
         for exam in exams

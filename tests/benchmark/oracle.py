@@ -62,7 +62,7 @@ class Guesser(Oracle):
 
 
 def engine_of(model, checkpoint, name="known"):
-    """Return an engine around a model that has no weights to be named by."""
+    """Return an engine around a model; those here have no weights to be named by."""
     engine = Engine(checkpoint, model, "cpu")
     engine.__dict__["weights"] = name
     return engine
@@ -87,5 +87,5 @@ def examine(exams, model, folder, byte_model, name="known", run=run_programs):
     with open_answers(folder) as answers:
         for _ in ask_all(exams, keys, engine, answers, lambda: False):
             pass
-        path = write_results(exams, keys, engine, answers, folder, FACTS, run)
+        path = write_results(exams, keys, engine.weights, answers, folder, FACTS, run)
     return Result.read(path)
