@@ -187,6 +187,7 @@ complete -c illada -n "__fish_seen_subcommand_from eval" -l shots -r -d 'Items w
 complete -c illada -n "__fish_seen_subcommand_from eval" -l samples -r -d 'Texts for each item: pass@N'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l set -r -d 'A setting of scoring or generation: rule=likelihood, threshold=0.9; repeatable'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l compare-rules -r -d 'Score every choice by both rules, and test item by item (Table 4)'
+complete -c illada -n "__fish_seen_subcommand_from eval" -l baseline -r -d 'Ask another model the same items through lm-evaluation-harness, and test item by item'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l run-code -d 'Allow that programs which the model wrote are run, in limited children'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l chat -d 'The prompt is a user\'s message'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l bos -r -d 'Put bos before a plain prompt [default: as the tokenizer\'s files say]'
