@@ -7,7 +7,7 @@ complete -c illada -n __fish_use_subcommand -f -a generate -d 'Continue prompts,
 complete -c illada -n __fish_use_subcommand -f -a score -d 'Score choices after a prompt and pick the best, or bound the perplexity of a text'
 complete -c illada -n __fish_use_subcommand -f -a eval -d 'Evaluate a checkpoint on tasks, and compare with what others measured'
 complete -c illada -n __fish_use_subcommand -f -a chat -d 'Talk with a model, and see each answer come out of its masks'
-complete -c illada -n __fish_use_subcommand -f -a serve -d 'Serve a model over HTTP, in the words of OpenAI\'s API'
+complete -c illada -n __fish_use_subcommand -f -a serve -d 'Serve a model over HTTP, in the words of OpenAI\'s API, with a page that shows it at work'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l help -s h -d 'Show this message and exit.'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l tokenizer -r -d 'A tokenizer.json, or a folder that holds one'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l output -s o -r -d 'Where to write; without it ids go to stdout'

@@ -99,7 +99,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.engine, self.stop, self.grace_s = engine, stop, grace_s
-        self.address = address
+        self.address, self.talk = address, talk
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -110,6 +110,7 @@ class Server(uvicorn.Server):
         """Begin to listen, and say where."""
         await super().startup(sockets)
         print(f"{self.address}/v1", flush=True)
+        self.talk.say(f"the page is at {self.address}/")
 
     async def on_tick(self, counter: int) -> bool:
         """Look, ten times a second, whether the end has come."""

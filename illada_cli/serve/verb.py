@@ -1,4 +1,4 @@
-"""`illada serve`: a model behind an OpenAI-style endpoint."""
+"""`illada serve`: a model behind an OpenAI-style endpoint, with a page to watch it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from illada_cli.ui import Talk
 
 @takes_options
 def serve(asked: ServeOptions) -> None:
-    """Serve a model over HTTP, in the words of OpenAI's API.
+    """Serve a model over HTTP, in the words of OpenAI's API, with a page that shows it at work.
 
     \b
     Examples:
-      illada serve --ckpt runs/demo
+      illada serve --ckpt runs/demo                   # then open http://127.0.0.1:8000/
       illada serve --ckpt DIR --threshold 0.9 --max-new-tokens 512
       ILLADA_API_KEY=secret illada serve --ckpt DIR --host 0.0.0.0
       curl -s localhost:8000/v1/completions -d '{"prompt": "Once", "max_tokens": 32}' | jq .

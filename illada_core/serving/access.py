@@ -17,8 +17,8 @@ from illada_core.serving.replies import Refusal
 MOST_BODY_BYTES = 2**20
 BODY_TIMEOUT_S = 30.0
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
-# What probes ask, without the key.
-OPEN_PATHS = frozenset(("/health", "/healthz"))
+# What a browser may load without the key, which it could not send yet, and what probes ask.
+OPEN_PATHS = frozenset(("/", "/health", "/healthz"))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import (
+    HTMLResponse,
     JSONResponse,
     PlainTextResponse,
     Response,
@@ -29,6 +30,7 @@ from illada_core.serving.access import Access, read_body
 from illada_core.serving.bodies import Asked, Desk
 from illada_core.serving.engine import Engine
 from illada_core.serving.jobs import Job, ScoreJob, TextJob
+from illada_core.serving.page import page
 from illada_core.serving.replies import SERVER, Refusal, Reply, refusal_of
 
 POLL_S = 0.5  # between two looks whether a client is still there
@@ -75,6 +77,11 @@ class Service:
         self.access, self.limits, self.log = access, limits, log
         self.created = int(time.time())
         self.metrics = metrics.Metrics(engine)
+        self.page = page()
+
+    async def show_page(self, request: Request) -> Response:
+        text, headers = self.page
+        return HTMLResponse(text, headers=headers)
 
     async def health(self, request: Request) -> Response:
         if self.engine.is_closed or self.engine.is_draining:
@@ -221,6 +228,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 def build_app(service: Service) -> Starlette:
     """Return the application of a served model."""
     get: tuple[tuple[str, Handler], ...] = (
+        ("/", service.show_page),
         ("/health", service.health),
         ("/healthz", service.health),
         ("/metrics", service.show_metrics),

@@ -66,8 +66,9 @@ async def text_events(
 
 
 async def step_events(job: TextJob, reply: Reply, checkpoint: Checkpoint) -> AsyncIterator[bytes]:
-    """Yield every step of a job's one text: `start`, a `step` each, and `end` with the whole."""
-    choice, told = job.choices[0], 0
+    """Yield every step of a job's one text: `start`, a `step` each, `text` that settles, `end`."""
+    choice, told, shown = job.choices[0], 0, ""
+    tokenizer = checkpoint.require_tokenizer()
     yield event({**reply.head(), "prompt_tokens": job.prompt_tokens}, "start")
     while not (job.is_done and told == len(choice.commits)):
         is_new = await job.wait(KEEP_ALIVE_S)
@@ -75,6 +76,10 @@ async def step_events(job: TextJob, reply: Reply, checkpoint: Checkpoint) -> Asy
         told += len(fresh)
         for commit in fresh:
             yield event(step_fields(commit, choice, checkpoint), "step")
+        text = choice.settled(tokenizer, checkpoint.mask_id)
+        if len(text) > len(shown) and text.startswith(shown):
+            yield event({"delta": text[len(shown) :]}, "text")
+            shown = text
         if job.error is not None:
             yield event(refusal_of(job.error).fields(), "error")
             return

@@ -1,5 +1,6 @@
 """The engine and its routes in this process, with a model that a test can hold or break."""
 
+import json
 import threading
 from contextlib import contextmanager
 
@@ -183,8 +184,12 @@ def test_every_step_of_a_text_is_streamed(held, byte_model):
         body = {"prompt": "Once", "max_tokens": 8, "steps_per_block": 4}
         text = client.post("/illada/stream", json=body).text
         events = [part.split("\n") for part in text.strip().split("\n\n")]
-        names = [event[0].removeprefix("event: ") for event in events]
+        told = [each for each in events if each[0] != "event: text"]
+        names = [event[0].removeprefix("event: ") for event in told]
         assert names == ["start", *["step"] * 4, "end"]
+        deltas = [json.loads(each[1][6:])["delta"] for each in events if each not in told]
+        assert "".join(deltas) == "aaaaaaaa"
+        events = told
         assert '"open": [4, 5, 6, 7, 8, 9]' in events[1][1]
         assert '"position": 11' in events[1][1]
         assert '"open": []' in events[4][1]
