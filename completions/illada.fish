@@ -47,6 +47,8 @@ complete -c illada -n "__fish_seen_subcommand_from pack" -l eos-padding -r -d 'R
 complete -c illada -n "__fish_seen_subcommand_from pack" -l on-error -x -a 'stop skip' -d 'At a line that is no example: stop, or leave it out and count it'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l skip-limit -r -d 'Fail if --on-error skip left out more than this share of the lines'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l date -r -d 'What a chat template that asks for the date is told'
+complete -c illada -n "__fish_seen_subcommand_from pack" -l part -r -d 'Do the I-th (from 0) of N parts of the work; --merge ends it'
+complete -c illada -n "__fish_seen_subcommand_from pack" -l merge -d 'Check what all parts have written, and make it a dataset'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l workers -r -d 'Threads to use [default: all cores]'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l stats -r -d 'Describe a dataset'
 complete -c illada -n "__fish_seen_subcommand_from pack" -l verify -r -d 'Check every byte of a dataset'

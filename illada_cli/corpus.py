@@ -40,6 +40,7 @@ from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE
 SHOWN_SKIPS = 5
 STOP_PROMISE = "dropping the shard at hand, finished ones are kept"
 GO_ON_HINT = "run the same command again to go on"
+MERGE_HINT = "when all parts are done, the same command with --merge ends the work"
 Events: TypeAlias = Generator[BuildEvent, None, None]
 
 

@@ -127,6 +127,8 @@ class PackOptions:
             show_default=False,
         ),
     ] = None
+    part: shared.Part = None
+    merge: shared.Merge = False
     workers: shared.Workers = None
     stats: Annotated[
         Path | None,

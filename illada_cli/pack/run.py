@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from illada_cli import ui
-from illada_cli.corpus import GO_ON_HINT, STOP_PROMISE, show_facts, worker_count
+from illada_cli.corpus import (
+    GO_ON_HINT,
+    MERGE_HINT,
+    STOP_PROMISE,
+    portion_of,
+    show_facts,
+    worker_count,
+)
 from illada_cli.pack.inspection import check_dataset, show_statistics
 from illada_cli.pack.options import PackOptions
 from illada_cli.pack.text import chat_format, find_job, show_text_plan, tokenize_first
 from illada_cli.signals import stop_on_signals
 from illada_core.data.pack.plan import PackSettings, plan_facts, plan_parts
+from illada_core.data.pack.portions import pack_portion, portion_tokens, require_shards
 from illada_core.data.pack.write import clear_packed, is_finished, pack
+from illada_core.data.portion import Portion
 from illada_core.data.sources.listing import COMPRESSIONS, LAYOUTS, STDIN
 from illada_core.data.store.dataset import (
     TRAIN,
@@ -57,8 +66,15 @@ def pack_inputs(asked: PackOptions) -> None:
         asked.seed,
         asked.holdout,
     )
+    portion = portion_of(asked.part, asked.merge, asked.fresh)
     chat = chat_format(asked)
     folder = find_dataset(asked)
+    if folder is None and (portion or asked.merge):
+        raise UsageError(
+            f"{'--part' if portion else '--merge'} is for token datasets, and "
+            f"{asked.inputs[0]} is none",
+            "illada tokenize has --part too; then pack its output",
+        )
     output = asked.output or default_output(asked)
     if output.resolve() in {Path(given).resolve() for given in asked.inputs}:
         raise UsageError(f"{output} is the input", "name another folder with -o")
@@ -76,6 +92,11 @@ def pack_inputs(asked: PackOptions) -> None:
         return
     if asked.fresh:
         clear_packed(output)
+    if portion:
+        write_portion(dataset, output, settings, portion, asked)
+        return
+    if asked.merge and not is_finished(dataset, output, settings):
+        require_shards(dataset, output, settings)
     write_rows(dataset, output, settings, tokenizer, asked)
     show_result(output, asked.as_json, asked.talk)
 
@@ -129,19 +150,50 @@ def write_rows(
     if is_finished(dataset, output, settings):
         asked.talk.say(f"{output} is complete already")
         return
+    with mapping_threads(asked.workers) as over:
+        steps = pack(dataset, output, settings, over, tokenizer)
+        follow_tokens(steps, "pack", dataset.tokens, output, asked.talk)
+
+
+def write_portion(
+    dataset: TokenDataset,
+    output: Path,
+    settings: PackSettings,
+    portion: Portion,
+    asked: PackOptions,
+) -> None:
+    """Write a part of the shards; the output is no dataset until all parts are merged."""
+    total, title = portion_tokens(dataset, settings, portion), f"part {portion}"
+    with mapping_threads(asked.workers) as over:
+        steps = pack_portion(dataset, output, settings, portion, over)
+        tokens = follow_tokens(steps, title, total, output, asked.talk)
+    if is_finished(dataset, output, settings):
+        asked.talk.say(f"{output} is complete already")
+    else:
+        asked.talk.say(f"{title}: {tokens:,} tokens; {MERGE_HINT}")
+    described = {"output": str(output), "part": str(portion), "tokens": tokens}
+    print(json.dumps(described) if asked.as_json else ui.printable(str(output)))
+
+
+def follow_tokens(
+    steps: Generator[int, None, None], title: str, total: int, output: Path, talk: ui.Talk
+) -> int:
+    """Show counts of tokens as they come and add them up; stop in good order when a signal asks."""
+    done = 0
     with (
         stop_on_signals(STOP_PROMISE) as stop,
-        mapping_threads(asked.workers) as over,
-        asked.talk.progress("pack", dataset.tokens, "tok") as advance,
-        closing(pack(dataset, output, settings, over, tokenizer)) as steps,
+        talk.progress(title, total, "tok") as advance,
+        closing(steps),
     ):
         for tokens in steps:
             advance(tokens)
+            done += tokens
             if stop.requested():
                 break
         else:
-            return
+            return done
     stop.leave(f"{output} is not finished", GO_ON_HINT)
+    return done
 
 
 def show_plan(dataset: TokenDataset, output: Path, settings: PackSettings, as_json: bool) -> None:

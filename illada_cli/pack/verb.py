@@ -15,6 +15,7 @@ def pack(asked: PackOptions) -> None:
       illada pack tokens/                           full rows of 8192, as in the paper
       illada pack tokens/ --mode fit -o fit/        whole documents, best fit
       illada pack corpus/ --tokenizer T.json        tokenize on the way
+      illada pack tokens/ -o rows/ --part 3/64      one of 64 machines; then --merge
       illada pack --chat pairs.jsonl --tokenizer M/ instruction pairs
       illada pack --stats tokens-packed/            what is in a dataset
       illada pack --verify tokens-packed/           whether every byte is sound

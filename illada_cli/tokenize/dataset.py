@@ -9,6 +9,7 @@ from pathlib import Path
 
 from illada_cli import ui
 from illada_cli.corpus import (
+    MERGE_HINT,
     merge_tokens,
     name_skipped,
     worker_count,
@@ -50,7 +51,7 @@ def make_part(job: Job, portion: Portion, folder: Path, asked: TokenizeOptions) 
         asked.talk.say(f"part {portion}: {facts} in {ui.plural(done.shards, 'shard')}")
         if done.skipped:
             asked.talk.say(name_skipped(done, "document"))
-        asked.talk.say("when all parts are done, the same command with --merge ends the work")
+        asked.talk.say(MERGE_HINT)
     described = {"output": str(folder), "part": str(portion), **asdict(done)}
     print(json.dumps(described) if asked.as_json else ui.printable(str(folder)))
 

@@ -6,7 +6,7 @@ finished is kept, and the rest comes out as if there had been no interruption.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,14 @@ from illada_core.data.store.shards import (
 )
 from illada_core.data.store.turns import spans_of
 from illada_core.errors import UsageError
-from illada_core.files import is_being_written, make_folder, sha256_of, writing_folder
+from illada_core.files import (
+    LOCK,
+    is_being_written,
+    make_folder,
+    sha256_of,
+    writing_file,
+    writing_folder,
+)
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, copy_tokenizer
 
 PACKING_VERSION = 1  # goes up when the same settings would give other bytes
@@ -105,12 +112,7 @@ def write_part(
     entries = []
     for number in range(plan.windows.count):
         path = folder / shard_name(number, plan.source.vocab_size)
-        entry = finished_shard(path, plan.source.vocab_size, job)
-        if entry is None:
-            entry = yield from write_shard(plan, make_rows(number), path, job, over)
-        else:
-            yield entry.tokens
-        entries.append(entry)
+        entries.append((yield from finish_shard(plan, make_rows, number, path, job, over)))
     manifest = Manifest(
         kind="rows",
         tokenizer=plan.source.manifest.tokenizer,
@@ -119,6 +121,23 @@ def write_part(
         shards=tuple(entries),
     )
     return write_manifest(folder, manifest)
+
+
+def finish_shard(
+    plan: PartPlan,
+    make_rows: Callable[[int], ShardRows],
+    number: int,
+    path: Path,
+    job: str,
+    over: Mapper,
+) -> Generator[int, None, ShardEntry]:
+    """Write a shard that nobody else writes, unless it is there; yield counts of tokens."""
+    with writing_file(path):
+        entry = finished_shard(path, plan.source.vocab_size, job)
+        if entry is not None:
+            yield entry.tokens
+            return entry
+        return (yield from write_shard(plan, make_rows(number), path, job, over))
 
 
 def write_shard(
@@ -203,10 +222,14 @@ def clear_packed(folder: Path) -> None:
     UsageError if it is something else, DataError if a run is at work in it.
     """
     parts = (folder, folder / TRAIN, folder / VALIDATION)
+    locks = [lock for part in parts for lock in part.glob(f".shard-*{LOCK}")]
     if any(folder.glob("shard-*")) or any(map(has_foreign_manifest, parts)):
         raise UsageError(f"{folder} is not a packed dataset", "name another folder with -o")
     if not folder.exists():
         return
     with writing_folder(folder):
+        for lock in locks:  # a part of it may be at work
+            with writing_file(lock.with_name(lock.name.removeprefix(".").removesuffix(LOCK))):
+                pass
         for part in parts:
             clear_dataset(part)
