@@ -11,7 +11,6 @@ from illada_core.data.pack.portions import pack_portion, portion_tokens, require
 from illada_core.data.pack.write import clear_packed, pack
 from illada_core.data.portion import Portion
 from illada_core.data.store.dataset import open_packed
-from illada_core.data.store.verify import verify
 from illada_core.errors import DataError, UsageError
 
 SIZES = Sizes(block_tokens=300, window_tokens=2_000)
@@ -48,8 +47,7 @@ def test_portions_make_the_bytes_of_one_run(source, tmp_path, mode, count):
     list(pack(source, folder, settings, sizes=SIZES))
     assert files_of(folder) == files_of(tmp_path / "whole")
     assert len(list((folder / "train").glob("shard-*"))) > 5
-    for part in open_packed(folder):
-        assert [step.problem for step in verify(part) if step.problem] == []
+    assert sum(part.tokens for part in open_packed(folder)) == source.tokens
 
 
 def test_portions_have_about_as_many_tokens(source):
