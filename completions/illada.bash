@@ -57,10 +57,12 @@ _illada() {
         "sft log.tensorboard") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
         "generate --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "generate --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
-        "generate --preset") COMPREPLY=($(compgen -W "bbh-base gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
+        "generate --preset") COMPREPLY=($(compgen -W "bbh-base dream-eval dream gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
         "generate --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
         "generate --eos-guard") COMPREPLY=($(compgen -W "none logits confidence" -- "$word")); return ;;
         "generate --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
+        "generate --confidence-from") COMPREPLY=($(compgen -W "raw tempered" -- "$word")); return ;;
+        "generate --schedule") COMPREPLY=($(compgen -W "even dream" -- "$word")); return ;;
         "generate --cache") COMPREPLY=($(compgen -W "none block" -- "$word")); return ;;
         "generate --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "generate --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
@@ -80,18 +82,22 @@ _illada() {
         "eval --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
         "eval --inspect") COMPREPLY=($(compgen -W "arc_challenge arc_easy gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
         "chat --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
-        "chat --preset") COMPREPLY=($(compgen -W "bbh-base gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
+        "chat --preset") COMPREPLY=($(compgen -W "bbh-base dream-eval dream gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
         "chat --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
         "chat --eos-guard") COMPREPLY=($(compgen -W "none logits confidence" -- "$word")); return ;;
         "chat --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
+        "chat --confidence-from") COMPREPLY=($(compgen -W "raw tempered" -- "$word")); return ;;
+        "chat --schedule") COMPREPLY=($(compgen -W "even dream" -- "$word")); return ;;
         "chat --cache") COMPREPLY=($(compgen -W "none block" -- "$word")); return ;;
         "chat --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "chat --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
         "chat --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
-        "serve --preset") COMPREPLY=($(compgen -W "bbh-base gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
+        "serve --preset") COMPREPLY=($(compgen -W "bbh-base dream-eval dream gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
         "serve --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
         "serve --eos-guard") COMPREPLY=($(compgen -W "none logits confidence" -- "$word")); return ;;
         "serve --remasking") COMPREPLY=($(compgen -W "low-confidence random margin entropy" -- "$word")); return ;;
+        "serve --confidence-from") COMPREPLY=($(compgen -W "raw tempered" -- "$word")); return ;;
+        "serve --schedule") COMPREPLY=($(compgen -W "even dream" -- "$word")); return ;;
         "serve --cache") COMPREPLY=($(compgen -W "none block" -- "$word")); return ;;
         "serve --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "serve --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
@@ -104,11 +110,11 @@ _illada() {
             pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --skip-limit --date --part --merge --workers --stats --verify --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             pretrain) COMPREPLY=($(compgen -W "--help -h --data --ckpt --set -o --output --nproc --nodes --node --meet --restarts --fresh --dry-run -n --gpus --gpu --quiet -q --verbose -v" -- "$word")) ;;
             sft) COMPREPLY=($(compgen -W "--help -h --ckpt --data --set -o --output --nproc --nodes --node --meet --restarts --fresh --dry-run -n --gpus --gpu --quiet -q --verbose -v" -- "$word")) ;;
-            generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --samples --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --output -o --fresh --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
+            generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --top-k --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --confidence-from --alg-temp --schedule --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --samples --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --output -o --fresh --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
             score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
             eval) COMPREPLY=($(compgen -W "--help -h --ckpt --tasks -t --data --shots-from --limit -L --preset --shots --samples --set --compare-rules --baseline --run-code --chat --bos --no-bos --truncate --seed --attention --shift --no-shift --device --dtype --quantize --mask-id --batch-tokens --cache-tokens --output -o --fresh --json --markdown --plot --dry-run -n --probe --plan-device --list --inspect --report --against --rescore --quiet -q --verbose -v" -- "$word")) ;;
-            chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --quantize --mask-id --attention --shift --no-shift --json --quiet -q --verbose -v" -- "$word")) ;;
-            serve) COMPREPLY=($(compgen -W "--help -h --ckpt --host --port --name --api-key-file --no-api-key --allow-host --cors --max-waiting --timeout --grace --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --bos --no-bos --truncate --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --quiet -q --verbose -v" -- "$word")) ;;
+            chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --top-k --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --confidence-from --alg-temp --schedule --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --quantize --mask-id --attention --shift --no-shift --json --quiet -q --verbose -v" -- "$word")) ;;
+            serve) COMPREPLY=($(compgen -W "--help -h --ckpt --host --port --name --api-key-file --no-api-key --allow-host --cors --max-waiting --timeout --grace --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --top-k --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --confidence-from --alg-temp --schedule --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --bos --no-bos --truncate --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --quiet -q --verbose -v" -- "$word")) ;;
         esac
         return
     fi

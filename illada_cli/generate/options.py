@@ -99,7 +99,8 @@ def check(asked: GenerateOptions, talk: Talk) -> None:
         raise UsageError(f"there is no folder {asked.trace.parent} to write the trace to")
     if asked.trace and asked.trace.is_dir():
         raise UsageError(f"{asked.trace} is a folder, not a file to write the trace to")
-    if asked.settings.top_p < 1 and not asked.settings.temperature:
+    settings = asked.settings
+    if settings.top_p < 1 and not settings.temperature and settings.confidence_from == "raw":
         talk.warn("--top-p does nothing at temperature 0")
 
 

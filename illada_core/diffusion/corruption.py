@@ -53,6 +53,8 @@ class Corruption:
     that each segment draws from its responses; the segment is cut behind it. `normalize` says what
     the loss is a mean over: the "tokens" that can be hidden, or the segments that have some, each
     weighed with the inverse of its "length" in such tokens.
+
+    Under the `shift` the row before a token speaks of it, so a segment's first is never hidden.
     """
 
     mask_id: int
@@ -63,6 +65,7 @@ class Corruption:
     split_probability: float = 0.3
     mask: Literal["all", "response", "turn"] = "all"
     normalize: Literal["tokens", "length"] = "tokens"
+    shift: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +170,14 @@ def phantom(rule: Corruption) -> Corrupted:
 
 def lay_out(batch: Batch, rule: Corruption) -> Layout:
     """Cut a batch into segments and find the tokens that can be hidden."""
+    layout = lay_out_turns(batch, rule)
+    if rule.shift:
+        layout.hideable_T[layout.ends_D - np.diff(layout.ends_D, prepend=0)] = False
+    return layout
+
+
+def lay_out_turns(batch: Batch, rule: Corruption) -> Layout:
+    """Cut a batch into segments and find the tokens whose turns can be hidden."""
     ends_D = cut_rows(batch, rule)
     if rule.mask == "all":
         return Layout(ends_D, np.ones(len(batch.ids_T), bool))

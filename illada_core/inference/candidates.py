@@ -98,6 +98,9 @@ def choose(logits_MV: Tensor, rows: OpenRows, rules: Rules) -> Candidates:
         )
     if settings.remasking == "random":
         confidence_M = random_confidence(rows)
+    elif settings.alg_temp:
+        noise_M = -np.log(-np.log(random_confidence(rows)))
+        confidence_M = confidence_M / settings.alg_temp + noise_M
     return Candidates(token_M.astype(np.int64), probability_M, confidence_M, entropy_M)
 
 
@@ -121,6 +124,7 @@ def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> T
     As in the reference, the mask's logit counts in the probabilities though it cannot be chosen.
     """
     settings, mask_id = rules.settings, rules.ids.mask_id
+    is_tempered = settings.confidence_from == "tempered"
     masks = slice(mask_id, mask_id + 1) if mask_id != NO_MASK else slice(0)
     mask_MN = logits_MV[:, masks].clone()
     logits_MV[:, masks] = NEVER
@@ -132,7 +136,7 @@ def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> T
         guarded_M = torch.isin(token_M, guarded_ids)
         logits_MV[:, guarded_ids] = NEVER
     logits_MV[:, masks] = mask_MN
-    p_MV = logits_MV.softmax(-1)
+    p_MV = (tempered(logits_MV, settings) if is_tempered else logits_MV).softmax(-1)
     p_M = p_MV.gather(1, token_M[:, None])[:, 0]
     entropy_M = torch.zeros_like(p_M)
     if settings.remasking == "entropy" or settings.entropy_bound is not None:
@@ -150,9 +154,9 @@ def choose_rows(logits_MV: Tensor, noise_keys: Tensor | None, rules: Rules) -> T
 
 def draw(logits_MV: Tensor, noise_keys: Tensor, settings: Settings) -> Tensor:
     """Return a token for each row, drawn from the nucleus of softmax(l / T) by Gumbel-max."""
-    if settings.top_p == 1:
+    if settings.top_p == 1 and settings.top_k is None:
         return draw_from_all(logits_MV, noise_keys, settings.temperature)
-    token_MN, outside_MN = nucleus(logits_MV / settings.temperature, settings.top_p)
+    token_MN, outside_MN = nucleus(logits_MV / settings.temperature, settings)
     score_MN = logits_MV.gather(1, token_MN).double().masked_fill_(outside_MN, NEVER)
     noise_MN = gumbel_noise_at(noise_keys, token_MN, logits_MV.shape[1])
     best_M1 = score_MN.add_(noise_MN, alpha=settings.temperature).argmax(-1, keepdim=True)
@@ -184,16 +188,27 @@ def draw_from_all(logits_MV: Tensor, noise_keys: Tensor, temperature: float) -> 
     return winner_M.scatter_reduce(0, row_P[wins_P], token_P[wins_P], "amin", include_self=False)
 
 
-def nucleus(logits_MV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+def tempered(logits_MV: Tensor, settings: Settings) -> Tensor:
+    """Return logits of the distribution that a token is drawn from: over T, its nucleus alone."""
+    logits_MV = logits_MV / (settings.temperature or 1.0)
+    if settings.top_p == 1 and settings.top_k is None:
+        return logits_MV
+    token_MN, outside_MN = nucleus(logits_MV, settings)
+    kept_MN = logits_MV.gather(1, token_MN).masked_fill_(outside_MN, NEVER)
+    return torch.full_like(logits_MV, NEVER).scatter_(1, token_MN, kept_MN)
+
+
+def nucleus(logits_MV: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Return the likeliest tokens of each row and which of them lie outside its nucleus.
 
-    That is the smallest set with at least top_p of the probability. A few tokens are tried before
-    all are sorted, which is slow.
+    That is the smallest set with at least top_p of the probability, and of it the top_k likeliest.
+    A few tokens are tried before all are sorted, which is slow.
     """
-    p_MV = logits_MV.softmax(-1)
-    for size in NUCLEUS_SIZES:
+    p_MV, top_p = logits_MV.softmax(-1), settings.top_p
+    sizes = NUCLEUS_SIZES if settings.top_k is None else (settings.top_k,)
+    for size in sizes:
         p_MN, token_MN = p_MV.topk(min(size, p_MV.shape[1]), dim=-1)
-        if bool((p_MN.sum(-1) >= top_p).all()):
+        if settings.top_k or bool((p_MN.sum(-1) >= top_p).all()):
             break
     else:
         p_MN, token_MN = p_MV.sort(dim=-1, descending=True)

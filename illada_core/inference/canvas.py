@@ -117,7 +117,8 @@ class Canvas:
     def open_block(self) -> None:
         self.block_B = self.open_B = self.blocks.pop(0)
         self.geometry += 1
-        self.quotas = step_quotas(len(self.open_B), self.rules.settings.steps_per_block)
+        settings = self.rules.settings
+        self.quotas = step_quotas(len(self.open_B), settings.steps_per_block, settings.schedule)
 
     @property
     def is_finished(self) -> bool:

@@ -5,23 +5,43 @@ position. Shapes: M open positions.
 """
 
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from illada_core.inference.candidates import Candidates
 from illada_core.inference.rules import Rules
 from illada_core.inference.settings import Settings
 
+DREAM_END = 1e-3  # where Dream's time ends
 
-def step_quotas(masks: int, steps: int | None) -> list[int]:
+
+def step_quotas(masks: int, steps: int | None, schedule: str = "even") -> list[int]:
     """Spread `masks` over `steps` as evenly as can be, early steps taking the remainder.
 
     None is one token a step; no step is left without a token.
     """
+    if schedule == "dream":
+        return dream_quotas(masks, masks if steps is None else steps)
     steps = masks if steps is None else min(steps, masks)
     if steps == 0:
         return []
     least, more = divmod(masks, steps)
     return [least + 1] * more + [least] * (steps - more)
+
+
+def dream_quotas(masks: int, steps: int) -> list[int]:
+    """Spread `masks` as Dream's sampler does: of what is open, the share 1 - s / t in whole tokens.
+
+    Times go from 1 to DREAM_END on a float32 line, whose rounding decides; the last step takes all
+    that is left. Steps at which nothing is written, mostly the first, are left out.
+    """
+    times = torch.linspace(1, DREAM_END, steps + 1).numpy()
+    quotas: list[int] = []
+    for step in range(steps - 1):
+        share = np.float32(1) - times[step + 1] / times[step]
+        quotas.append(int(np.float32(masks - sum(quotas)) * share))
+    left = masks - sum(quotas)
+    return [quota for quota in (*quotas, left) if quota]
 
 
 def picks(candidates: Candidates, quota: int, settings: Settings) -> np.ndarray:

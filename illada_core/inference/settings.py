@@ -74,6 +74,10 @@ class Settings:
         float,
         Setting("Draw only from this share of the probability", CHOICE, least=0, most=1),
     ] = 1.0
+    top_k: Annotated[
+        int | None,
+        Setting("Draw only from the k likeliest", CHOICE, "all", least=1),
+    ] = None
     seed: Annotated[int, Setting("Seed of every random choice", CHOICE, least=0)] = 0
     cfg: Annotated[
         float, Setting("Classifier-free guidance", GUIDANCE, "0, none", least=0, most=MOST_GUIDANCE)
@@ -97,6 +101,25 @@ class Settings:
         Literal["low-confidence", "random", "margin", "entropy"],
         Setting("What decides which tokens stay masked", COMMITS),
     ] = "low-confidence"
+    confidence_from: Annotated[
+        Literal["raw", "tempered"],
+        Setting(
+            "Be sure by the model's distribution, or by that of the draw (T, top-p, top-k)",
+            COMMITS,
+        ),
+    ] = "raw"
+    alg_temp: Annotated[
+        float,
+        Setting(
+            "Draw the order with this temperature of the confidence; 0 takes the surest",
+            COMMITS,
+            least=0,
+        ),
+    ] = 0.0
+    schedule: Annotated[
+        Literal["even", "dream"],
+        Setting("Spread a block's tokens over its steps evenly, or as Dream does", COMMITS),
+    ] = "even"
     threshold: Annotated[
         float | None,
         Setting(

@@ -44,6 +44,7 @@ class Budget:
     grows: bool
     context: int
     truncate: str | None = None
+    shift: bool = False
 
 
 def prepare(
@@ -52,7 +53,11 @@ def prepare(
     """Turn a request into a task. Raises DataError or CheckpointError where that cannot be."""
     check_characters(request.texts)
     budget = Budget(
-        settings.max_new_tokens, settings.grows, checkpoint.config.max_length, prompting.truncate
+        settings.max_new_tokens,
+        settings.grows,
+        checkpoint.config.max_length,
+        prompting.truncate,
+        checkpoint.config.shift,
     )
     if request.has_gaps and checkpoint.config.is_causal:
         raise DataError("the model writes from left to right, so it cannot fill gaps in a text")
@@ -151,6 +156,11 @@ def infill_ids_task(ids: Sequence[int], checkpoint: Checkpoint, budget: Budget) 
 
 def gapped_task(runs: Sequence[Sequence[int]], gaps: Sequence[Gap], budget: Budget) -> Task:
     """Return the task of filling gaps; those that grow share what the context leaves."""
+    if budget.shift and not runs[0]:
+        raise DataError(
+            "the text begins with a gap, and no row of logits speaks of a text's first token",
+            "put something before it, such as --bos",
+        )
     taken = sum(map(len, runs)) + sum(gap.length for gap in gaps if not gap.grows)
     growing = sum(gap.grows for gap in gaps)
     if taken + growing > budget.context:

@@ -30,7 +30,8 @@ from illada_core.text.tokenizer import UNFINISHED
 
 INTERRUPTED = "interrupt"
 # What bears on blocks of more than one position, or on masks.
-LEFT_TO_RIGHT_LACKS = ("canvas", "cfg", "remasking", *COMMIT_RULES, *CACHE_SETTINGS)
+ORDERS = ("remasking", "confidence_from", "alg_temp", "schedule")
+LEFT_TO_RIGHT_LACKS = ("canvas", "cfg", *ORDERS, *COMMIT_RULES, *CACHE_SETTINGS)
 
 
 @dataclass(frozen=True)

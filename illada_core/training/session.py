@@ -230,7 +230,10 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             denoiser=denoiser,
             optimizer=optimizer,
             corruption=Corruption(
-                **vars(setup.recipe.objective), mask_id=mask_id(setup), seed=keys.seed
+                **vars(setup.recipe.objective),
+                mask_id=mask_id(setup),
+                seed=keys.seed,
+                shift=config.shift,
             ),
             attention=backend,
             attention_reason=reason,

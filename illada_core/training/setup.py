@@ -155,11 +155,11 @@ def config_of(keys: ModelKeys, train: TokenDataset) -> ModelConfig:
 
 
 def check_reading(config: ModelConfig, ckpt: str) -> None:
-    """Raise UsageError for a model that this training would make another one of."""
-    if config.is_causal or config.shift:
+    """Raise UsageError for a model that meets no later tokens, and could not use what it sees."""
+    if config.is_causal:
         raise UsageError(
-            f"{ckpt} is a {config.family} model, whose rows of logits speak of the next token, "
-            "which training does not do yet"
+            f"{ckpt} writes from left to right, and this training hides tokens",
+            "start from a model with full attention",
         )
 
 

@@ -130,7 +130,7 @@ def test_nucleus_is_the_smallest_set_that_reaches_top_p(sizes, monkeypatch):
     monkeypatch.setattr(module, "NUCLEUS_SIZES", sizes)
     logits = random_logits(50, scale=1.0)
     for top_p in (0.05, 0.5, 0.95, 0.999999):
-        tokens, outside = module.nucleus(logits, top_p)
+        tokens, outside = module.nucleus(logits, Settings(top_p=top_p))
         for row in range(50):
             p = logits[row].softmax(-1).tolist()
             ranked = sorted(range(VOCABULARY), key=lambda token: -p[token])
