@@ -31,6 +31,8 @@ FLOORS = {
     "illada_cli.jsonl": 8,
     "illada_cli.ledger": 8,
     "illada_cli.corpus": 8,
+    "illada_cli.ranks": 7,
+    "illada_cli.launch": 8,
     "illada_cli.chat": 9,
     "illada_cli.eval": 9,
     "illada_cli.generate": 9,

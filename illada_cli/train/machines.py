@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-from dataclasses import dataclass
 
+from illada_cli.ranks import Machines
 from illada_cli.train.options import TrainOptions
 from illada_core.errors import UsageError
 
@@ -17,30 +16,6 @@ AUTO = "auto"
 SLURM = ("SLURM_NNODES", "SLURM_NODEID", "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
 PORT, PORTS = 20_000, 12_000  # Slurm's jobs meet at ports of their own, below those of the system
 LARGEST_PORT = 65_535
-
-
-@dataclass(frozen=True)
-class Machines:
-    """How many machines take part, the number of this one, and where rank 0 listens.
-
-    Port 0 is for a machine alone: any that is free.
-    """
-
-    count: int = 1
-    number: int = 0
-    host: str = "127.0.0.1"
-    port: int = 0
-
-    def meeting_port(self, start: int) -> int:
-        """Return the port for the ranks that are started for the `start`-th time, from 0 on.
-
-        Each start has its own: what is left of the ranks before cannot meet the new ones.
-        """
-        if self.port:
-            return self.port + start
-        with socket.socket() as found:
-            found.bind((self.host, 0))
-            return int(found.getsockname()[1])
 
 
 def find_machines(asked: TrainOptions) -> Machines:

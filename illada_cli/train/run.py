@@ -12,12 +12,12 @@ from pathlib import Path
 import typer
 
 from illada_cli.cores import share_cores
+from illada_cli.launch import launch
+from illada_cli.ranks import check_world, end_with_launcher, is_rank, is_restarted
 from illada_cli.signals import stop_on_signals
-from illada_cli.train.launch import launch
 from illada_cli.train.machines import find_machines
 from illada_cli.train.options import TrainOptions
 from illada_cli.train.plan import plan_lines
-from illada_cli.train.ranks import check_world, end_with_launcher, is_rank, is_restarted
 from illada_cli.ui import Talk
 from illada_core.errors import SIGNAL_EXIT_BASE, StoppedBySignal, UsageError
 from illada_core.training.recipe.files import find_recipe, load_recipe, to_toml

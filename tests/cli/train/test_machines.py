@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from illada_cli.train.machines import Machines, find_machines, first_host, slurm_machines
+from illada_cli.ranks import Machines
+from illada_cli.train.machines import find_machines, first_host, slurm_machines
 from illada_cli.train.options import PretrainOptions
 from illada_core.errors import UsageError
 from illada_core.training.recipe.files import load_recipe

@@ -29,9 +29,8 @@ from typing import IO
 
 import typer
 
+from illada_cli.ranks import LAUNCHED, RESTARTS, Machines
 from illada_cli.signals import CAUGHT
-from illada_cli.train.machines import Machines
-from illada_cli.train.ranks import LAUNCHED, RESTARTS
 from illada_cli.ui import Talk
 from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError, LostRankError
 
@@ -41,7 +40,7 @@ GRACE_S = 30.0
 LOST_GRACE_S = 10.0  # once all that have ended did so for want of another
 SECOND_SIGNAL_S = 2.0  # how long ranks may take to leave at once
 RESTARTS_WITHIN_S = 3600.0
-RESUME_HINT = "run the same command again to go on from the newest checkpoint"
+RESUME_HINT = "run the same command again to go on"
 
 
 @dataclass(frozen=True, eq=False)

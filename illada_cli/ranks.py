@@ -1,4 +1,4 @@
-"""What a process knows that is one of several ranks, whoever started it.
+"""What a process knows that is one of several ranks, and where they meet, whoever started it.
 
 A rank that `--nproc` has started ends where its launcher does, and is told which start this is.
 """
@@ -7,13 +7,39 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
+from dataclasses import dataclass
 
 from illada_core.errors import UsageError
 
 # From the launcher: that standard input is its pipe, and how often the ranks were started before.
 LAUNCHED, RESTARTS = "ILLADA_LAUNCHED", "ILLADA_RESTARTS"
 STARTED_HINT = "ranks are started by --nproc, or by torchrun"
+
+
+@dataclass(frozen=True)
+class Machines:
+    """How many machines take part, the number of this one, and where rank 0 listens.
+
+    Port 0 is for a machine alone: any that is free.
+    """
+
+    count: int = 1
+    number: int = 0
+    host: str = "127.0.0.1"
+    port: int = 0
+
+    def meeting_port(self, start: int) -> int:
+        """Return the port for the ranks that are started for the `start`-th time, from 0 on.
+
+        Each start has its own: what is left of the ranks before cannot meet the new ones.
+        """
+        if self.port:
+            return self.port + start
+        with socket.socket() as found:
+            found.bind((self.host, 0))
+            return int(found.getsockname()[1])
 
 
 def is_rank() -> bool:
