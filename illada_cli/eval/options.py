@@ -130,6 +130,15 @@ class EvalOptions:
     bos: shared.Bos = None
     truncate: shared.Truncate = None
     seed: shared.Seed = 0
+    nproc: Annotated[
+        int | None,
+        typer.Option(
+            "--nproc",
+            help="Processes that share the items, each on a GPU of its own if there are any.",
+            min=1,
+            rich_help_panel=MODEL,
+        ),
+    ] = None
     attention: shared.Attention = None
     shift: shared.Shift = None
     device: shared.Device = "auto"
@@ -247,6 +256,12 @@ def check(asked: EvalOptions) -> None:
             raise UsageError("--compare-rules is about our own tasks, and harness:NAME is none")
     if asked.baseline and (asked.compare_rules or asked.samples):
         raise UsageError("--baseline has one answer an item, and stands beside one way of asking")
+    alone = asked.compare_rules or asked.baseline or "harness:" in (asked.tasks or "")
+    if (asked.nproc or 1) > 1 and (alone or asked.dry_run):
+        raise UsageError(
+            "--nproc shares out our own tasks, asked one way",
+            "run --compare-rules, --baseline, harness:NAME and --dry-run in one process",
+        )
     if asked.looks:
         return
     if not asked.ckpt:

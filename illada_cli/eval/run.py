@@ -10,6 +10,7 @@ from typing import Any
 from illada_cli.eval.exams import build_exams, harness_names
 from illada_cli.eval.options import EvalOptions, rules_of
 from illada_cli.eval.plan import tell_plan
+from illada_cli.eval.shares import own_device, rank, wait_for_others, world
 from illada_cli.eval.view import Shown, show
 from illada_cli.opening import open_asked
 from illada_cli.signals import stop_on_signals
@@ -19,6 +20,7 @@ from illada_core.benchmark.answers import open_answers, remove_answers
 from illada_core.benchmark.child import isolation, run_programs
 from illada_core.benchmark.exam import Exam
 from illada_core.benchmark.examination import (
+    Share,
     ask_all,
     check_first,
     for_checkpoint,
@@ -45,7 +47,7 @@ def run(asked: EvalOptions, talk: Talk) -> None:
     if asked.dry_run and not asked.probe:
         tell_plan(exams, checkpoint, None, asked)
         return
-    device = choose_device(asked.device)
+    device = own_device(choose_device(asked.device))
     engine = Engine(
         checkpoint,
         checkpoint.load(device, asked.dtype, asked.quantize),
@@ -58,8 +60,9 @@ def run(asked: EvalOptions, talk: Talk) -> None:
         return
     assert asked.output is not None
     make_folder(asked.output)
-    if asked.fresh:
-        remove_answers(asked.output)
+    if rank():
+        answer_share(exams, engine, asked.output)
+        return
     if asked.compare_rules is None:
         results = [evaluate(exams, engine, asked.output, asked, talk)] if exams else []
         facts = facts_of(checkpoint, asked)
@@ -97,14 +100,16 @@ def evaluate(
 ) -> Result:
     """Ask, grade and write. Raises StoppedBySignal after what is finished was written."""
     keys = keys_of(exams, engine)
+    share = Share(rank(), world())
     with open_answers(folder) as answers:
         total, known = len(missing(keys, answers)), len(answers.places)
         with (
             stop_on_signals("stopping after this batch") as stop,
             talk.progress("asking", total, "items") as advance,
         ):
-            for count in ask_all(exams, keys, engine, answers, stop.requested):
+            for count in ask_all(exams, keys, engine, answers, stop.requested, share):
                 advance(count)
+            wait_for_others(answers, missing(keys, answers), stop.requested)
             asked_now = plural(len(answers.places) - known, "answer")
             stop.leave(f"stopped after {asked_now}", "run the same command again to go on")
         talk.say(f"{asked_now} now, {known:,} before")
@@ -113,6 +118,15 @@ def evaluate(
         path = write_results(exams, keys, engine.weights, answers, folder, facts, run_all)
     talk.say(f"wrote {path}")
     return Result(path, read_json(path))
+
+
+def answer_share(exams: Sequence[Exam], engine: Engine, folder: Path) -> None:
+    """Ask what is this rank's share of the items; rank 0 grades them."""
+    keys = keys_of(exams, engine)
+    with open_answers(folder, rank()) as answers, stop_on_signals(None) as stop:
+        for _ in ask_all(exams, keys, engine, answers, stop.requested, Share(rank(), world())):
+            pass
+        stop.leave(f"rank {rank()} stopped")
 
 
 def facts_of(checkpoint: Checkpoint, asked: EvalOptions) -> dict[str, Any]:

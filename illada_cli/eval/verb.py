@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from illada_cli.cores import share_cores
 from illada_cli.eval.options import EvalOptions, check
 from illada_cli.options import takes_options
 from illada_cli.ui import Talk
@@ -41,8 +40,6 @@ def evaluate(asked: EvalOptions) -> None:
 
         inspect(asked)
     else:
-        talk.say(f"loading {asked.ckpt}")
-        share_cores()
-        from illada_cli.eval.run import run
+        from illada_cli.eval.shares import start
 
-        run(asked, talk)
+        start(asked, talk)

@@ -25,12 +25,20 @@ class Answers:
     """What a folder holds of answers: `find` looks one up, `write` adds one to this run's file."""
 
     def __init__(self, folder: Path, path: Path, file: FileIO | None) -> None:
-        self.path, self.file = path, file
+        self.folder, self.path, self.file = folder, path, file
         self.places: dict[str, tuple[Path, int]] = {}
         self.readers: dict[Path, Any] = {}
-        for each in answer_files(folder):
-            for place, fields in enumerate_lines(each):
-                self.places[fields["key"]] = (each, place)
+        self.read: dict[Path, tuple[int, int]] = {}  # how many bytes and lines of each file
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what was written to any of the files, by other processes too."""
+        for path in answer_files(self.folder):
+            size, count = self.read.get(path, (0, 0))
+            for place, end, fields in enumerate_lines(path, size, count):
+                self.places.setdefault(fields["key"], (path, place))
+                size, count = end, count + 1
+            self.read[path] = (size, count)
 
     def __contains__(self, key: str) -> bool:
         return key in self.places
@@ -108,14 +116,16 @@ def whole_size(path: Path) -> int:
     return 0
 
 
-def enumerate_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the whole lines of a file with the places they begin at.
+def enumerate_lines(
+    path: Path, place: int, lines: int
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield the whole lines of a file from a place on, with where they begin and end.
 
-    Raises UsageError for a line that is no answer.
+    `lines` stand before it. Raises UsageError for a line that is no answer.
     """
-    place = 0
     with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
+        file.seek(place)
+        for number, line in enumerate(file, lines + 1):
             if not line.endswith(b"\n"):
                 return  # torn, or being written by another rank
             try:
@@ -127,7 +137,7 @@ def enumerate_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     f"{path}, line {number}: not an answer that illada eval wrote",
                     "--fresh replaces the file, -o names another folder",
                 )
-            yield place, fields
+            yield place, place + len(line), fields
             place += len(line)
 
 

@@ -108,14 +108,14 @@ def ask_all(
         return not exam.is_scored, exam.scoring.cfg if exam.is_scored else 0.0
 
     def shared(group: Sequence[Exam]) -> Iterator[Ask]:
-        unanswered = (
-            (exam, record)
+        items = (
+            (exam, record, own)
             for exam in group
             for record, own in zip(exam.records, keys[exam.name], strict=True)
-            if not open_keys.isdisjoint(own)
         )
-        for place, (exam, record) in enumerate(unanswered):
-            if place % share.world == share.rank:
+        for place, (exam, record, own) in enumerate(items):
+            # By place among all: what is open by now, another rank may see otherwise.
+            if place % share.world == share.rank and not open_keys.isdisjoint(own):
                 yield from record_asks(exam, record, engine.checkpoint, engine.weights)
 
     for _, found in groupby(sorted(exams, key=kind), kind):

@@ -110,6 +110,15 @@ def test_ranks_change_nothing(ready, tmp_path, byte_model):
     assert results[0].path.name == results[1].path.name
 
 
+def test_a_rank_that_begins_late_leaves_nothing_out(ready, tmp_path):
+    """What the others have answered by then does not change which items are its own."""
+    engine, exams = ready
+    run(tmp_path, engine, exams, share=Share(0, 3))
+    run(tmp_path, engine, exams, most=2, share=Share(2, 3))
+    run(tmp_path, engine, exams, share=Share(1, 3))
+    assert run(tmp_path, engine, exams, share=Share(2, 3))[1] == 0
+
+
 def test_other_weights_or_settings_are_asked_anew(ready, tmp_path):
     engine, exams = ready
     before = run(tmp_path, engine, exams)[0]

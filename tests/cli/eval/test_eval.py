@@ -149,7 +149,30 @@ def test_sigterm_keeps_what_is_finished(start_illada, illada, byte_model, items,
     assert not list((tmp_path / "results").glob("*lock*"))
 
 
+def test_two_processes_give_the_results_of_one(illada, inside, byte_model, items, tmp_path):
+    run = ("eval", "--ckpt", byte_model, "--tasks", "arc_easy,gsm8k_chat", "--data", items, *BUDGET)
+    shared = illada(*run, "-o", "shared", "--nproc", 2, "--json", "-q")
+    alone = inside(*run, "-o", "alone", "--json", "-q")
+    drop = ("seconds",)
+
+    def rows(text):
+        lines = [json.loads(line) for line in text.splitlines()]
+        return [{k: v for k, v in line.items() if k not in drop} for line in lines]
+
+    assert rows(shared.stdout) == rows(alone.out)
+    kept = [
+        len((tmp_path / "shared" / name).read_text().splitlines())
+        for name in ("answers.jsonl", "answers-1.jsonl")
+    ]
+    assert sum(kept) == 12
+    assert min(kept) > 0
+    again = inside(*run, "-o", "shared", "--json")
+    assert "0 answers now, 12 before" in again.err
+    assert rows(again.out) == rows(alone.out)
+
+
 BAD = [
+    (("--tasks", "harness:x", "--nproc", 2), "--nproc shares out our own tasks"),
     (("--tasks", "arc_esy"), "there is no task arc_esy"),
     (("--tasks", "winogrande"), "there are no items for winogrande"),
     (("--tasks", "arc_easy", "--set", "tresh=1"), "with the name of a setting"),
