@@ -200,6 +200,7 @@ complete -c illada -n "__fish_seen_subcommand_from eval" -l bos -r -d 'Put bos b
 complete -c illada -n "__fish_seen_subcommand_from eval" -l no-bos -d 'Not: Put bos before a plain prompt [default: as the tokenizer\'s files say]'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l truncate -x -a 'left' -d 'Cut prompts that exceed the context, instead of an error'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l seed -r -d 'Seed of every random choice'
+complete -c illada -n "__fish_seen_subcommand_from eval" -l nproc -r -d 'Processes that share the items, each on a GPU of its own if there are any'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l attention -x -a 'full causal' -d 'What a token attends to [default: as the files say]'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l shift -r -d 'A row of logits speaks of the next token, or of its own [default: as the files say]'
 complete -c illada -n "__fish_seen_subcommand_from eval" -l no-shift -d 'Not: A row of logits speaks of the next token, or of its own [default: as the files say]'
