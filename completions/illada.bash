@@ -3,7 +3,7 @@ _illada() {
     local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "tokenize pack pretrain sft generate score eval chat serve --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "tokenize pack pretrain sft generate score eval convert chat serve --help --version" -- "$word"))
         return
     fi
     if [[ "$word" == "=" ]]; then
@@ -81,6 +81,9 @@ _illada() {
         "eval --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "eval --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
         "eval --inspect") COMPREPLY=($(compgen -W "arc_challenge arc_easy gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
+        "convert --layout") COMPREPLY=($(compgen -W "illada llada dream qwen2 llama qwen3" -- "$word")); return ;;
+        "convert --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
+        "convert --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
         "chat --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "chat --preset") COMPREPLY=($(compgen -W "bbh-base dream-eval dream gsm8k-base gsm8k-instruct humaneval-base humaneval-instruct math-base math-instruct mbpp-base mbpp-instruct mmlu-instruct mmlu-pro-instruct mmlu-redux-instruct" -- "$word")); return ;;
         "chat --canvas") COMPREPLY=($(compgen -W "variable fixed" -- "$word")); return ;;
@@ -113,6 +116,7 @@ _illada() {
             generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --top-k --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --confidence-from --alg-temp --schedule --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --samples --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --output -o --fresh --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
             score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
             eval) COMPREPLY=($(compgen -W "--help -h --ckpt --tasks -t --data --shots-from --limit -L --preset --shots --samples --set --compare-rules --baseline --run-code --chat --bos --no-bos --truncate --seed --nproc --attention --shift --no-shift --device --dtype --quantize --mask-id --batch-tokens --cache-tokens --output -o --fresh --json --markdown --plot --dry-run -n --probe --plan-device --list --inspect --report --against --rescore --quiet -q --verbose -v" -- "$word")) ;;
+            convert) COMPREPLY=($(compgen -W "--help -h --output -o --layout --dtype --add-mask --shard-size --card --verify --attention --shift --no-shift --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --top-k --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --confidence-from --alg-temp --schedule --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --quantize --mask-id --attention --shift --no-shift --json --quiet -q --verbose -v" -- "$word")) ;;
             serve) COMPREPLY=($(compgen -W "--help -h --ckpt --host --port --name --api-key-file --no-api-key --allow-host --cors --max-waiting --timeout --grace --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --top-k --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --confidence-from --alg-temp --schedule --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --bos --no-bos --truncate --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --quiet -q --verbose -v" -- "$word")) ;;
         esac

@@ -16,6 +16,7 @@ import typer
 
 from illada_cli import ui
 from illada_cli.chat.verb import chat
+from illada_cli.convert.verb import convert
 from illada_cli.eval.verb import evaluate
 from illada_cli.generate.verb import generate
 from illada_cli.pack.verb import pack
@@ -37,6 +38,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "generate": generate,
     "score": score,
     "eval": evaluate,
+    "convert": convert,
     "chat": chat,
     "serve": serve,
 }

@@ -34,6 +34,7 @@ FLOORS = {
     "illada_cli.ranks": 7,
     "illada_cli.launch": 8,
     "illada_cli.chat": 9,
+    "illada_cli.convert": 9,
     "illada_cli.eval": 9,
     "illada_cli.generate": 9,
     "illada_cli.pack": 9,

@@ -11,7 +11,14 @@ from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import decoding, read_json
 from illada_core.model.config import ModelConfig
 from illada_core.model.families.family import Reading
-from illada_core.model.families.table import BY_TYPE, TABLE, decide_reading, reading_facts
+from illada_core.model.families.table import (
+    ATTENTION_KEY,
+    BY_TYPE,
+    SHIFT_KEY,
+    TABLE,
+    decide_reading,
+    reading_facts,
+)
 from illada_core.model.features import refuse_features
 from illada_core.model.finding import CONFIG
 
@@ -68,6 +75,8 @@ def config_facts(config: ModelConfig, layout: str, dtype: str) -> dict[str, Any]
     ids = {f"{name}_token_id": vars(config)[f"{name}_id"] for name in ("bos", "eos", "mask", "pad")}
     facts |= {name: number for name, number in ids.items() if number is not None}
     facts |= reading | {"torch_dtype": dtype}
+    if family.doubts(facts):  # such as a mask token in an autoregressive layout
+        facts |= {ATTENTION_KEY: config.attention, SHIFT_KEY: config.shift}
     refuse_loss(config, family.read(facts), layout)
     return facts
 

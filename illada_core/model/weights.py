@@ -28,6 +28,7 @@ from illada_core.files import (
     make_folder,
     new_folder,
     read_json,
+    write_file,
     write_json,
     writing_file,
 )
@@ -47,6 +48,7 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 SINGLE_FILE = "model.safetensors"
 SAMPLED_NUMBERS = 64  # of a tensor, in the digest of a model
 INDEX_FILE = "model.safetensors.index.json"
+CARD_FILE = "README.md"
 SHARD_BYTES = 5_000_000_000
 NAMES_SHOWN = 3
 ROWS_COMPARED = 4096
@@ -56,8 +58,8 @@ ROWS_COMPARED = 4096
 class Export:
     """How a model is written, and what goes beside its weights.
 
-    `layout` is the released family's, `dtype` that of the file, `tokenizer` a
-    tokenizer.json or the folder that holds one, `generation` what generation_config.json says.
+    `layout` is the released family's, `dtype` that of the file, `tokenizer` a tokenizer.json or the
+    folder that holds one, `generation` and `card` what generation_config.json and README.md say.
     """
 
     layout: str = "illada"
@@ -65,6 +67,7 @@ class Export:
     dtype: str = "float32"
     shard_bytes: int = SHARD_BYTES
     generation: Mapping[str, Any] | None = None
+    card: str | None = None
 
 
 def load_model(
@@ -248,6 +251,8 @@ def describe_model(folder: Path, config: ModelConfig, export: Export) -> None:
         write_json(folder / GENERATION_FILE, export.generation)
     if export.tokenizer is not None:
         copy_tokenizer(export.tokenizer, folder)
+    if export.card is not None:
+        write_file(folder / CARD_FILE, export.card.encode())
 
 
 def exported_keys(config: ModelConfig, layout: str) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""`illada convert`: a model folder written anew, in another layout, dtype or with a mask."""
