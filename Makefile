@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_FLAGS := --quiet --constraint constraints.txt
 
-.PHONY: venv demo test lint unit wheel crash fuzz harness completions clean
+.PHONY: kills venv demo test lint unit wheel crash fuzz harness completions clean
 
 venv: .venv/installed
 
@@ -50,6 +50,10 @@ harness:
 	test -x build/harness/bin/python || $(PYTHON) -m venv build/harness
 	build/harness/bin/python -m pip install $(PIP_FLAGS) --editable '.[eval,bench]' accelerate pytest
 	build/harness/bin/python -m pytest tests/benchmark/test_harness.py tests/benchmark/test_baseline.py
+
+# Runs whose ranks are killed 100 times each, beside runs that are left alone: half an hour.
+kills: venv
+	for world in 2 3 4; do $(BIN)/python -m tests.training.kills tiny build/kills --world $$world || exit; done
 
 completions: venv
 	$(BIN)/python -m illada_cli.completions

@@ -18,8 +18,10 @@ def pretrain(asked: PretrainOptions) -> None:
     Examples:
       illada pretrain demo --data corpus-packed
       illada pretrain 8b --dry-run > my.toml
+      illada pretrain 8b --dry-run --gpus 512 --gpu h100
       illada pretrain my.toml --data corpus-packed -o runs/mine --set optimizer.peak_lr=3e-4
-      illada pretrain my.toml --data corpus-packed -o runs/mine --nproc 8
+      illada pretrain my.toml --data corpus-packed -o runs/mine --nproc 8 --restarts 3
+      srun illada pretrain my.toml --data corpus-packed -o runs/mine --nproc 8 --nodes auto
       touch runs/mine/decay
     """
     from illada_cli.train.run import run

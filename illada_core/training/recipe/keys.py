@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from illada_core.errors import UsageError
 
-MOST_THREADS = 1024
+MOST_THREADS, MOST_SECONDS = 1024, 86_400
 LIMITS = "must be finite and at least 0, a whole number below 2^63"
 DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -313,9 +313,12 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
         (recipe.generation.max_new_tokens < 1, "generation.max_new_tokens must be at least 1"),
         (recipe.checkpoint.keep_last < 1, "checkpoint.keep_last must be at least 1"),
         (not 0 < recipe.plan.mfu <= 1, "plan.mfu must lie between 0 and 1"),
-        (recipe.parallel.timeout_s < 1, "parallel.timeout_s must be at least 1"),
+        (
+            not 1 <= recipe.parallel.timeout_s <= MOST_SECONDS,
+            f"parallel.timeout_s must be at least 1 and at most {MOST_SECONDS}",
+        ),
         (recipe.plan.devices < 1, "plan.devices must be at least 1"),
-        (not recipe.plan.write_gb_per_s, "plan.write_gb_per_s must be above 0"),
+        (recipe.plan.write_gb_per_s < 1e-3, "plan.write_gb_per_s must be at least 0.001"),
     ]
 
 

@@ -246,7 +246,8 @@ def find_remedy(
     devices, shard = recipe.plan.devices, planned_shard(recipe)
     recomputes = RECOMPUTES[RECOMPUTES.index(recipe.run.recompute) :]
     micro_rows = dict.fromkeys((recipe.batch.micro_rows, 1))
-    shards = [n for n in range(shard, devices + 1, shard) if devices % n == 0]
+    shards = [shard << doubled for doubled in range(devices.bit_length())]
+    shards = [held for held in shards if devices % held == 0]
     for held, rows, kind in product(shards, micro_rows, recomputes):
         changed = replace(
             recipe,

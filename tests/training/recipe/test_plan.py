@@ -109,6 +109,12 @@ def test_the_plan_says_what_to_change_where_it_does_not_fit(changes, remedy):
         assert planned("plan.device=H100", "plan.devices=16", *changes, *remedy).fits
 
 
+def test_a_plan_for_more_devices_than_there_are_is_made_at_once():
+    assert planned("plan.device=H100", f"plan.devices={2**40}", "parallel.shard=1").remedy == (
+        "parallel.shard=2",
+    )
+
+
 def test_devices_that_cannot_share_copies_are_found_on_a_laptop():
     with pytest.raises(UsageError, match=r"parallel\.shard is 24, which does not divide the 512"):
         planned("plan.devices=512", "parallel.shard=24")

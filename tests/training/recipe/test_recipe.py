@@ -66,6 +66,8 @@ def test_the_8b_recipe_has_the_papers_values():
         ("batch", "rows", 0.5, "batch.rows must be a whole number, not 0.5"),
         ("batch", "rows", 0, "batch.rows must be at least 1"),
         ("model", "tied", 1, "model.tied must be true or false"),
+        ("parallel", "timeout_s", 1e300, "parallel.timeout_s must be at least 1 and at most 86400"),
+        ("plan", "write_gb_per_s", 1e-300, "plan.write_gb_per_s must be at least 0.001"),
         ("model", "heads", 3, "model.width is no multiple of model.heads"),
         ("optimizer", "peak_lr", "fast", "optimizer.peak_lr must be a number"),
         ("optimizer", "peak_lr", float("nan"), "optimizer.peak_lr must be finite"),
