@@ -55,6 +55,9 @@ def make_inputs(folder: Path) -> list[Case]:
     where = ("--data", str(folder / "conversations"), "--ckpt", str(folder / "base"))
     sft = ("sft", str(folder / "tiny.toml"), *where, "-o", "out", "-q")
     model = ("--ckpt", str(folder / "model"), "-q", "-o", "out", *BATCH_OF_ONE)
+    questions = [{"question": f"{n}?", "choices": ["a", "bc"], "answer": n % 2} for n in range(3)]
+    write_lines(folder / "questions.jsonl", questions)
+    asked = ("--tasks", "arc_easy", "--data", str(folder / "questions.jsonl"))
     writing = ("generate", "--max-new-tokens", "8", "--block-length", "4")
     prompts = ("--jsonl", str(folder / "prompts.jsonl"))
     packing = ("--sequence-length", "64", "-o", "out", "--workers", "1", "-q")
@@ -64,6 +67,7 @@ def make_inputs(folder: Path) -> list[Case]:
     pretrain = ("pretrain", str(folder / "tiny.toml"), "--data", str(folder / "rows"))
     pretrain = (*pretrain, "-o", "out", "-q")
     score = ("score", *model, "--choices", str(folder / "items.jsonl"))
+    evaluate = ("eval", *model, *asked)
     generate = (*writing, *model, *prompts, "--samples", "2")
     traced = (*writing, "--ckpt", str(folder / "model"), "-q", "--trace", "out", *prompts)
     return [
@@ -81,6 +85,8 @@ def make_inputs(folder: Path) -> list[Case]:
         Case("sft, LoRA", (*sft, "--set", "lora.rank=2")),
         Case("score -o", score),
         Case("score -o --fresh", (*score, "--fresh"), (*score, "--rule", "one-shot")),
+        Case("eval -o", evaluate),
+        Case("eval -o --fresh", (*evaluate, "--fresh"), (*evaluate, "--set", "rule=one-shot")),
         Case("generate -o", generate),
         Case("generate --trace", traced),
     ]

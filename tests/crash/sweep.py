@@ -6,7 +6,8 @@
 
 A process that was killed and is run again must leave the files of one that never was, names and
 bytes. One that an error of the disk meets must say so in a sentence, or not be harmed by it; and be
-as good when it is run again. Exempt are the times in metrics.jsonl and all of environment.json.
+as good when it is run again. Exempt are the times in metrics, answers and results, and all of
+environment.json.
 """
 
 import errno
@@ -21,11 +22,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.crash.cases import Case, make_inputs
 from tests.crash.process import NO_SHIM, Ended, Stop, build_shim, has_shim, run, warm
 
-TIMES = ("seconds", "tokens_per_s", "mfu")
+TIMES = ("seconds", "tokens_per_s", "mfu", "date", "total_evaluation_time_seconds")
+TIMED = ("metrics.jsonl", "answers", "results_")  # how the names of files with times begin
 LAST, SOME = 3, 3  # --some takes the last operations, and this many of the others
 SHIM = "ILLADA_CRASH_SHIM"  # in the environment of a process that has the shim
 KINDS = {
@@ -55,11 +58,17 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 def timeless(path: Path) -> bytes:
     if path.name == "environment.json":
         return b""
-    if path.name != "metrics.jsonl":
+    if not path.name.startswith(TIMED):
         return path.read_bytes()
-    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
-    kept = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
-    return json.dumps(kept).encode()
+    texts = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    return json.dumps([without_times(json.loads(text)) for text in texts]).encode()
+
+
+def without_times(value: Any) -> Any:
+    """Return decoded JSON without the values that say how long something took, or when it was."""
+    if isinstance(value, dict):
+        return {name: without_times(each) for name, each in value.items() if name not in TIMES}
+    return [without_times(each) for each in value] if isinstance(value, list) else value
 
 
 def differences(found: dict[str, bytes | None], wanted: dict[str, bytes | None]) -> str:
