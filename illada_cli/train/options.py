@@ -23,6 +23,14 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="Packed dataset to train on [default: data.path of the recipe]."),
 ]
+Mixture = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mixture",
+        metavar="DIR=WEIGHT",
+        help="Packed datasets by their share of the rows, or by epochs: DIR=2x; repeat it.",
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Run folder [default: runs/NAME].", rich_help_panel=OUTPUT),
@@ -85,6 +93,7 @@ class PretrainOptions:
 
     recipe: RecipeName
     data: Data = None
+    mixture: Mixture = None
     ckpt: Annotated[
         Path | None,
         typer.Option(
@@ -122,6 +131,7 @@ class SftOptions:
         ),
     ] = None
     data: Data = None
+    mixture: Mixture = None
     set_: Set = None
     output: Output = None
     nproc: Nproc = None

@@ -33,7 +33,7 @@ def train_rank(
         join_ranks(setup.recipe.run.device) as ranks,
         open_session(setup, folder, ranks, fresh) as session,
     ):
-        source = row_source(setup.train, session.corruption, session.share)
+        source = row_source(session.rows, session.corruption, session.share)
         events = train(session, source, likelihood_bound, stop.number)
         model = show(events, verb, talk)
     return RunEnd(model, session.stopped_by, session.progress.step)

@@ -52,10 +52,15 @@ def launches(asked: TrainOptions) -> bool:
 
 
 def read_recipe(file: Path, asked: TrainOptions) -> Recipe:
-    """Read a recipe, changed by --set, --data, --ckpt, --gpus and --gpu."""
+    """Read a recipe, changed by --set, --data, --mixture, --ckpt, --gpus and --gpu."""
+    if asked.data is not None and asked.mixture:
+        raise UsageError("give one of --data and --mixture")
     recipe = load_recipe(file, asked.set_)
     if asked.data is not None:
-        recipe = replace(recipe, data=replace(recipe.data, path=str(asked.data)))
+        recipe = replace(recipe, data=replace(recipe.data, path=str(asked.data), mixture=()))
+    if asked.mixture:
+        mixture = tuple(asked.mixture)
+        recipe = replace(recipe, data=replace(recipe.data, path="", mixture=mixture))
     if asked.ckpt is not None:
         recipe = replace(recipe, model=replace(recipe.model, ckpt=str(asked.ckpt)))
     if asked.gpus is not None:
@@ -67,10 +72,10 @@ def read_recipe(file: Path, asked: TrainOptions) -> Recipe:
 
 def print_plan(recipe: Recipe) -> None:
     """Print the recipe as its data complete it, and under it what it will cost."""
-    if recipe.data.path:
+    if recipe.data.path or recipe.data.mixture:
         setup = prepare(recipe)
         recipe, config, total = setup.recipe, setup.config, setup.schedule.total_tokens
-        row_tokens, assumed = setup.train.tokens / setup.train.rows, ""
+        row_tokens, assumed = setup.row_tokens, ""
     else:
         config, total, assumed = outline(recipe)
         row_tokens = float(config.max_length)

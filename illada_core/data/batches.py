@@ -23,7 +23,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from illada_core.data.store.dataset import TokenDataset
+from illada_core.data.store.dataset import Row, TokenDataset
 from illada_core.data.store.turns import Turns
 from illada_core.noise import STREAM_ROW_ORDER, random_words
 
@@ -104,6 +104,13 @@ def read_batch(dataset: TokenDataset, places: Sequence[int], seed: int) -> Batch
     """Read the rows at the given places of a run, at least one. Raises DataError on damage."""
     found = [row_at(place, dataset.rows, seed) for place in places]
     rows = [dataset.row(number) for _, number in found]
+    return join_rows(rows, places, [epoch for epoch, _ in found], [row for _, row in found])
+
+
+def join_rows(
+    rows: Sequence[Row], places: Sequence[int], epochs: Sequence[int], numbers: Sequence[int]
+) -> Batch:
+    """Lay rows end to end; turns are known where they are known of each."""
     turns = [row.turns for row in rows if row.turns is not None]
     row_ends_R = np.cumsum([len(row.ids) for row in rows])
     starts = (0, *row_ends_R[:-1])
@@ -114,37 +121,41 @@ def read_batch(dataset: TokenDataset, places: Sequence[int], seed: int) -> Batch
             [row.segment_ends + start for row, start in zip(rows, starts, strict=True)]
         ),
         places_R=np.array(places, np.int64),
-        epochs_R=np.array([epoch for epoch, _ in found]),
-        rows_R=np.array([number for _, number in found]),
-        turns_T=np.concatenate(turns) if turns else None,
+        epochs_R=np.array(epochs),
+        rows_R=np.array(numbers),
+        turns_T=np.concatenate(turns) if len(turns) == len(rows) else None,
     )
 
 
-def row_at(place: int, rows: int, seed: int) -> tuple[int, int]:
-    """Return (epoch, row) at a place of a run over a dataset of `rows` rows."""
+def row_at(place: int, rows: int, seed: int, source: int = 0) -> tuple[int, int]:
+    """Return (epoch, row) at a place of a run over a dataset of `rows` rows.
+
+    Sources of a mixture have orders of their own, by number.
+    """
     epoch, within = divmod(place, rows)
     window, slot = divmod(within, WINDOW_ROWS)
-    return epoch, int(shuffle_window(rows, seed, epoch, window)[slot])
+    return epoch, int(shuffle_window(rows, seed, epoch, window, source)[slot])
 
 
-@lru_cache(maxsize=8)
-def shuffle_window(rows: int, seed: int, epoch: int, window: int) -> Indexes:
+@lru_cache(maxsize=64)  # some windows of each source of a mixture
+def shuffle_window(rows: int, seed: int, epoch: int, window: int, source: int = 0) -> Indexes:
     """Return the rows of one window of an epoch in their order.
 
     The last, shorter block keeps its slot; each epoch therefore begins to count at another row.
     """
+    base = source << 40
     whole_blocks, blocks = rows // BLOCK_ROWS, -(-rows // BLOCK_ROWS)
     slots_N = np.arange(window * WINDOW_BLOCKS, min((window + 1) * WINDOW_BLOCKS, blocks))
     movable_N = slots_N < whole_blocks
-    slots_N[movable_N] = permute(slots_N[movable_N], whole_blocks, seed, epoch)
+    slots_N[movable_N] = permute(slots_N[movable_N], whole_blocks, seed, epoch, base)
     counted_N = (slots_N[:, None] * BLOCK_ROWS + np.arange(BLOCK_ROWS)).ravel()
-    first_row = random_words(seed, STREAM_ROW_ORDER, epoch, 0, FIRST_ROW) * rows >> 32
+    first_row = random_words(seed, STREAM_ROW_ORDER, epoch, base, FIRST_ROW) * rows >> 32
     rows_N = (counted_N[counted_N < rows] + first_row) % rows
-    keys_N = random_words(seed, STREAM_ROW_ORDER, epoch, rows_N, ROW_KEY)
+    keys_N = random_words(seed, STREAM_ROW_ORDER, epoch, rows_N | base, ROW_KEY)
     return rows_N[np.argsort(keys_N, kind="stable")]
 
 
-def permute(indexes_N: Indexes, size: int, seed: int, epoch: int) -> Indexes:
+def permute(indexes_N: Indexes, size: int, seed: int, epoch: int, base: int = 0) -> Indexes:
     """Map indexes below `size` by a permutation of all of them, without storing it.
 
     A Feistel network permutes the next power of four; who lands outside walks on until inside.
@@ -156,7 +167,7 @@ def permute(indexes_N: Indexes, size: int, seed: int, epoch: int) -> Indexes:
     while outside_N.any():
         left_N, right_N = found_N[outside_N] >> half_bits, found_N[outside_N] & half
         for turn in range(FIRST_ROUND, FIRST_ROUND + FEISTEL_ROUNDS):
-            words_N = random_words(seed, STREAM_ROW_ORDER, epoch, right_N, turn)
+            words_N = random_words(seed, STREAM_ROW_ORDER, epoch, right_N | base, turn)
             left_N, right_N = right_N, left_N ^ (words_N & half)
         found_N[outside_N] = left_N << half_bits | right_N
         outside_N = found_N >= size

@@ -107,22 +107,24 @@ def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def read_progress(path: Path, fingerprint: str, ranks: Ranks) -> tuple[Progress, dict[str, Any]]:
+def read_progress(
+    path: Path, fingerprint: str | None, ranks: Ranks
+) -> tuple[Progress, dict[str, Any]]:
     """Return the progress of an intact checkpoint, and the facts beside it.
 
-    Every rank checks its share of the files. `fingerprint` is that of the dataset at hand;
-    UsageError unless it is the one trained on so far, CheckpointError if the checkpoint is damaged,
-    on all ranks.
+    Every rank checks its share of the files. `fingerprint` is that of the dataset at hand, None of
+    a mixture, which may change; UsageError unless it is the one trained on so far, CheckpointError
+    if the checkpoint is damaged, on all ranks.
     """
     with failing_alike(ranks):
         facts = run_folder.read_checkpoint(path, ranks.rank, ranks.world)
     with decoding(path / run_folder.STATE, CheckpointError):
         dataset = shaped(facts.get("dataset"), str, "dataset")
         progress = shaped(facts.pop("progress", None), Progress, "progress")
-    if dataset != fingerprint:
+    if fingerprint not in (None, dataset) and not facts.get("mixture"):
         raise UsageError(
             f"the dataset has changed since {path} was saved "
-            f"(fingerprint {fingerprint[:12]} instead of {dataset[:12]})",
+            f"(fingerprint {str(fingerprint)[:12]} instead of {dataset[:12]})",
             "give the dataset the run began with, or start over with --fresh",
         )
     if path != run_folder.checkpoint_path(path.parents[1], progress.step):

@@ -39,7 +39,7 @@ def least_bytes(setup: Setup, world: int) -> float:
     recipe, config = setup.recipe, setup.config
     rows = -(-recipe.batch.rows // world)
     micro_rows = min(recipe.batch.micro_rows, rows)
-    micro_tokens = micro_rows * setup.train.tokens / setup.train.rows
+    micro_tokens = micro_rows * setup.row_tokens
     parts = memory_bytes(recipe, config, micro_tokens, recipe.objective.epsilon, shard=1)
     kept = 4 * FP32_BYTES * trained_count(config, recipe.lora) + parts.get("frozen base", 0.0)
     places = rows / micro_rows * MICRO_BATCH_BYTES

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from illada_core.data.batches import Share
+from illada_core.data.mixture import Mixture, Phase
+from illada_core.data.store.dataset import TokenDataset
 from illada_core.diffusion.corruption import Corruption
 from illada_core.diffusion.denoiser import Denoiser
 from illada_core.errors import UsageError
@@ -37,6 +40,7 @@ from illada_core.training.health import check_health
 from illada_core.training.lora import base_fingerprint
 from illada_core.training.memory import check_memory
 from illada_core.training.metrics import Metrics, device_name, record_start
+from illada_core.training.mixing import MIXTURE, describe, phases_of, shares, told_of
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import (
     LONG_WAIT,
@@ -86,11 +90,20 @@ class Session:
     samples: Samples | None
     remarks: tuple[str, ...]
     base: str | None
+    phases: list[Phase]
     stopped_by: int = 0
 
     @property
     def model(self) -> Transformer:
         return self.denoiser.transformer
+
+    @cached_property
+    def rows(self) -> TokenDataset | Mixture:
+        """What the run is trained on: the rows of a dataset, or of several."""
+        setup = self.setup
+        if not self.phases:
+            return setup.train
+        return Mixture(tuple(self.phases), setup.sources, setup.recipe.run.seed)
 
     @property
     def is_writing(self) -> bool:
@@ -124,6 +137,7 @@ class Session:
         self.sync()
         facts = {
             "dataset": self.setup.train.fingerprint,
+            **told_of(self.phases),
             "base": self.base,
             **circumstances(self.ranks, self.shard),
         }
@@ -187,17 +201,24 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             torch.set_num_threads(keys.threads)
         shard = choose_shard(setup.recipe.parallel.shard, ranks.world, ranks.local_world)
         progress, remarks, base = Progress(), list(setup.remarks), adapted_base(setup)
+        facts: dict[str, Any] = {}
         mesh = rank_mesh(ranks, shard) if ranks.world > 1 else None
         if mesh is not None:
             limit_waiting(mesh, LONG_WAIT)
             remarks += check_health(ranks, mesh) if setup.recipe.parallel.check_health else []
         if checkpoint is not None:
-            progress, facts = read_progress(checkpoint, setup.train.fingerprint, ranks)
+            fingerprint = None if setup.slots else setup.train.fingerprint
+            progress, facts = read_progress(checkpoint, fingerprint, ranks)
             check_length(before, setup.recipe, progress)
             check_base(base, facts)
             if ranks.is_main:  # what a run has not deleted that was killed after it had saved
                 run_folder.prune_checkpoints(run, setup.recipe.checkpoint)
             remarks += changed_circumstances(facts, circumstances(ranks, shard))
+        phases = phases_of(setup, facts, checkpoint, progress.step)
+        place = progress.step * setup.recipe.batch.rows
+        is_new_mixture = bool(phases) and phases[-1].first_place == place
+        if is_new_mixture:
+            remarks.append(describe(setup, progress.step))
         compute_dtype = DTYPES[keys.compute_dtype]
         config = setup.config
         backend, reason = choose_backend(
@@ -213,6 +234,9 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             write_file(run / RECIPE, to_toml(setup.recipe).encode())
             metrics = Metrics(run, progress.step, setup.recipe.log.tensorboard)
             stack.callback(metrics.close)
+            if is_new_mixture:
+                step, tokens = progress.step + 1, progress.tokens
+                metrics.write(MIXTURE, step, tokens=tokens, sources=shares(setup))
         if setup.prompts:
             samples = Samples(run, progress.step, setup, ranks)
             stack.callback(samples.close)
@@ -247,6 +271,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             samples=samples,
             remarks=tuple(remarks) if ranks.is_main else (),
             base=base,
+            phases=phases,
         )
 
 

@@ -3,6 +3,7 @@
 No torch: `--dry-run` and every usage error are answered without it.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from illada_core.data.batches import row_at
+from illada_core.data.mixture import Entry, Slots, parse_mixture, share_out
 from illada_core.data.store.dataset import TokenDataset, open_packed
 from illada_core.errors import DataError, UsageError
 from illada_core.inference.defaults import GenerationDefaults, generation_defaults
@@ -31,12 +33,17 @@ NOISE_SEED = 0  # of validation; not the run's, so that two seeds of one recipe 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a run is, before any weight exists; `prompts` are held out, to be answered."""
+    """All that a run is, before any weight exists; `prompts` are held out, to be answered.
+
+    `train` is the dataset, or the first of the `sources` of a mixture, which `slots` share out.
+    """
 
     recipe: Recipe
     config: ModelConfig
     schedule: Schedule
     train: TokenDataset
+    sources: tuple[TokenDataset, ...]
+    slots: Slots | None
     holdout: TokenDataset | None
     tokenizer_file: Path | None
     holdout_bytes_per_token: float | None
@@ -44,24 +51,37 @@ class Setup:
     prompts: tuple[tuple[int, ...], ...]
     remarks: tuple[str, ...]
 
+    @property
+    def row_tokens(self) -> float:
+        """How many tokens a row has, in the mean over the places of a run."""
+        shares = [count for _, count in self.slots] if self.slots else [1]
+        lengths = [source.tokens / source.rows for source in self.sources]
+        return float(np.average(lengths, weights=shares))
+
 
 def prepare(recipe: Recipe) -> Setup:
     """Open the data of a recipe and check that all fits. Raises DataError and UsageError."""
-    if not recipe.data.path:
+    entries = parse_mixture(recipe.data.mixture)
+    paths = [entry.path for entry in entries] or [recipe.data.path]
+    if not paths[0]:
         raise UsageError("no data to train on", "give a packed dataset: --data DIR")
     check_packages(recipe)
     if recipe.lora.rank:
         check_base_is_given(recipe)
-    train, holdout = open_packed(Path(recipe.data.path))
+    opened = [open_packed(Path(path)) for path in paths]
+    sources = tuple(train for train, _ in opened)
+    train, holdout = opened[0]
     if recipe.data.holdout:
         holdout = open_packed(Path(recipe.data.holdout))[0]
-    check_datasets(train, holdout)
-    check_turns(recipe, train, holdout)
+    for source in sources:
+        check_datasets(source, holdout)
+        check_turns(recipe, source, holdout)
     config = config_of(recipe.model, train)
-    for dataset in (train, holdout):
+    for dataset in (*sources, holdout):
         if dataset is not None:
+            check_same_tokenizer(dataset, train)
             check_row_lengths(dataset, config.max_length, is_fresh=not recipe.model.ckpt)
-    tokenizer_file = find_tokenizer(recipe, train)
+    tokenizer_file = find_tokenizer(recipe, Path(paths[0]), train)
     tokenizer, held_out_bytes, remarks = None, None, []
     if tokenizer_file is not None:
         tokenizer = load_tokenizer(tokenizer_file, "tokenizers")
@@ -85,9 +105,13 @@ def prepare(recipe: Recipe) -> Setup:
         recipe=replace(recipe, model=keys_of(config, recipe.model.ckpt)),
         config=config,
         schedule=plan_schedule(
-            recipe.schedule, recipe.optimizer.peak_lr, total_tokens(recipe, train.tokens)
+            recipe.schedule,
+            recipe.optimizer.peak_lr,
+            total_tokens(recipe, pass_tokens(entries, sources)),
         ),
         train=train,
+        sources=sources,
+        slots=share_out(entries, sources) if entries else None,
         holdout=holdout,
         tokenizer_file=tokenizer_file,
         holdout_bytes_per_token=held_out_bytes,
@@ -223,11 +247,21 @@ def check_datasets(train: TokenDataset, holdout: TokenDataset | None) -> None:
         return
     if holdout.manifest.kind != "rows" or holdout.rows == 0:
         raise DataError(f"{holdout.folder} has no rows to validate on")
-    if holdout.manifest.tokenizer.sha256 != train.manifest.tokenizer.sha256:
+
+
+def check_same_tokenizer(dataset: TokenDataset, train: TokenDataset) -> None:
+    """Raise DataError unless two datasets were made with one tokenizer."""
+    if dataset.manifest.tokenizer.sha256 != train.manifest.tokenizer.sha256:
         raise DataError(
-            f"{holdout.folder} was made with another tokenizer than {train.folder}",
+            f"{dataset.folder} was made with another tokenizer than {train.folder}",
             "pack both with the same tokenizer.json",
         )
+
+
+def pass_tokens(entries: Sequence[Entry], sources: Sequence[TokenDataset]) -> int:
+    """Return the tokens of one pass: each source once, or as many epochs as a mixture says."""
+    passes = [entry.amount if entry.is_epochs else 1 for entry in entries] or [1]
+    return round(sum(n * source.tokens for n, source in zip(passes, sources, strict=True)))
 
 
 def check_packages(recipe: Recipe) -> None:
@@ -280,9 +314,9 @@ def check_row_lengths(dataset: TokenDataset, max_length: int, is_fresh: bool) ->
         first += len(lengths)
 
 
-def find_tokenizer(recipe: Recipe, train: TokenDataset) -> Path | None:
+def find_tokenizer(recipe: Recipe, packed: Path, train: TokenDataset) -> Path | None:
     """Return the tokenizer.json that made a dataset: in its folder, or in that of the base."""
-    folders = [Path(recipe.data.path), train.folder]
+    folders = [packed, train.folder]
     if recipe.model.ckpt:
         folders.append(find_model(recipe.model.ckpt))
     for path in (folder / TOKENIZER_FILE for folder in folders):

@@ -41,7 +41,7 @@ def run_training(recipe, run, stop_after=None, fresh=False, ranks=CPU):
         return any(getattr(event, "step", 0) == stop_after for event in events)
 
     with open_session(prepare(recipe), run, ranks, fresh) as session:
-        source = row_source(session.setup.train, session.corruption, session.share)
+        source = row_source(session.rows, session.corruption, session.share)
         for event in train(session, source, likelihood_bound, stop):
             events.append(event)
     return events

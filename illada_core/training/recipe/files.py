@@ -135,7 +135,17 @@ def check_type(name: str, value: Any, kind: Any, source: str) -> Any:
         return float(value)
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
-    words = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+    if kind == tuple[str, ...] and isinstance(value, list):
+        if all(type(item) is str for item in value):
+            return tuple(value)
+        raise UsageError(f"{source}: {name} must be a list of strings")
+    words = {
+        tuple[str, ...]: "a list of strings",
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        bool: "true or false",
+    }
     raise UsageError(f"{source}: {name} must be {words[kind]}, not {as_toml(value)}")
 
 

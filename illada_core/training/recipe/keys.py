@@ -69,8 +69,17 @@ class DataKeys:
     """Where the packed rows are; a run is bound to their fingerprint, not to their place."""
 
     path: str = key("", "packed dataset; also --data", may_change=True)
+    mixture: tuple[str, ...] = key(
+        (),
+        'packed datasets instead of path, each as "FOLDER=WEIGHT" among the rows, or '
+        '"FOLDER=EPOCHSx"; also --mixture',
+        may_change=True,
+    )
     holdout: str = key(
-        "", "packed dataset to validate on; empty: the validation part of path", may_change=True
+        "",
+        "packed dataset to validate on; empty: the validation part of path, or of the first of "
+        "mixture",
+        may_change=True,
     )
 
 
@@ -281,6 +290,10 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
         ),
         (not 0 < objective.epsilon < 1, "objective.epsilon must lie between 0 and 1"),
         (objective.split_probability > 1, "objective.split_probability must be at most 1"),
+        (
+            bool(recipe.data.path and recipe.data.mixture),
+            "give one of data.path and data.mixture",
+        ),
         (batch.rows < 1, "batch.rows must be at least 1"),
         (batch.micro_rows < 1, "batch.micro_rows must be at least 1"),
         (optimizer.beta1 >= 1 or optimizer.beta2 >= 1, "the optimizer's betas must be below 1"),
