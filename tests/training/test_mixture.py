@@ -40,7 +40,7 @@ def test_a_run_on_a_mixture_resumes_bit_for_bit(packed, tmp_path):
     assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
     (line,) = mixtures_in(tmp_path / "whole")
     assert (line["step"], [each["share"] for each in line["sources"]]) == (1, [0.75, 0.25])
-    told = [event.text for event in events if isinstance(event, Noticed)]
+    told = [event.sentence for event in events if isinstance(event, Noticed)]
     assert any(text.startswith("from step 1 on the rows are 75.0% ") for text in told)
 
 
