@@ -3,7 +3,7 @@ _illada() {
     local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "tokenize pack pretrain sft generate score eval convert chat serve --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "tokenize pack pretrain sft runs generate score eval convert chat serve --help --version" -- "$word"))
         return
     fi
     if [[ "$word" == "=" ]]; then
@@ -113,6 +113,7 @@ _illada() {
             pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --skip-limit --date --part --merge --workers --stats --verify --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             pretrain) COMPREPLY=($(compgen -W "--help -h --data --mixture --ckpt --set -o --output --nproc --nodes --node --meet --restarts --fresh --dry-run -n --gpus --gpu --quiet -q --verbose -v" -- "$word")) ;;
             sft) COMPREPLY=($(compgen -W "--help -h --ckpt --data --mixture --set -o --output --nproc --nodes --node --meet --restarts --fresh --dry-run -n --gpus --gpu --quiet -q --verbose -v" -- "$word")) ;;
+            runs) COMPREPLY=($(compgen -W "--help -h --compare --json --quiet -q" -- "$word")) ;;
             generate) COMPREPLY=($(compgen -W "--help -h --ckpt --file -f --jsonl --infill --chat --system --bos --no-bos --truncate --on-error --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --top-k --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --confidence-from --alg-temp --schedule --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --samples --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --output -o --fresh --json --stream --trace --quiet -q --verbose -v" -- "$word")) ;;
             score) COMPREPLY=($(compgen -W "--help -h --ckpt --prompt --choices --jsonl --text --map --chat --delimiter --bos --no-bos --truncate --on-error --rule --visible-eos --normalize --pick-only --samples --stop-gap --cfg --seed --window --stride --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --output -o --fresh --json --quiet -q --verbose -v" -- "$word")) ;;
             eval) COMPREPLY=($(compgen -W "--help -h --ckpt --tasks -t --data --shots-from --limit -L --preset --shots --samples --set --compare-rules --baseline --run-code --chat --bos --no-bos --truncate --seed --nproc --attention --shift --no-shift --device --dtype --quantize --mask-id --batch-tokens --cache-tokens --output -o --fresh --json --markdown --plot --dry-run -n --probe --plan-device --list --inspect --report --against --rescore --quiet -q --verbose -v" -- "$word")) ;;

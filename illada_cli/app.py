@@ -20,6 +20,7 @@ from illada_cli.convert.verb import convert
 from illada_cli.eval.verb import evaluate
 from illada_cli.generate.verb import generate
 from illada_cli.pack.verb import pack
+from illada_cli.runs.verb import runs
 from illada_cli.score.verb import score
 from illada_cli.serve.verb import serve
 from illada_cli.tokenize.verb import tokenize
@@ -35,6 +36,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "pack": pack,
     "pretrain": pretrain,
     "sft": sft,
+    "runs": runs,
     "generate": generate,
     "score": score,
     "eval": evaluate,

@@ -8,7 +8,18 @@ from tests.conftest import REPO
 
 PLAN = (REPO / "docs" / "design.md").read_text()
 CAPTIONS = PLAN.split("## Every file")[1].split("## Where do I change")[0]
-VERBS = ("chat", "convert", "eval", "generate", "pack", "score", "serve", "tokenize", "train")
+VERBS = (
+    "chat",
+    "convert",
+    "eval",
+    "generate",
+    "pack",
+    "runs",
+    "score",
+    "serve",
+    "tokenize",
+    "train",
+)
 EVERYWHERE = {"verb", "options", "run"}
 FILES = sorted(
     path.relative_to(REPO)

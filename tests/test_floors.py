@@ -38,6 +38,7 @@ FLOORS = {
     "illada_cli.eval": 9,
     "illada_cli.generate": 9,
     "illada_cli.pack": 9,
+    "illada_cli.runs": 9,
     "illada_cli.score": 9,
     "illada_cli.serve": 9,
     "illada_cli.tokenize": 9,
@@ -70,7 +71,11 @@ OWNERS = {
         "illada_core/model/weights.py",
         "illada_core/training/checkpoint.py",
     ),
-    "matplotlib": ("illada_core/training/picture.py", "illada_core/benchmark/picture.py"),
+    "matplotlib": (
+        "illada_core/training/picture.py",
+        "illada_core/training/overlay.py",
+        "illada_core/benchmark/picture.py",
+    ),
     "starlette": ("illada_core/serving/",),
     "uvicorn": ("illada_cli/serve/run.py",),
 }
@@ -112,6 +117,9 @@ TORCH_FREE = (
     "illada_cli/pack/",
     "illada_core/training/held_out.py",
     "illada_core/training/events.py",
+    "illada_core/training/lines.py",
+    "illada_core/training/history.py",
+    "illada_cli/runs/",
     "illada_core/training/setup.py",
 )
 SOURCES = sorted([*REPO.glob("illada_core/**/*.py"), *REPO.glob("illada_cli/**/*.py")])

@@ -11,7 +11,7 @@ from typing import Any
 from illada_core.errors import CheckpointError
 from illada_core.files import decoding, write_file
 from illada_core.training import run_folder
-from illada_core.training.metrics import read_metrics
+from illada_core.training.lines import read_metrics
 
 DRAW_EVERY_S = 60.0
 MOST_DRAWING = 0.02  # of the time

@@ -19,6 +19,24 @@ from numpy.typing import NDArray
 INK, TRAIN, VALIDATION, ALERT = "#2b2f36", "#3b6ea8", "#d1682b", "#c0392b"
 MOST_POINTS = 1500
 RATIO_CURVES = 6
+STYLE: dict[Any, Any] = {
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
 
 
 @dataclass(frozen=True)
@@ -59,25 +77,7 @@ def smooth(full: Curve, share: float = 0.04, least: int = 10) -> Curve:
 
 def picture(title: str, by_kind: dict[str, list[dict[str, Any]]]) -> bytes:
     """Return the PNG of a run's lines by kind."""
-    style: dict[Any, Any] = {
-        "font.size": 9.5,
-        "axes.titlesize": 10.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "text.color": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.grid": True,
-        "grid.color": "#e3e6ea",
-        "grid.linewidth": 0.8,
-        "axes.axisbelow": True,
-        "legend.frameon": False,
-    }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 7.2), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")

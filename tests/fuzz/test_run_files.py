@@ -12,7 +12,8 @@ from illada_core.inference.presets import load_preset, packaged_presets
 from illada_core.training import run_folder
 from illada_core.training.checkpoint import Progress, read_progress
 from illada_core.training.curves import draw_curves
-from illada_core.training.metrics import StepLines, read_metrics, record_start
+from illada_core.training.lines import read_metrics
+from illada_core.training.metrics import StepLines, record_start
 from illada_core.training.parallel import Ranks
 from illada_core.training.recipe.files import load_recipe, packaged_recipes
 from illada_core.training.recipe.plan import plan_run

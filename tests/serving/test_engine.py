@@ -10,7 +10,7 @@ import torch
 from illada_core.evaluation.questions import Reader
 from illada_core.inference.checkpoint import open_checkpoint
 from illada_core.inference.requests import Prompting
-from illada_core.inference.settings import Settings
+from illada_core.inference.settings import Settings, described_settings
 from illada_core.inference.text_sampler import TextSampler, complete_settings
 from illada_core.model.transformer import Transformer
 from illada_core.serving.access import Access
@@ -196,16 +196,23 @@ def test_every_step_of_a_text_is_streamed(held, byte_model):
         assert '"text": "aaaaaaaa"' in events[5][1]
 
 
-@pytest.mark.parametrize(
-    "extreme",
-    [{"cfg": 1e308}, {"end_thinking_boost": 1e308}, {"temperature": 1e308}, {"top_p": 1e-300}],
-    ids=str,
-)
+def numbers_of_settings():
+    """Return the names of all settings that are numbers."""
+    return [name for name, (kind, _) in described_settings().items() if kind in (int, float)]
+
+
+@pytest.mark.parametrize("extreme", [1e308, 1e-300, 2**63 - 1, 10**30], ids=str)
 def test_no_setting_breaks_the_engine(byte_model, extreme):
     with service_around(open_checkpoint(byte_model).load(), byte_model) as (client, engine):
-        body = {**ASKED, "seed": 2**63, **extreme}
-        assert client.post("/v1/completions", json=body).status_code in (200, 400)
-        item = {"prompt": "a", "choices": ["b", "c"], "cfg": 1e308}
-        assert client.post("/v1/score", json=item).status_code == 400
+        for name in numbers_of_settings():
+            for beside in ({}, {"temperature": 1, "seed": 2**63}):
+                body = {"prompt": "Once", "max_tokens": 4, **beside, name: extreme}
+                if name == "max_new_tokens":
+                    body.pop("max_tokens")
+                    body["stop"] = "a"
+                status = client.post("/v1/completions", json=body).status_code
+                assert status in (200, 400), (name, engine.error)
+        item = {"prompt": "a", "choices": ["b", "c"], "cfg": extreme}
+        assert client.post("/v1/score", json=item).status_code in (200, 400)
         assert client.post("/v1/completions", json=ASKED).status_code == 200
         assert engine.error is None

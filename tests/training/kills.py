@@ -29,7 +29,7 @@ from illada_cli.app import main
 from illada_core.files import PARTIAL_FOLDER
 from illada_core.model.finding import MODEL, newest_checkpoint
 from illada_core.training import run_folder
-from illada_core.training.metrics import read_metrics
+from illada_core.training.lines import read_metrics
 from illada_core.training.recipe.files import to_toml
 from tests.training.on_ranks import free_port
 from tests.training.test_loop import losses

@@ -19,7 +19,7 @@ from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 from illada_core.training import run_folder
 from illada_core.training.events import Noticed, Sampled
 from illada_core.training.held_out import held_out_prompts
-from illada_core.training.metrics import read_lines
+from illada_core.training.lines import read_lines
 from illada_core.training.setup import prepare
 from tests.training.test_loop import run_training
 from tests.training.tiny import EOS, tiny_recipe, tokenizer_json, write_conversations, write_packed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from illada_core.training.metrics import read_metrics
+from illada_core.training.lines import read_metrics
 from tests.training.test_loop import run_training
 from tests.training.tiny import tiny_recipe, write_packed
 

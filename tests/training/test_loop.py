@@ -21,8 +21,9 @@ from illada_core.training.events import (
     StepDropped,
     Validated,
 )
+from illada_core.training.lines import read_metrics
 from illada_core.training.loop import train
-from illada_core.training.metrics import StepLines, read_metrics
+from illada_core.training.metrics import StepLines
 from illada_core.training.parallel import Ranks
 from illada_core.training.session import open_session
 from illada_core.training.setup import prepare

@@ -13,7 +13,7 @@ from illada_core.model.config import parameter_count
 from illada_core.model.finding import list_checkpoints, newest_checkpoint
 from illada_core.model.weights import load_model
 from illada_core.training import run_folder
-from illada_core.training.metrics import read_lines
+from illada_core.training.lines import read_lines
 from illada_core.training.recipe.footprint import choose_shard
 from illada_core.training.session import open_session
 from illada_core.training.setup import prepare
