@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from illada_core.inference.checkpoint import open_checkpoint
 from tests.fuzz.hostile import fuzzed, hostile_json
 
-pytest.importorskip("starlette.testclient")
+inside = pytest.importorskip("tests.serving.inside")
 SETTINGS = {
     "max_tokens": 4,
     "temperature": 0.5,
@@ -52,11 +52,9 @@ BODIES = {
 
 @pytest.fixture(scope="module")
 def client(byte_model):
-    from tests.serving.test_engine import service_around
-
     model = open_checkpoint(byte_model).load()
     lines = []
-    with service_around(model, byte_model, log=lines.append) as (client, engine):
+    with inside.service_around(model, byte_model, log=lines.append) as (client, engine):
         yield client
         assert engine.error is None
         assert [line.fault for line in lines if line.fault] == []

@@ -5,14 +5,13 @@ import pytest
 import illada_core
 from tests.serving.served import serving
 
-for package in ("starlette", "uvicorn", "openai", "psutil"):
-    pytest.importorskip(package)
-
 DEFAULTS = ("--block-length", "8", "--max-new-tokens", "24")
 
 
 @pytest.fixture(scope="package")
 def server(byte_model):
+    for package in ("starlette", "uvicorn"):
+        pytest.importorskip(package)
     with serving(byte_model, *DEFAULTS) as server:
         yield server
 

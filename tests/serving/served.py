@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from http.client import HTTPConnection
 
@@ -94,3 +95,11 @@ def serving(folder, *options, **environment):
     finally:
         server.process.kill()
         server.process.wait()
+
+
+def wait_until(is_so, seconds=20):
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.05)

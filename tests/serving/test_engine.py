@@ -1,93 +1,20 @@
 """The engine and its routes in this process, with a model that a test can hold or break."""
 
 import json
-import threading
-from contextlib import contextmanager
 
 import pytest
-import torch
 
-from illada_core.evaluation.questions import Reader
 from illada_core.inference.checkpoint import open_checkpoint
-from illada_core.inference.requests import Prompting
-from illada_core.inference.settings import Settings, described_settings
-from illada_core.inference.text_sampler import TextSampler, complete_settings
-from illada_core.model.transformer import Transformer
-from illada_core.serving.access import Access
-from illada_core.serving.app import Limits, Service, build_app
-from illada_core.serving.bodies import Desk
-from illada_core.serving.engine import Engine
-from tests.serving.test_life import wait_until
+from illada_core.inference.settings import described_settings
+from tests.serving.served import wait_until
 
-testclient = pytest.importorskip("starlette.testclient")
+inside = pytest.importorskip("tests.serving.inside")
 ASKED = {"prompt": "Once", "max_tokens": 8}
-
-
-class Held:
-    """A model whose every call waits for `allow`, and which fails where it is told to."""
-
-    def __init__(self, vocab_size):
-        self.vocab_size = vocab_size
-        self.may_go = threading.Semaphore(0)
-        self.calls, self.fails = 0, False
-        self.order = 1  # the last position first; -1: the first
-
-    def __call__(self, ids_T, ends, rows_M):
-        self.may_go.acquire()
-        self.calls += 1
-        if self.fails:
-            raise RuntimeError("the device is gone")
-        logits_MV = torch.zeros(len(rows_M), self.vocab_size)
-        logits_MV[:, 103] = 1.0 + rows_M / (1000 * self.order)  # the letter a
-        return logits_MV
-
-    def allow(self, calls=10**6):
-        self.may_go.release(calls)
-
-
-@contextmanager
-def service_around(model, byte_model, log=lambda line: None):
-    """Serve a model in this process; yield its client and its engine."""
-    checkpoint = open_checkpoint(byte_model)
-    settings, _ = complete_settings(Settings(block_length=8, max_new_tokens=8), checkpoint)
-    ask = model.logits_at if isinstance(model, Transformer) else model
-    engine = Engine(
-        TextSampler(checkpoint, model, "cpu"),
-        Reader(ask, checkpoint.mask_id, torch.device("cpu")),
-    )
-    desk = Desk(checkpoint, settings, Prompting())
-    access = Access(hosts=None)
-    service = Service("toy", desk, engine, access, Limits(), log)
-    engine.thread.start()
-    client = testclient.TestClient(build_app(service), raise_server_exceptions=False)
-    try:
-        yield client, engine
-    finally:
-        if isinstance(model, Held):
-            model.allow()
-        engine.close()
 
 
 @pytest.fixture
 def held(byte_model):
-    return Held(open_checkpoint(byte_model).config.vocab_size)
-
-
-def asking(client, path, body):
-    """Ask in a thread; return what gives the response."""
-    found = []
-
-    def ask():
-        found.append(client.post(path, json=body))
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-
-    def response():
-        thread.join(20)
-        return found[0]
-
-    return response
+    return inside.Held(open_checkpoint(byte_model).config.vocab_size)
 
 
 def end_time(engine):
@@ -97,8 +24,8 @@ def end_time(engine):
 
 
 def test_an_engine_that_fails_fails_its_requests_and_takes_no_more(held, byte_model):
-    with service_around(held, byte_model) as (client, engine):
-        first, second = (asking(client, "/v1/completions", ASKED) for _ in range(2))
+    with inside.service_around(held, byte_model) as (client, engine):
+        first, second = (inside.asking(client, "/v1/completions", ASKED) for _ in range(2))
         wait_until(lambda: engine.jobs_live + engine.jobs_waiting == 2)
         assert client.get("/health").status_code == 200
         held.fails = True
@@ -115,11 +42,11 @@ def test_an_engine_that_fails_fails_its_requests_and_takes_no_more(held, byte_mo
 
 
 def test_what_waits_when_its_time_is_over_is_told(held, byte_model):
-    with service_around(held, byte_model) as (client, engine):
+    with inside.service_around(held, byte_model) as (client, engine):
         engine.sampler.sampler.batch_tokens = 1
-        first = asking(client, "/v1/completions", ASKED)
+        first = inside.asking(client, "/v1/completions", ASKED)
         wait_until(lambda: engine.jobs_live == 1)
-        second = asking(client, "/v1/completions", ASKED)
+        second = inside.asking(client, "/v1/completions", ASKED)
         wait_until(lambda: engine.jobs_waiting == 1)
         end_time(engine)
         engine.orders.put(late := engine.orders.get())
@@ -138,9 +65,9 @@ def test_what_waits_when_its_time_is_over_is_told(held, byte_model):
 
 
 def test_only_settled_text_is_streamed_as_it_settles(held, byte_model):
-    with service_around(held, byte_model) as (client, engine):
+    with inside.service_around(held, byte_model) as (client, engine):
         body = {**ASKED, "max_tokens": 16}
-        response = asking(client, "/v1/completions", {**body, "stream": True})
+        response = inside.asking(client, "/v1/completions", {**body, "stream": True})
         wait_until(lambda: engine.jobs_live == 1)
         held.allow(7)
         wait_until(lambda: held.calls == 7)
@@ -154,8 +81,8 @@ def test_only_settled_text_is_streamed_as_it_settles(held, byte_model):
 
 
 def test_a_drained_engine_ends_what_it_has_and_refuses_more(held, byte_model):
-    with service_around(held, byte_model) as (client, engine):
-        first = asking(client, "/v1/completions", ASKED)
+    with inside.service_around(held, byte_model) as (client, engine):
+        first = inside.asking(client, "/v1/completions", ASKED)
         wait_until(lambda: engine.jobs_live == 1)
         engine.drain(0.0)
         assert client.post("/v1/completions", json=ASKED).status_code == 503
@@ -166,9 +93,9 @@ def test_a_drained_engine_ends_what_it_has_and_refuses_more(held, byte_model):
 
 def test_a_stop_string_that_has_settled_ends_the_text_when_time_is_over(held, byte_model):
     held.order = -1
-    with service_around(held, byte_model) as (client, engine):
+    with inside.service_around(held, byte_model) as (client, engine):
         body = {**ASKED, "max_tokens": 16, "block_length": 16, "stop": "aaa"}
-        response = asking(client, "/v1/completions", body)
+        response = inside.asking(client, "/v1/completions", body)
         wait_until(lambda: engine.jobs_live == 1)
         held.allow(5)
         wait_until(lambda: held.calls == 5)
@@ -180,7 +107,7 @@ def test_a_stop_string_that_has_settled_ends_the_text_when_time_is_over(held, by
 
 def test_every_step_of_a_text_is_streamed(held, byte_model):
     held.allow()
-    with service_around(held, byte_model) as (client, _):
+    with inside.service_around(held, byte_model) as (client, _):
         body = {"prompt": "Once", "max_tokens": 8, "steps_per_block": 4}
         text = client.post("/illada/stream", json=body).text
         events = [part.split("\n") for part in text.strip().split("\n\n")]
@@ -203,7 +130,7 @@ def numbers_of_settings():
 
 @pytest.mark.parametrize("extreme", [1e308, 1e-300, 2**63 - 1, 10**30], ids=str)
 def test_no_setting_breaks_the_engine(byte_model, extreme):
-    with service_around(open_checkpoint(byte_model).load(), byte_model) as (client, engine):
+    with inside.service_around(open_checkpoint(byte_model).load(), byte_model) as (client, engine):
         for name in numbers_of_settings():
             for beside in ({}, {"temperature": 1, "seed": 2**63}):
                 body = {"prompt": "Once", "max_tokens": 4, **beside, name: extreme}

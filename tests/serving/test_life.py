@@ -4,22 +4,13 @@ import json
 import signal
 import time
 
-import psutil
 import pytest
 
-from tests.serving.served import CHAT, serving
+from tests.serving.served import CHAT, serving, wait_until
 
-openai = pytest.importorskip("openai")
+openai, psutil = map(pytest.importorskip, ("openai", "psutil"))
 
 LONG = {"prompt": "Once upon", "max_tokens": 400, "block_length": 400, "eos_guard": "logits"}
-
-
-def wait_until(is_so, seconds=20):
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def jobs(server):
