@@ -17,6 +17,7 @@ from illada_core.errors import DataError, UsageError
 from illada_core.inference.defaults import GenerationDefaults, generation_defaults
 from illada_core.model.config import ModelConfig
 from illada_core.model.configfile import read_config
+from illada_core.model.families.family import Reading
 from illada_core.model.finding import find_model
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, read_tokenizer_files
@@ -102,7 +103,7 @@ def prepare(recipe: Recipe) -> Setup:
         if len(prompts) < wanted:
             remarks.append(f"{holdout.folder} has only {len(prompts)} prompts to answer")
     return Setup(
-        recipe=replace(recipe, model=keys_of(config, recipe.model.ckpt)),
+        recipe=replace(recipe, model=keys_of(config, recipe.model)),
         config=config,
         schedule=plan_schedule(
             recipe.schedule,
@@ -129,7 +130,7 @@ def outline(recipe: Recipe) -> tuple[ModelConfig, int, str]:
         check_base_is_given(recipe)
     keys, assumed = recipe.model, []
     if keys.ckpt:
-        config = read_config(find_model(keys.ckpt))
+        config = read_base(keys, find_model(keys.ckpt))
     else:
         if not keys.vocab_size:
             assumed.append(f"a vocabulary of {ASSUMED_VOCABULARY:_}")
@@ -148,11 +149,10 @@ def config_of(keys: ModelKeys, train: TokenDataset) -> ModelConfig:
     """
     if keys.ckpt:
         folder = find_model(keys.ckpt)
-        config = read_config(folder)
-        check_reading(config, keys.ckpt)
+        config = read_base(keys, folder)
         check_tokenizer(folder, train)
         given = vars(keys).items() - vars(ModelKeys()).items() - {("ckpt", keys.ckpt)}
-        for name, value in sorted(given - vars(keys_of(config, keys.ckpt)).items()):
+        for name, value in sorted(given - vars(keys_of(config, keys)).items()):
             raise UsageError(
                 f"recipe: model.{name} is {value}, but {keys.ckpt} has {vars(config)[name]}",
                 "leave the sizes out of the recipe, or start from fresh weights",
@@ -178,13 +178,20 @@ def config_of(keys: ModelKeys, train: TokenDataset) -> ModelConfig:
     return replace(config, **{f"{name}_id": number for name, number in special.items()})
 
 
-def check_reading(config: ModelConfig, ckpt: str) -> None:
-    """Raise UsageError for a model that meets no later tokens, and could not use what it sees."""
+def read_base(keys: ModelKeys, folder: Path) -> ModelConfig:
+    """Return the shape of the model to start from, as it is to be trained: with full attention.
+
+    Raises UsageError for one that writes from left to right, unless it is to be adapted.
+    """
+    if keys.adapt:
+        return read_config(folder, Reading("full", keys.shift))
+    config = read_config(folder)
     if config.is_causal:
         raise UsageError(
-            f"{ckpt} writes from left to right, and this training hides tokens",
-            "start from a model with full attention",
+            f"{keys.ckpt} writes from left to right, and this training hides tokens",
+            "start from it by the recipe adapt, or --set model.adapt=true",
         )
+    return config
 
 
 def check_tokenizer(folder: Path, train: TokenDataset) -> None:
@@ -223,10 +230,10 @@ def fresh_config(keys: ModelKeys, vocab_size: int) -> ModelConfig:
     )
 
 
-def keys_of(config: ModelConfig, ckpt: str) -> ModelKeys:
+def keys_of(config: ModelConfig, keys: ModelKeys) -> ModelKeys:
     """Return the recipe's table of a model, nothing left open."""
-    sizes = {name: vars(config)[name] for name in vars(ModelKeys()) if name != "ckpt"}
-    return ModelKeys(**{**sizes, "initializer_range": config.initializer_range or 0.0}, ckpt=ckpt)
+    known = {name: value for name, value in vars(config).items() if name in vars(keys)}
+    return replace(keys, **known | {"initializer_range": config.initializer_range or 0.0})
 
 
 def total_tokens(recipe: Recipe, dataset_tokens: int) -> int:
@@ -241,7 +248,8 @@ def check_datasets(train: TokenDataset, holdout: TokenDataset | None) -> None:
     if train.manifest.tokenizer.special.mask is None:
         raise DataError(
             f"the tokenizer of {train.folder} has no mask token",
-            "a masked-diffusion model hides tokens behind one: add <[MASK]> and tokenize again",
+            "a masked-diffusion model hides tokens behind one: add <[MASK]> and tokenize again; a "
+            "released model gets one by illada convert MODEL -o NEW --add-mask",
         )
     if holdout is None:
         return

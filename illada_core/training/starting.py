@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from illada_core.diffusion.denoiser import Denoiser
 from illada_core.model.config import ModelConfig, parameter_shapes
 from illada_core.model.configfile import read_config
+from illada_core.model.families.family import Reading
 from illada_core.model.finding import MODEL, find_model
 from illada_core.model.initial import initial_weight
 from illada_core.model.stored import DTYPES
@@ -70,7 +71,9 @@ def starting_weights(setup: Setup, checkpoint: Path | None) -> Mapping[str, Rows
     if checkpoint is not None and not setup.recipe.lora.rank:
         return stored_weights(checkpoint / MODEL)
     if setup.recipe.model.ckpt:
-        return stored_weights(find_model(setup.recipe.model.ckpt))
+        config = setup.config
+        reading = Reading(config.attention, config.shift)
+        return stored_weights(find_model(setup.recipe.model.ckpt), reading)
     config, seed = setup.config, setup.recipe.run.seed
     return {
         name: partial(fresh_rows, config, name, shape, seed)
@@ -78,9 +81,9 @@ def starting_weights(setup: Setup, checkpoint: Path | None) -> Mapping[str, Rows
     }
 
 
-def stored_weights(folder: Path) -> dict[str, RowsOf]:
+def stored_weights(folder: Path, reading: Reading | None = None) -> dict[str, RowsOf]:
     """Return how to read each weight of a model folder. Raises CheckpointError, as others do."""
-    stored = find_weights(folder, read_config(folder))
+    stored = find_weights(folder, read_config(folder, reading))
     return {name: tensor.rows for name, tensor in stored.items()}
 
 

@@ -41,6 +41,12 @@ class ModelKeys:
     """
 
     ckpt: str = key("", "model, checkpoint or run to start from; also --ckpt; empty: fresh weights")
+    adapt: bool = key(
+        False, "ckpt writes from left to right: give it full attention, and the shift below"
+    )
+    shift: bool = key(
+        False, "a row of logits speaks of the next token; where ckpt is not adapted, as it has it"
+    )
     layers: int = key(0, "transformer layers")
     width: int = key(0, "channels of the residual stream")
     heads: int = key(0, "query heads")

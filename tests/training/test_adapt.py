@@ -1,0 +1,91 @@
+"""A diffusion model from an autoregressive one: the donor arrives whole, and learns from there."""
+
+import json
+
+import pytest
+import torch
+
+from illada_core.errors import UsageError
+from illada_core.model.attention import Segments
+from illada_core.model.config import ModelConfig
+from illada_core.model.configfile import read_config
+from illada_core.model.initial import new_model
+from illada_core.model.weights import load_model, save_model
+from illada_core.training.events import Validated
+from illada_core.training.setup import prepare
+from tests.training.test_loop import losses, run_training
+from tests.training.tiny import tiny_recipe, write_packed
+
+CONFIG = ModelConfig(
+    vocab_size=48,
+    width=24,
+    layers=2,
+    heads=3,
+    kv_heads=1,
+    head_size=8,
+    ffn_size=32,
+    max_length=32,
+    rope_theta=1e4,
+    tied=True,
+    family="llama",
+    attention="causal",
+    shift=True,
+    initializer_range=0.3,
+)
+SIZES = [f"model.{name}=0" for name in ("layers", "width", "heads", "kv_heads", "ffn_size")]
+
+
+@pytest.fixture
+def donor(tmp_path):
+    packed = write_packed(tmp_path / "packed")
+    folder = tmp_path / "donor"
+    save_model(new_model(CONFIG, seed=4), folder, "llama", packed)
+
+    def recipe(*changes):
+        ckpt = [f"model.ckpt={folder}", "model.max_length=0", *SIZES]
+        return tiny_recipe(packed, *ckpt, "run.total_tokens=1024", *changes)
+
+    return folder, recipe
+
+
+ADAPT = ("model.adapt=true", "model.shift=true")
+
+
+def test_a_causal_base_is_refused_unless_it_is_to_be_adapted(donor):
+    _, recipe = donor
+    with pytest.raises(UsageError, match="writes from left to right, and this training") as told:
+        prepare(recipe())
+    assert "recipe adapt" in told.value.hint
+
+
+def test_the_donor_arrives(donor, tmp_path):
+    """Untrained, read as causal and with nothing masked, the model gives the donor's logits."""
+    folder, recipe = donor
+    run_training(recipe(*ADAPT, "optimizer.peak_lr=0", "schedule.final_lr=0"), tmp_path / "run")
+    ids_T = torch.arange(6, 36)
+    alone = Segments.of((30,), torch.device("cpu"))
+    with torch.inference_mode():
+        before = load_model(folder)
+        raw_TV = before.head(before(ids_T, alone))
+        arrived = load_model(tmp_path / "run" / "model", attention="causal")
+        rows_T = torch.arange(1, 30)
+        found = arrived.logits_at(ids_T, (30,), rows_T)
+    assert torch.equal(found, raw_TV[:-1])
+
+
+@pytest.mark.parametrize("shift", [True, False])
+def test_it_is_trained_resumed_and_exported_as_what_it_has_become(donor, tmp_path, shift):
+    _, recipe = donor
+    asked = ("model.adapt=true", f"model.shift={str(shift).lower()}", "optimizer.peak_lr=5e-3")
+    events = run_training(recipe(*asked), tmp_path / "whole")
+    run_training(recipe(*asked), tmp_path / "parts", stop_after=3)
+    run_training(recipe(*asked), tmp_path / "parts")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    config = read_config(tmp_path / "whole" / "model")
+    assert (config.family, config.attention, config.shift) == ("llama", "full", shift)
+    facts = json.loads((tmp_path / "whole" / "model" / "config.json").read_text())
+    assert facts["model_type"] == ("illada-llama" if shift else "a2d-llama")
+    assert "architectures" not in facts
+    bounds = [event.loss for event in events if isinstance(event, Validated)]
+    steps = [line["loss"] for line in losses(tmp_path / "whole") if line["kind"] == "step"]
+    assert bounds[-1] < steps[0]
