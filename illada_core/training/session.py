@@ -45,9 +45,9 @@ from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import (
     LONG_WAIT,
     Ranks,
+    failing_alike,
     limit_waiting,
     sum_over_ranks,
-    wait_for_all,
 )
 from illada_core.training.recipe.files import differing_keys, load_recipe, to_toml
 from illada_core.training.recipe.footprint import choose_shard
@@ -191,11 +191,11 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
     check_memory(setup, ranks)
     with ExitStack() as stack:
         before = None
-        if ranks.is_main:
-            run_folder.refuse_foreign(run)
-            stack.enter_context(writing_folder(run))
-            before = earlier_recipe(run, setup.recipe, fresh)
-        wait_for_all(ranks)
+        with failing_alike(ranks):  # the others wait here until the folder is in order
+            if ranks.is_main:
+                run_folder.refuse_foreign(run)
+                stack.enter_context(writing_folder(run))
+                before = earlier_recipe(run, setup.recipe, fresh)
         checkpoint = newest_checkpoint(run)
         if keys.threads:
             torch.set_num_threads(keys.threads)
@@ -209,7 +209,8 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         if checkpoint is not None:
             fingerprint = None if setup.slots else setup.train.fingerprint
             progress, facts = read_progress(checkpoint, fingerprint, ranks)
-            check_length(before, setup.recipe, progress)
+            with failing_alike(ranks):  # rank 0 alone knows the recipe from before
+                check_length(before, setup.recipe, progress)
             check_base(base, facts)
             if ranks.is_main:  # what a run has not deleted that was killed after it had saved
                 run_folder.prune_checkpoints(run, setup.recipe.checkpoint)

@@ -169,6 +169,19 @@ def damaged(folder, ranks):
         return type(error).__name__, error.sentence, error.hint
 
 
+def refused(folder, ranks):
+    """Say what is told of a run of another recipe, and of one whose decay has begun."""
+    told = []
+    for change in ("run.seed=7", "run.total_tokens=2560"):
+        setup = prepare(curve_recipe(folder, change))
+        try:
+            with open_session(setup, folder / "whole-2", ranks, fresh=False):
+                told.append(None)
+        except IlladaError as error:
+            told.append((error.code, error.sentence.rpartition(": ")[2]))
+    return told
+
+
 def bad_gradient(folder, ranks):
     """Let the last rank's gradient be no number; say whether weights or moments changed."""
 

@@ -63,7 +63,7 @@ def three(folder, two):
     """What three ranks found, after two had stopped."""
     shutil.copytree(folder / "stopped", folder / "resumed-2-on-3")
     damage(shutil.copytree(folder / "stopped", folder / "damaged"))
-    return play(3, folder, "gradients", "going_on", "damaged")
+    return play(3, folder, "gradients", "going_on", "damaged", "refused")
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +212,12 @@ def test_a_damaged_shard_is_told_by_all_ranks_in_the_same_words(three):
     assert sentence.endswith("model-00002.safetensors was changed after it was written")
     assert "delete" in hint
     assert [rank["damaged"] for rank in three] == [(kind, sentence, hint)] * 3
+
+
+def test_what_only_one_rank_can_know_is_refused_by_all_with_its_code(three):
+    """Else the others would take it for lost, and start again."""
+    told = [(2, "run.seed changed"), (2, "run.total_tokens can no longer change")]
+    assert [rank["refused"] for rank in three] == [told] * 3
 
 
 def test_a_bad_gradient_of_one_rank_drops_the_step_on_all(two):
