@@ -258,8 +258,9 @@ def commit(done: Pass, candidates: Candidates) -> Commit:
     """Write the picked candidates on a canvas."""
     canvas = done.canvas
     canvas.rows_computed += done.rows
+    exact = done.is_exact  # before positions move
     canvas.refreshes += done.is_whole
-    canvas.exact &= done.is_exact
+    canvas.exact &= exact
     picked = picks(candidates, canvas.quotas[0], canvas.rules.settings)
     position_B, token_B = canvas.open_B[picked], candidates.token_M[picked]
     step = canvas.step
@@ -272,7 +273,7 @@ def commit(done: Pass, candidates: Candidates) -> Commit:
         confidence_B=candidates.confidence_M[picked],
         block_done=block_done,
         filled=canvas.filled(),
-        exact=done.is_exact,
+        exact=exact,
     )
 
 

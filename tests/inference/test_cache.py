@@ -279,10 +279,10 @@ def test_growing_keeps_what_is_there():
 
 
 def test_completions_count_alike_without_a_cache():
-    [(steps, done)], _ = run(model_of(), [(continuation(prompt(1, 13), 8), {"cfg": 1.0})], PLAIN)
+    [(steps, done)], _ = run(model_of(), [(continuation(prompt(1, 13), 16), {"cfg": 1.0})], PLAIN)
     assert isinstance(done, Completion)
     assert all(step.exact for step in steps)
-    assert (done.refreshes, done.rows_computed) == (8, 8 * 2 * 21)
+    assert (done.refreshes, done.rows_computed) == (16, 8 * 2 * 21 + 8 * 2 * 29)
 
 
 def test_under_the_shift_a_window_reads_the_rows_before_its_block():
