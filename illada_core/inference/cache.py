@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from illada_core.inference.canvas import Canvas
-from illada_core.model.config import ModelConfig
 from illada_core.model.families.family import FULL_OWN, Reading
 from illada_core.model.memory import KeyValues, Window
 
@@ -40,17 +39,21 @@ class Remembering(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """One canvas in one call of the model: the positions that are computed, in rising order."""
+    """One canvas in one call of the model: the positions that are computed, in rising order.
+
+    `length` is that of the canvas then: what is committed may change it.
+    """
 
     index: int
     canvas: Canvas
     row_R: np.ndarray
+    length: int
     is_causal: bool = False
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing is left as it was."""
-        return len(self.row_R) == len(self.canvas.ids)
+        return len(self.row_R) == self.length
 
     @property
     def is_exact(self) -> bool:
@@ -211,14 +214,13 @@ class Cache:
             self.memory = self.memory.grown(max(slots, min(doubled, self.slots.count)))
 
 
-def cache_tokens_for(config: ModelConfig, device: torch.device | str) -> int:
+def cache_tokens_for(model: Remembering, device: torch.device | str) -> int:
     """Return of how many positions keys and values are kept where nobody says."""
     device = torch.device(device)
     most = MOST_TOKENS.get(device.type, MOST_TOKENS["cuda"])
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        position_bytes = 2 * config.layers * config.kv_heads * config.head_size * 4
-        most = min(most, int(free * FREE_SHARE / position_bytes))
+        most = min(most, int(free * FREE_SHARE / model.new_memory(1).nbytes))
     return most
 
 

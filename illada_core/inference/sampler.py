@@ -161,7 +161,8 @@ class Sampler:
             row_R = self.rows(index, canvas)
             if row_R is None:
                 break
-            own = Pass(index, canvas, row_R, bool(self.cache and self.cache.is_causal))
+            is_causal = bool(self.cache and self.cache.is_causal)
+            own = Pass(index, canvas, row_R, len(canvas.ids), is_causal)
             total += own.rows
             if chosen and total > self.batch_tokens:
                 break
@@ -258,9 +259,8 @@ def commit(done: Pass, candidates: Candidates) -> Commit:
     """Write the picked candidates on a canvas."""
     canvas = done.canvas
     canvas.rows_computed += done.rows
-    exact = done.is_exact  # before positions move
     canvas.refreshes += done.is_whole
-    canvas.exact &= exact
+    canvas.exact &= done.is_exact
     picked = picks(candidates, canvas.quotas[0], canvas.rules.settings)
     position_B, token_B = canvas.open_B[picked], candidates.token_M[picked]
     step = canvas.step
@@ -273,7 +273,7 @@ def commit(done: Pass, candidates: Candidates) -> Commit:
         confidence_B=candidates.confidence_M[picked],
         block_done=block_done,
         filled=canvas.filled(),
-        exact=exact,
+        exact=done.is_exact,
     )
 
 

@@ -95,7 +95,7 @@ class TextSampler:
         logits, cache = model, None
         if isinstance(model, Transformer):
             logits = model.logits_at
-            most = cache_tokens or cache_tokens_for(model.config, device)
+            most = cache_tokens or cache_tokens_for(model, device)
             cache = Cache(model, most, checkpoint.reading)
         budget = batch_tokens or batch_tokens_for(device)
         self.sampler = Sampler(logits, checkpoint.ids, device, budget, cache)

@@ -296,7 +296,7 @@ def test_under_the_shift_a_window_reads_the_rows_before_its_block():
     cache.admit(index, canvas)
     found = []
     for rows in (np.arange(11), np.array([2, 3, 4, 5, 7, 8, 9])):
-        own = Pass(index, canvas, cache.rows(index, canvas))
+        own = Pass(index, canvas, cache.rows(index, canvas), len(canvas.ids))
         assert own.row_R.tolist() == rows.tolist()
         with torch.inference_mode():
             found.append(cache.logits([View(own, canvas.ids)], torch.device("cpu")))
