@@ -132,8 +132,9 @@ def answer_share(exams: Sequence[Exam], engine: Engine, folder: Path) -> None:
 def facts_of(checkpoint: Checkpoint, asked: EvalOptions) -> dict[str, Any]:
     """Return what results say of the run as a whole."""
     folder = checkpoint.folder
+    rounded = {"quantize": asked.quantize} if asked.quantize else {}
     return {
-        "model_args": {"pretrained": str(asked.ckpt), "dtype": asked.dtype},
+        "model_args": {"pretrained": str(asked.ckpt), "dtype": asked.dtype, **rounded},
         "model_name": str(asked.ckpt),
         "limit": asked.limit,
         "ours": {"checkpoint": folder.name, "seed": asked.seed, "preset": asked.preset},

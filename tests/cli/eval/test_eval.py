@@ -11,7 +11,10 @@ import pytest
 
 from illada_cli.app import main
 from illada_cli.eval.exams import changed_settings, find_data
+from illada_cli.eval.options import EvalOptions
+from illada_cli.eval.run import facts_of
 from illada_core.errors import UsageError
+from illada_core.inference.checkpoint import open_checkpoint
 from tests.benchmark.items import docs_for
 
 
@@ -208,3 +211,10 @@ def test_settings_and_files_are_found_by_name(tmp_path):
         find_data("piqa", ["pica=x.jsonl"], ["piqa"])
     with pytest.raises(UsageError, match="there is no file"):
         find_data("piqa", ["piqa=gone.jsonl"], ["piqa"])
+
+
+def test_results_say_that_weights_were_rounded(byte_model):
+    checkpoint = open_checkpoint(byte_model)
+    for asked, said in ((EvalOptions(), {}), (EvalOptions(quantize="int8"), {"quantize": "int8"})):
+        model_args = facts_of(checkpoint, asked)["model_args"]
+        assert model_args == {"pretrained": "", "dtype": "auto", **said}
