@@ -1,6 +1,5 @@
 """A dataset holds every document once, and is the same however it was made (laws 1 and 2)."""
 
-import contextlib
 import json
 import os
 import random
@@ -10,7 +9,6 @@ import sys
 import time
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ import zstandard
 from illada_core.data.build.documents import tokenize_corpus
 from illada_core.data.build.events import Headway, Report, Skipped
 from illada_core.data.build.job import Job
-from illada_core.data.build.journal import clear_earlier_run, is_unfinished
+from illada_core.data.build.journal import clear_earlier_run
 from illada_core.data.sources.listing import list_sources
 from illada_core.data.store.dataset import open_dataset
 from illada_core.data.store.verify import verify
@@ -355,49 +353,3 @@ def test_progress_adds_up_to_the_corpus(corpus, tokenizer_file, tmp_path):
 def test_the_tokenizer_travels_with_the_dataset(reference, tokenizer_file):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (reference[0] / name).read_bytes() == (tokenizer_file.parent / name).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("manifest.json", '{"name": "a web page"}'),
-        ("manifest.json", "[1]"),
-        ("manifest.json", "not JSON"),
-        (JOURNAL, "somebody else's"),
-    ],
-)
-def test_starting_over_touches_no_folder_of_something_else(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
-    (tmp_path / "up.partial").write_text("mine")
-    (tmp_path / "shard-000000-0000.u16.zst").write_text("mine")
-    before = files_of(tmp_path)
-    with pytest.raises(UsageError, match=f"{name} is not of a dataset"):
-        clear_earlier_run(tmp_path)
-    assert files_of(tmp_path) == before
-
-
-def test_starting_over_removes_what_a_dataset_consists_of_wherever_it_is_interrupted(
-    corpus, tokenizer_file, tmp_path, monkeypatch
-):
-    job, folder = job_of(corpus[0], tokenizer_file), tmp_path / "tokens"
-    list(tokenize_corpus(job, folder, 1))
-    (folder / "notes.txt").write_text("mine")
-    (folder / "movie.partial").write_text("mine")
-    unlink, killed = Path.unlink, 0
-    while (folder / "manifest.json").exists() or is_unfinished(folder):
-        # Each time the next removal is the last thing that happens.
-        left = iter([True])
-
-        def once(path, missing_ok=False, left=left):
-            if path.exists() and not next(left, False):
-                raise KeyboardInterrupt
-            unlink(path, missing_ok)
-
-        monkeypatch.setattr(Path, "unlink", once)
-        with contextlib.suppress(KeyboardInterrupt):
-            clear_earlier_run(folder)
-        monkeypatch.undo()
-        killed += 1
-    assert killed > 2
-    kept = {"tokenizer.json", "tokenizer_config.json", "notes.txt", "movie.partial"}
-    assert set(files_of(folder)) == kept
