@@ -122,9 +122,9 @@ def test_a_long_day_leaves_nothing_behind(server):
                 server.stream("/v1/completions", {**LONG, "seed": number}).close()
 
     process = psutil.Process(server.process.pid)
-    work(8)
+    work(128)  # until pools and allocators have what they need
     before = process.memory_info().rss, process.num_threads()
-    work(24)
+    work(64)
     wait_until(lambda: jobs(server) == 0)
-    assert process.memory_info().rss - before[0] < 8 * 2**20
-    assert process.num_threads() < before[1] + 8  # a pool's threads come as they are needed
+    assert process.memory_info().rss - before[0] < 4 * 2**20
+    assert process.num_threads() <= before[1]
