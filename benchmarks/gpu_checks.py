@@ -34,7 +34,7 @@ from illada_core.training.layers import compile_layers
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import Ranks
 from illada_core.training.recipe.keys import OptimizerKeys
-from illada_core.training.step import likelihood_bound, train_step
+from illada_core.training.step import StepResult, likelihood_bound, train_step
 
 Verdict = tuple[bool | None, str]
 
@@ -172,7 +172,9 @@ def check_step(device: torch.device) -> Verdict:
         optimizer, alone = new_optimizer(denoiser, keys), Ranks(0, 1, place)
         count, bound = noisy.loss_count, likelihood_bound
         losses[place.type] = [
-            train_step(denoiser, optimizer, [noisy], bound, count, keys.clip_norm, alone).loss
+            StepResult.of(
+                train_step(denoiser, optimizer, [noisy], bound, count, keys.clip_norm, alone)
+            ).loss
             for _ in range(6)
         ]
     found, expected = losses[device.type], losses["cpu"]
@@ -180,6 +182,28 @@ def check_step(device: torch.device) -> Verdict:
     return found[-1] < found[0] and apart < 2e-2, (
         f"{found[0]:.3f} to {found[-1]:.3f}, at most {apart:.1e} from the CPU's"
     )
+
+
+def check_waiting(device: torch.device) -> Verdict:
+    """A step asks for nothing that the host would have to wait for, after the first two."""
+    if device.type != "cuda":
+        return None, "there is nothing to wait for"
+    noisy, keys = noisy_rows(2, 128), OptimizerKeys(peak_lr=1e-3)
+    name, _ = choose_backend(device, torch.bfloat16, "auto", SHAPE.head_size)
+    denoiser = Denoiser(new_model(SHAPE, SEED, device, compute_dtype=torch.bfloat16, backend=name))
+    optimizer, alone = new_optimizer(denoiser, keys), Ranks(0, 1, device)
+    arguments = (denoiser, optimizer, [noisy, noisy], likelihood_bound, 256, 1.0, alone)
+    for _ in range(2):
+        StepResult.of(train_step(*arguments))
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train_step(*arguments)
+    except RuntimeError as error:
+        return False, str(error)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return True, "none"
 
 
 def check_noise(device: torch.device) -> Verdict:
@@ -301,6 +325,7 @@ CHECKS: dict[str, Callable[[torch.device], Verdict]] = {
     "alone and in company": check_company,
     "loss and gradients": check_gradients,
     "optimizer steps": check_step,
+    "waits in a step": check_waiting,
     "random numbers": check_noise,
     "choice of tokens": check_choice,
     "generation": check_generation,

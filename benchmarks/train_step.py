@@ -42,7 +42,7 @@ from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import Ranks
 from illada_core.training.recipe.keys import OptimizerKeys
 from illada_core.training.source import row_source
-from illada_core.training.step import likelihood_bound, train_step
+from illada_core.training.step import StepResult, likelihood_bound, train_step
 
 MASK_ID, SEED = 5, 0
 OPTIMIZER = OptimizerKeys(peak_lr=1e-4)
@@ -60,7 +60,8 @@ def our_step(config: ModelConfig, dtype: torch.dtype, noisy: Corrupted) -> Step:
 
     def step() -> float:
         bound = likelihood_bound
-        return train_step(denoiser, optimizer, [noisy], bound, count, clip, alone).loss
+        made = train_step(denoiser, optimizer, [noisy], bound, count, clip, alone)
+        return StepResult.of(made).loss
 
     return step
 

@@ -91,6 +91,7 @@ def train_here(recipe: Recipe, folder: Path, verb: str, asked: TrainOptions) -> 
     promise = "stopping after this step and saving" if is_main else None
     with stop_on_signals(promise) as stop:
         share_cores()
+        let_memory_grow()
         from illada_cli.train.rank import train_rank  # torch, now that nothing is left to refuse
 
         fresh = asked.fresh and not is_restarted()
@@ -99,6 +100,15 @@ def train_here(recipe: Recipe, folder: Path, verb: str, asked: TrainOptions) -> 
         leave(ended.stopped_by, ended.step, is_main)
     if is_main:
         print(ended.model)
+
+
+def let_memory_grow() -> None:
+    """Let torch's blocks of a GPU's memory grow, unless its user has chosen otherwise.
+
+    Steps hide different numbers of tokens, and blocks of fixed sizes leave holes between them.
+    """
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
 
 
 def leave(signal_number: int, step: int, is_main: bool) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from illada_core.data.batches import Batch
 from illada_core.data.store.turns import Turns
+from illada_core.model.transfer import sent
 from illada_core.noise import (
     STREAM_MASK,
     STREAM_MASK_RATIO,
@@ -101,14 +102,14 @@ class Corrupted:
     loss_count: int
 
     def to(self, device: torch.device) -> "Corrupted":
-        """Return it on a device, which is not waited for."""
+        """Return it on a device, for which nobody waits."""
         return replace(
             self,
-            noisy_T=self.noisy_T.to(device, non_blocking=True),
-            hidden_M=self.hidden_M.to(device, non_blocking=True),
-            targets_M=self.targets_M.to(device, non_blocking=True),
-            weight_M=self.weight_M.to(device, non_blocking=True),
-            ratio_M=self.ratio_M.to(device, non_blocking=True),
+            noisy_T=sent(self.noisy_T, device),
+            hidden_M=sent(self.hidden_M, device),
+            targets_M=sent(self.targets_M, device),
+            weight_M=sent(self.weight_M, device),
+            ratio_M=sent(self.ratio_M, device),
         )
 
 

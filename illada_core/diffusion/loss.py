@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from illada_core.model.kernels.linear import product
+from illada_core.model.kernels.linear import add_product, product
 
-# A chunk is tall enough to pay for its pass over the head's gradient; on a CPU a softmax tile and
-# a block of that gradient fit the cache. Figures: benchmarks/results/loss.md.
-CHUNK_ROWS = 768
+# A chunk is tall enough to pay for its pass over the head's gradient, which on a GPU takes more; on
+# a CPU a softmax tile fits the cache. Figures: benchmarks/results/loss.md.
+CHUNK_ROWS, TALL_CHUNK_ROWS = 768, 4096
 CPU_TILE_LOGITS, TILE_LOGITS = 1 << 20, 1 << 25
-GRADIENT_BLOCK = 4096
 
 
 def masked_cross_entropy(
@@ -103,14 +102,14 @@ def chunked_cross_entropy(
     The head's gradient is float32.
     """
     head_VC = head_weight_VC.to(hidden_MC.dtype)
-    vocabulary = len(head_VC)
     grad_hidden_MC = torch.empty_like(hidden_MC) if wanted[0] else None
     grad_head_VC = torch.zeros_like(head_VC, dtype=torch.float32) if wanted[1] else None
     nll_M = torch.empty_like(weights_M, dtype=torch.float32)
 
-    buffer_RV = hidden_MC.new_empty(min(CHUNK_ROWS, len(hidden_MC)), vocabulary)
-    for start in range(0, len(hidden_MC), CHUNK_ROWS):
-        chunk = slice(start, start + CHUNK_ROWS)
+    height = CHUNK_ROWS if hidden_MC.is_cpu or grad_head_VC is None else TALL_CHUNK_ROWS
+    buffer_RV = hidden_MC.new_empty(min(height, len(hidden_MC)), len(head_VC))
+    for start in range(0, len(hidden_MC), height):
+        chunk = slice(start, start + height)
         hidden_RC, weights_R1 = hidden_MC[chunk], weights_M[chunk, None]
         logits_RV = product(hidden_RC, head_VC, buffer_RV[: len(hidden_RC)])
         nll_M[chunk] = turn_into_gradient(logits_RV, targets_M[chunk, None])
@@ -118,9 +117,7 @@ def chunked_cross_entropy(
             grad_hidden_MC[chunk] = product(logits_RV, head_VC.t()) * weights_R1
         if grad_head_VC is not None:
             weighted_RC = (hidden_RC * weights_R1).to(hidden_RC.dtype)
-            for first in range(0, vocabulary, GRADIENT_BLOCK):
-                block = slice(first, first + GRADIENT_BLOCK)
-                grad_head_VC[block] += product(logits_RV[:, block].t(), weighted_RC.t())
+            add_product(grad_head_VC, logits_RV.t(), weighted_RC.t())
     return nll_M, grad_hidden_MC, grad_head_VC
 
 

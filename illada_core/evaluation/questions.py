@@ -18,6 +18,7 @@ from torch import Tensor
 
 from illada_core.errors import CheckpointError
 from illada_core.inference.checkpoint import batch_tokens_for
+from illada_core.model.transfer import Fetched, sent
 from illada_core.model.transformer import Transformer
 
 LogitsAt = Callable[[Tensor, Sequence[int], Tensor], Tensor]
@@ -136,7 +137,7 @@ def read(questions: Sequence[Question], reader: Reader) -> Iterator[LogProbs]:
 
     A batch is launched before the one ahead of it is brought back, so a device never waits.
     """
-    ahead: tuple[CanvasBatch, Tensor] | None = None
+    ahead: tuple[CanvasBatch, Fetched] | None = None
     for batch in batches(questions, reader):
         launched = batch, launch(batch, reader)
         if ahead:
@@ -164,11 +165,11 @@ def batches(questions: Sequence[Question], reader: Reader) -> Iterator[CanvasBat
 
 
 @torch.no_grad()
-def launch(batch: CanvasBatch, reader: Reader) -> Tensor:
+def launch(batch: CanvasBatch, reader: Reader) -> Fetched:
     """Start the forward of one batch; return its log-probabilities, question after question."""
 
     def on_device(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(reader.device, non_blocking=True)
+        return sent(torch.from_numpy(array), reader.device)
 
     rows_R, *blind_R = (np.concatenate(rows) for rows in zip(*batch.rows_by_question, strict=True))
     rows_M, first_M, where_R = np.unique(rows_R, return_index=True, return_inverse=True)
@@ -187,15 +188,16 @@ def launch(batch: CanvasBatch, reader: Reader) -> Tensor:
     )
     places_R = on_device(where_R)
     targets_R = on_device(np.concatenate([question.targets_R for question in batch.questions]))
-    return logits_MV[places_R, targets_R].float() - normalizer_M[places_R]
+    log_probs_R = logits_MV[places_R, targets_R].float() - normalizer_M[places_R]
+    return Fetched.of(log_probs_R.double())
 
 
-def collect(batch: CanvasBatch, log_probs_R: Tensor) -> LogProbs:
+def collect(batch: CanvasBatch, fetched_R: Fetched) -> LogProbs:
     """Bring the log-probabilities of one batch back and hand them to its questions.
 
     Raises CheckpointError where some are no finite numbers: they would still have a largest one.
     """
-    found_R = log_probs_R.double().cpu().numpy()
+    found_R = fetched_R.read().numpy()
     if not np.isfinite(found_R).all():
         raise CheckpointError(
             "the model gives log-probabilities that are not finite numbers",

@@ -21,6 +21,7 @@ from torch import Tensor
 from illada_core.inference.canvas import Canvas
 from illada_core.model.families.family import FULL_OWN, Reading
 from illada_core.model.memory import KeyValues, Window
+from illada_core.model.transfer import sent
 
 FIRST_SLOTS = 1024  # a memory begins with as many, and doubles
 MOST_TOKENS = {"cpu": 16_384, "cuda": 65_536}
@@ -187,9 +188,9 @@ class Cache:
             if not view.is_blind:
                 self.note(view.of)
         return self.model.logits_in(
-            torch.from_numpy(ids_T).to(device),
+            sent(torch.from_numpy(ids_T), device),
             Window.of([own.tolist() for own in rows], spans, device),
-            torch.from_numpy(rows_M).to(device),
+            sent(torch.from_numpy(rows_M), device),
             self.memory,
         )
 

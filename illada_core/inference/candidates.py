@@ -15,6 +15,7 @@ from torch import Tensor
 from illada_core.errors import DataError
 from illada_core.inference.rules import NO_MASK, Rules
 from illada_core.inference.settings import Settings
+from illada_core.model.transfer import sent
 from illada_core.noise import STREAM_REMASKING, STREAM_SAMPLER, philox, unit_interval
 
 # Elements of [M, V] worked on at once: a few passes should stay in cache on a CPU, and on a GPU
@@ -78,11 +79,11 @@ def choose(logits_MV: Tensor, rows: OpenRows, rules: Rules) -> Candidates:
     device = logits_MV.device
     closed_M1 = None
     if settings.eos_guard == "logits" or not rows.may_end_M.all():
-        closed_M1 = torch.from_numpy(~rows.may_end_M).to(device)[:, None]
+        closed_M1 = sent(torch.from_numpy(~rows.may_end_M), device)[:, None]
     noise_keys = None
     if settings.temperature > 0:
         stacked = np.stack((rows.position_M, rows.key_M, rows.step_M, *rows.seed_M2.T))
-        noise_keys = torch.from_numpy(stacked).to(device)
+        noise_keys = sent(torch.from_numpy(stacked), device)
     pieces = []
     elements = CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"])
     for chunk in row_chunks(len(logits_MV), logits_MV.shape[1], elements):

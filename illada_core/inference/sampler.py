@@ -20,6 +20,7 @@ from illada_core.inference.canvas import Canvas, Task
 from illada_core.inference.commits import picks, thinking_boost
 from illada_core.inference.rules import FindStop, ModelIds, Rules
 from illada_core.inference.settings import DEFAULTS, Settings
+from illada_core.model.transfer import sent
 
 # The returned tensor may be overwritten.
 Logits = Callable[[Tensor, Sequence[int], Tensor], Tensor]
@@ -209,9 +210,9 @@ class Sampler:
             [start + view.open_B for start, view in zip(starts, views, strict=True)]
         )
         return self.logits(
-            torch.from_numpy(np.concatenate([view.ids for view in views])).to(self.device),
+            sent(torch.from_numpy(np.concatenate([view.ids for view in views])), self.device),
             tuple(ends.tolist()),
-            torch.from_numpy(rows_M).to(self.device),
+            sent(torch.from_numpy(rows_M), self.device),
         )
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from illada_core.errors import UsageError
 from illada_core.model.kernels.flash import newest_flash, unsplit, varlen_parameters
 from illada_core.model.kernels.matmul_attention import Span, matmul_attention, matmul_over_spans
+from illada_core.model.transfer import sent
 
 PACKED_BACKENDS = ("varlen", "flash")  # one call for all segments, told by their offsets
 BACKENDS = (*PACKED_BACKENDS, "sdpa", "matmul")
@@ -50,8 +51,8 @@ class Segments:
             positions_T = torch.arange(ends[-1]) - offsets_D1[:-1].repeat_interleave(lengths_D)
             return Segments(
                 ends=ends,
-                offsets_D1=offsets_D1.to(device, torch.int32),
-                positions_T=positions_T.to(device),
+                offsets_D1=sent(offsets_D1.to(torch.int32), device),
+                positions_T=sent(positions_T, device),
                 longest=int(lengths_D.max()),
             )
 
@@ -93,7 +94,7 @@ class Places:
     def slots_S(self) -> Tensor:
         """The slots of all keys, side by side."""
         device = self.k_offsets_D1.device
-        return torch.cat([torch.arange(*span) for span in self.spans]).to(device)
+        return sent(torch.cat([torch.arange(*span) for span in self.spans]), device)
 
     def asked(self, rising_M: Tensor) -> "Places":
         """Let only some of the rows be queries, told in rising order."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from illada_core.model.attention import Places
 from illada_core.model.config import ModelConfig
+from illada_core.model.transfer import sent
 
 
 class KeyValues:
@@ -80,7 +81,7 @@ class Window:
         positions_T = torch.cat([torch.as_tensor(own, dtype=torch.int64) for own in positions])
         slots_T = positions_T + firsts_D.repeat_interleave(torch.tensor(counts))
         q_offsets_D1, k_offsets_D1 = (
-            torch.tensor((0, *accumulate(sizes)), dtype=torch.int32).to(device)
+            sent(torch.tensor((0, *accumulate(sizes)), dtype=torch.int32), device)
             for sizes in (counts, lengths)
         )
         places = Places(
@@ -91,7 +92,7 @@ class Window:
             k_longest=max(lengths),
             is_scattered=True,
         )
-        return Window(positions_T.to(device), slots_T.to(device), places)
+        return Window(sent(positions_T, device), sent(slots_T, device), places)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,18 +4,21 @@ What is learnt from comes in as a source of micro-batches, what is minimised as 
 loop yields events and never prints. What belongs to a step is done in this order: metrics,
 validation, samples, checkpoint. So a resumed run repeats nothing and skips nothing. Every rank
 goes through all of it, and asks the model as often as the others; rank 0 alone writes.
+
+The host does not wait for a device: the numbers of a step are read when the next has been asked
+for, unless they are there already or something must know them.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from illada_core.errors import DivergedError, IlladaError
 from illada_core.files import write_file
 from illada_core.model.finding import newest_checkpoint
+from illada_core.model.transfer import Fetched
 from illada_core.training import run_folder
 from illada_core.training.curves import CurvesClock, can_draw, draw_curves
 from illada_core.training.events import (
@@ -61,8 +64,9 @@ def train(
     yield from (Noticed(remark) for remark in session.remarks)
     if recipe.log.curves and ranks.is_main and not can_draw():
         yield Noticed("curves.png is not drawn: matplotlib is missing (extra: plot)")
-    speed, curves, began = Speed(), CurvesClock(), time.perf_counter()
+    speed, curves = Speed(), CurvesClock()
     first = session.progress.step  # it may take long: layers are compiled
+    made: Made | None = None  # whose numbers are not read yet
     with closing(source(session.progress.step)) as steps:
         while not is_complete(session):
             micro_batches = next(steps)
@@ -74,14 +78,17 @@ def train(
                 ranks.is_main and decay_is_requested(session.run, session.progress.tokens),
                 session.is_writing,
             )
+            if made is not None and (stops or decay_begins(session, bool(requests))):
+                yield from settle(session, made, speed)
+                made = None
             if not writing:
                 yield from attempt(session, session.finish_save)
             if stops:
                 session.stopped_by = int(max_over_ranks(ranks, stop_requested()))
                 break
-            yield from decide_decay(session, requested=bool(requests))
+            yield from decide_decay(session, bool(requests))
             set_next_rate(session, int(step_tokens))
-            result = train_step(
+            fetched = train_step(
                 session.denoiser,
                 session.optimizer,
                 micro_batches,
@@ -92,27 +99,33 @@ def train(
             )
             if session.progress.step == first:
                 session.limit_waiting(timedelta(seconds=recipe.parallel.timeout_s))
-            advance(session, result, int(step_tokens))
-            seconds = time.perf_counter() - began
-            yield record_step(session, result, int(step_tokens), seconds, speed)
-            if session.progress.bad_steps >= recipe.run.max_bad_steps:
-                yield from attempt(session, session.finish_save)
-                redraw_curves(session)
-                raise divergence(session)
+            if made is not None:
+                yield from settle(session, made, speed)
+            made = advance(session, int(step_tokens), fetched)
+            if not fetched.is_here and not must_know(session):
+                continue
+            yield from settle(session, made, speed)
+            made = None
             if is_due(session, recipe.validation.every_steps):
                 yield from validate_holdout(session)
             if is_due(session, recipe.validation.sample_every):
                 yield from answer_prompts(session)
-            keys = recipe.checkpoint
-            due = is_due(session, keys.every_steps) or is_due(session, keys.ephemeral_every_steps)
-            if due and not session.progress.bad_steps:
+            if save_is_due(session) and not session.progress.bad_steps:
                 yield from attempt(session, session.finish_save)
                 yield from attempt(session, session.begin_save)
             if recipe.log.curves and ranks.is_main:
                 curves.draw_if_due(session.run)
-            began = time.perf_counter()
+            speed.resume()
     session.limit_waiting(LONG_WAIT)
     yield from conclude(session)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The last step that was asked for; its numbers may still be on their way."""
+
+    step_tokens: int
+    fetched: Fetched
 
 
 def attempt(
@@ -144,6 +157,24 @@ def is_due(session: Session, every_steps: int) -> bool:
     return on_time and not is_complete(session)
 
 
+def save_is_due(session: Session) -> bool:
+    keys = session.setup.recipe.checkpoint
+    return is_due(session, keys.every_steps) or is_due(session, keys.ephemeral_every_steps)
+
+
+def must_know(session: Session) -> bool:
+    """Tell whether something waits for the numbers of the last step, as the next must not begin."""
+    keys = session.setup.recipe.validation
+    return (
+        is_complete(session)
+        or save_is_due(session)
+        or is_due(session, keys.every_steps)
+        or is_due(session, keys.sample_every)
+        or session.setup.schedule.plateau
+        or session.progress.bad_steps > 0
+    )
+
+
 def describe_start(session: Session) -> Started:
     progress = session.progress
     return Started(
@@ -167,6 +198,12 @@ def decay_is_requested(run: Path, tokens: int) -> bool:
     except FileNotFoundError:
         return False
     return not text.isdecimal() or tokens >= int(text)
+
+
+def decay_begins(session: Session, requested: bool) -> bool:
+    """Tell whether the decay begins with the coming step."""
+    progress, schedule = session.progress, session.setup.schedule
+    return begin_decay(schedule, progress.schedule, progress.tokens, requested) != progress.schedule
 
 
 def decide_decay(session: Session, requested: bool) -> Iterator[Event]:
@@ -193,28 +230,44 @@ def set_next_rate(session: Session, step_tokens: int) -> None:
     set_learning_rate(session.optimizer, rate)
 
 
-def advance(session: Session, result: StepResult, step_tokens: int) -> None:
-    """Move the progress on by a step that was made, or dropped."""
-    progress, schedule = session.progress, session.setup.schedule
-    tokens, state = progress.tokens + step_tokens, progress.schedule
+def advance(session: Session, step_tokens: int, fetched: Fetched) -> Made:
+    """Move the progress on by a step that was asked for."""
+    progress = session.progress
+    session.progress = replace(
+        progress, step=progress.step + 1, tokens=progress.tokens + step_tokens
+    )
+    return Made(step_tokens, fetched)
+
+
+def settle(session: Session, made: Made, speed: Speed) -> Iterator[Event]:
+    """Read the numbers of the last step, and take note of it: it was made, or dropped.
+
+    Raises DivergedError where it was one too many to be dropped.
+    """
+    result = StepResult.of(made.fetched)
+    progress, state = session.progress, session.progress.schedule
     if result.is_finite:
-        state = observe_loss(schedule, state, tokens, step_tokens, result.loss)
+        tokens = progress.tokens
+        state = observe_loss(session.setup.schedule, state, tokens, made.step_tokens, result.loss)
     session.progress = replace(
         progress,
-        step=progress.step + 1,
-        tokens=tokens,
         updates=progress.updates + result.is_finite,
         bad_steps=0 if result.is_finite else progress.bad_steps + 1,
         dropped_steps=progress.dropped_steps + (not result.is_finite),
         schedule=state,
     )
+    yield record_step(session, result, made.step_tokens, speed)
+    if session.progress.bad_steps >= session.setup.recipe.run.max_bad_steps:
+        yield from attempt(session, session.finish_save)
+        redraw_curves(session)
+        raise divergence(session)
 
 
 def record_step(
-    session: Session, result: StepResult, step_tokens: int, seconds: float, speed: Speed
+    session: Session, result: StepResult, step_tokens: int, speed: Speed
 ) -> StepDone | StepDropped:
-    """Write a step to the metrics and return its event."""
-    progress, schedule = session.progress, session.setup.schedule
+    """Write the last step to the metrics and return its event."""
+    progress, schedule, seconds = session.progress, session.setup.schedule, speed.lap()
     if not result.is_finite:
         session.write("dropped", progress.step, loss=result.loss, grad_norm=result.grad_norm)
         return StepDropped(

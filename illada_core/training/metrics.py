@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -148,6 +149,16 @@ class Speed:
 
     def __init__(self, steps: int = 20) -> None:
         self.last: deque[tuple[float, float, float]] = deque(maxlen=steps)
+        self.began = time.perf_counter()
+
+    def resume(self) -> None:
+        """Count the time of the next step from now on, after a pause."""
+        self.began = time.perf_counter()
+
+    def lap(self) -> float:
+        """Return the seconds since the last step, or pause, and count anew."""
+        before, self.began = self.began, time.perf_counter()
+        return self.began - before
 
     def add(self, seconds: float, tokens: float, flops: float) -> tuple[float, float]:
         """Add one step and return (tokens per second, FLOP per second)."""

@@ -58,7 +58,7 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     on_gpu = ranks.device.type == "cuda"
     with rely_on_others():
         dist.init_process_group(
-            "nccl" if on_gpu else "gloo",
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             timeout=JOIN_WAIT,
             device_id=ranks.device if on_gpu else None,
         )
@@ -117,19 +117,19 @@ def choose_device(wanted: str, local_rank: int) -> torch.device:
 
 
 def sum_over_ranks(ranks: Ranks, *numbers: float) -> tuple[float, ...]:
-    """Add up each number over all ranks, in float64."""
+    """Add up each number over all ranks, in float64, among hosts: no device is waited for."""
     if ranks.world == 1:
         return numbers
-    total = torch.tensor(numbers, dtype=torch.float64, device=ranks.device)
+    total = torch.tensor(numbers, dtype=torch.float64)
     dist.all_reduce(total)
     return tuple(total.tolist())
 
 
 def max_over_ranks(ranks: Ranks, number: float) -> float:
-    """Return the largest of the ranks' numbers."""
+    """Return the largest of the ranks' numbers, as hosts tell each other."""
     if ranks.world == 1:
         return number
-    largest = torch.tensor(number, dtype=torch.float64, device=ranks.device)
+    largest = torch.tensor(number, dtype=torch.float64)
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return largest.item()
 

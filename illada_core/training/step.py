@@ -12,6 +12,7 @@ import torch
 
 from illada_core.diffusion.corruption import Corrupted
 from illada_core.diffusion.denoiser import Denoiser, Sums
+from illada_core.model.transfer import Fetched, sent
 from illada_core.training.optim import gradient_norm, update
 from illada_core.training.parallel import Ranks, sum_tensor_over_ranks
 from illada_core.training.sharding import sum_over_copies
@@ -37,6 +38,11 @@ class StepResult:
     head_rows: float
     grad_norm: float
 
+    @staticmethod
+    def of(fetched: Fetched) -> "StepResult":
+        """Wait for the numbers of a step, and read them."""
+        return StepResult(*fetched.read().tolist())
+
     @property
     def is_finite(self) -> bool:
         return isfinite(self.loss) and isfinite(self.grad_norm)
@@ -50,9 +56,10 @@ def train_step(
     loss_count: int,
     clip_norm: float,
     ranks: Ranks,
-) -> StepResult:
+) -> Fetched:
     """Update the weights by an objective over all micro-batches, as many on each rank.
 
+    What is returned becomes a StepResult, once the device has come so far: nothing waits for it.
     `loss_count` is the global count that the loss is divided by; where nothing can be hidden it is
     0, and so are loss and gradient. A step whose loss or gradient norm is not finite leaves weights
     and moments as they were.
@@ -67,13 +74,13 @@ def train_step(
         sum(squared_lengths(noisy.segment_ends) for noisy in micro_batches if noisy.tokens),
         sum(len(noisy.targets_M) for noisy in micro_batches),
     ]
-    counts_2 = torch.tensor(counts, dtype=torch.float64, device=ranks.device)
+    counts_2 = sent(torch.tensor(counts, dtype=torch.float64), ranks.device)
     sums = sum_tensor_over_ranks(ranks, torch.cat([loss.double()[None], counts_2]))
     norm = gradient_norm(denoiser)
     is_sound = (sums[0] + norm).isfinite()
     update(optimizer, norm, clip_norm, is_sound, in_shards=ranks.world > 1)
     optimizer.zero_grad(set_to_none=True)
-    return StepResult(*torch.cat([sums, norm.double()[None]]).tolist())
+    return Fetched.of(torch.cat([sums, norm.double()[None]]))
 
 
 def squared_lengths(ends: Sequence[int]) -> int:

@@ -72,7 +72,7 @@ def validate(
             sums[0] += nats.double()
             sums[1] += noisy.loss_count
             sums[2 : 2 + RATIO_BINS].index_add_(0, bin_M, nll_M.double())
-            sums[2 + RATIO_BINS :] += torch.bincount(bin_M, minlength=RATIO_BINS)
+            sums[2 + RATIO_BINS :].index_add_(0, bin_M, torch.ones_like(nll_M, dtype=sums.dtype))
     nats_sum, tokens, *bins = sum_tensor_over_ranks(ranks, sums).tolist()
     return Validation(
         loss=nats_sum / tokens if tokens else nan,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from illada_core.diffusion import loss
 from illada_core.diffusion.loss import masked_cross_entropy, token_cross_entropy
+from illada_core.model.kernels import linear
 from tests.conftest import command_environment
 
 M, V, C = 37, 61, 16
@@ -19,7 +20,7 @@ def small_chunks(monkeypatch):
     """Let the tiny shapes of these tests meet every loop, none of them evenly."""
     monkeypatch.setattr(loss, "CHUNK_ROWS", 10)
     monkeypatch.setattr(loss, "CPU_TILE_LOGITS", 3 * V)
-    monkeypatch.setattr(loss, "GRADIENT_BLOCK", 25)
+    monkeypatch.setattr(linear, "SUM_BLOCK", 25)
 
 
 def example(dtype=torch.float32, scale=1.0):

@@ -27,7 +27,7 @@ from illada_core.training.session import open_session
 from illada_core.training.setup import prepare
 from illada_core.training.sharding import local_part, whole, without_gradients
 from illada_core.training.source import row_source
-from illada_core.training.step import likelihood_bound, train_step
+from illada_core.training.step import StepResult, likelihood_bound, train_step
 from tests.conftest import command_environment
 from tests.training.test_loop import run_training
 from tests.training.tiny import tiny_recipe
@@ -96,9 +96,10 @@ def first_step(session, objective=likelihood_bound):
         lambda *_: gradients.extend(whole(parameter.grad).clone() for parameter in parameters)
     )
     source = row_source(session.setup.train, session.corruption, session.share)(0)
-    result = train_step(
+    fetched = train_step(
         session.denoiser, session.optimizer, next(source), objective, 96, 0.0, session.ranks
     )
+    result = StepResult.of(fetched)
     source.close()
     return len(forwards), gradients, result.loss, result.token_pairs, result.head_rows
 
@@ -197,10 +198,10 @@ def bad_gradient(folder, ranks):
         source = row_source(session.setup.train, session.corruption, session.share)(0)
         kept = []
         for _ in range(2):
-            result = train_step(
+            fetched = train_step(
                 session.denoiser, session.optimizer, next(source), objective, 96, 1.0, ranks
             )
-            steps.append(result.is_finite)
+            steps.append(StepResult.of(fetched).is_finite)
             kept.append(
                 [
                     local_part(tensor).clone()

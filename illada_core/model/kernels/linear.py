@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+SUM_BLOCK = 4096  # rows of a sum that fit a CPU's cache
+
 
 def linear(x_TC: Tensor, weight_NC: Tensor) -> Tensor:
     """Return x_TC weight_NC^T in the dtype of x, to which the weight is cast."""
@@ -32,6 +34,23 @@ def product(left_TC: Tensor, right_NC: Tensor, memory_TN: Tensor | None = None) 
     if prefers_onednn(left_TC):
         return onednn_product(left_TC, right_NC)
     return torch.mm(left_TC, right_NC.t(), out=memory_TN)
+
+
+def add_product(sum_TN: Tensor, left_TC: Tensor, right_NC: Tensor) -> None:
+    """Add left_TC right_NC^T to a float32 sum in place; either may be a transposed view.
+
+    A GPU adds up in float32 what it multiplies in half precision. Elsewhere blocks that fit the
+    cache are rounded to the dtype of the factors before they are added.
+    """
+    if left_TC.is_cuda:
+        if left_TC.dtype == torch.float32:
+            torch.addmm(sum_TN, left_TC, right_NC.t(), out=sum_TN)
+        else:
+            torch.addmm(sum_TN, left_TC, right_NC.t(), out_dtype=torch.float32, out=sum_TN)
+        return
+    for first in range(0, len(sum_TN), SUM_BLOCK):
+        block = slice(first, first + SUM_BLOCK)
+        sum_TN[block] += product(left_TC[block], right_NC)
 
 
 class OneDNNLinear(torch.autograd.Function):

@@ -12,7 +12,8 @@ from illada_core.training.recipe.adapters import adapter_activation_bytes, adapt
 from illada_core.training.recipe.keys import LoraKeys, Recipe
 
 FP32_BYTES, BF16_BYTES = 4, 2
-LOSS_CHUNK_ROWS = 1024  # at least that of diffusion/loss.py, which needs torch
+# At least those of diffusion/loss.py on a GPU, which needs torch; the head learns, or is frozen.
+LOSS_CHUNK_ROWS, FROZEN_CHUNK_ROWS = 4096, 1024
 MACHINE_DEVICES = 8  # of a planned machine, where the recipe does not say what shares a copy
 GATHERED_LAYERS = 2  # the one at work, and the next on its way
 
@@ -115,7 +116,7 @@ def head_bytes(
     config: ModelConfig, head_rows: float, compute_bytes: int, is_frozen: bool = False
 ) -> float:
     """Return what the loss holds: logits of a chunk, and the gradients of its two factors."""
-    rows = min(head_rows, LOSS_CHUNK_ROWS)
+    rows = min(head_rows, FROZEN_CHUNK_ROWS if is_frozen else LOSS_CHUNK_ROWS)
     table = config.vocab_size * config.width
     logits = rows * config.vocab_size * compute_bytes
     of_table = 0 if is_frozen else table * FP32_BYTES

@@ -13,6 +13,7 @@ import tomllib
 
 import pytest
 
+from illada_cli.train.run import let_memory_grow
 from illada_core.model.finding import list_checkpoints, newest_checkpoint
 from illada_core.training import run_folder
 from illada_core.training.recipe.files import packaged_recipes, recipe_from, to_toml
@@ -295,3 +296,16 @@ def test_data_that_do_not_fit_each_other_or_the_model_are_refused(illada, tiny, 
 def test_help_shows_examples_before_options(illada):
     text = illada("pretrain", "--help").stdout
     assert text.index("illada pretrain demo") < text.index("--data")
+
+
+@pytest.mark.parametrize("name", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_blocks_of_a_gpus_memory_grow_unless_its_user_chose_otherwise(monkeypatch, name):
+    for each in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(each, raising=False)
+    if name:
+        monkeypatch.setenv(name, "max_split_size_mb:64")
+    let_memory_grow()
+    chosen = {key: value for key, value in os.environ.items() if "ALLOC_CONF" in key}
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    expected = {name: "max_split_size_mb:64"} if name else None
+    assert chosen == (expected or {"PYTORCH_ALLOC_CONF": "expandable_segments:True"})

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from illada_core.data.batches import Share
-from illada_core.diffusion.loss import CHUNK_ROWS
+from illada_core.diffusion.loss import CHUNK_ROWS, TALL_CHUNK_ROWS
 from illada_core.errors import UsageError
 from illada_core.model.attention import Segments
 from illada_core.model.config import ModelConfig
@@ -18,6 +18,7 @@ from illada_core.training.layers import recompute_layers
 from illada_core.training.lora import add_adapters
 from illada_core.training.recipe.files import find_recipe, load_recipe
 from illada_core.training.recipe.footprint import (
+    FROZEN_CHUNK_ROWS,
     LOSS_CHUNK_ROWS,
     activation_bytes_per_token,
     memory_bytes,
@@ -175,7 +176,8 @@ def test_flops_agree_with_those_that_torch_counts(recomputes):
 
 
 def test_the_plan_leaves_room_for_a_chunk_of_the_loss():
-    assert CHUNK_ROWS <= LOSS_CHUNK_ROWS
+    assert CHUNK_ROWS <= FROZEN_CHUNK_ROWS
+    assert TALL_CHUNK_ROWS <= LOSS_CHUNK_ROWS
 
 
 def test_a_random_cut_leaves_two_thirds_of_the_pairs():
