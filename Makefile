@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_FLAGS := --quiet --constraint constraints.txt
 
-.PHONY: kills venv demo test lint unit wheel crash fuzz harness completions clean
+.PHONY: kills venv demo test lint unit wheel crash fuzz harness cluster completions clean
 
 venv: .venv/installed
 
@@ -50,6 +50,12 @@ harness:
 	test -x build/harness/bin/python || $(PYTHON) -m venv build/harness
 	build/harness/bin/python -m pip install $(PIP_FLAGS) --editable '.[eval,bench]' accelerate pytest
 	build/harness/bin/python -m pytest tests/benchmark/test_harness.py tests/benchmark/test_baseline.py
+
+# A server of S3's protocol on this machine, in an environment of its own.
+cluster:
+	test -x build/cluster/bin/python || $(PYTHON) -m venv build/cluster
+	build/cluster/bin/python -m pip install $(PIP_FLAGS) --editable '.[s3]' 'moto[server]' pytest
+	build/cluster/bin/python -m pytest tests/test_remote_s3.py
 
 # Runs whose ranks are killed 100 times each, beside runs that are left alone: half an hour.
 kills: venv

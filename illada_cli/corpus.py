@@ -34,7 +34,9 @@ from illada_core.data.build.job import Job
 from illada_core.data.build.partitions import bytes_of
 from illada_core.data.portion import Portion
 from illada_core.data.sources.listing import Source
+from illada_core.data.store.views import pull
 from illada_core.errors import UsageError
+from illada_core.places import path_of, url_of
 from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE
 
 SHOWN_SKIPS = 5
@@ -46,9 +48,12 @@ Events: TypeAlias = Generator[BuildEvent, None, None]
 
 def find_tokenizer(inputs: Sequence[str], given: Path | None) -> Path:
     """Return the tokenizer to use: given, else in the only input folder; UsageError without one."""
-    beside = Path(inputs[0]) / TOKENIZER_FILE
-    if given or (len(inputs) == 1 and beside.exists()):
-        return given or beside
+    beside = path_of(inputs[0]) / TOKENIZER_FILE
+    file = given or (beside if len(inputs) == 1 else None)
+    if file is not None:
+        pull(file.parent if file.suffix == ".json" else file)
+        if given or file.exists():
+            return file
     raise UsageError(
         "no tokenizer: give one with --tokenizer",
         f"train one with: illada tokenize {inputs[0]} --train-vocab 32768 -o {TOKENIZER_FILE}",
@@ -57,7 +62,8 @@ def find_tokenizer(inputs: Sequence[str], given: Path | None) -> Path:
 
 def no_input(*paths: Path | None) -> set[Path]:
     """Return what is no input even where it lies among the inputs: tokenizers and the output."""
-    named = [path.resolve() for path in paths if path is not None]
+    given = [path for path in paths if path is not None]
+    named = [path if url_of(path) else path.resolve() for path in given]
     beside = [path.parent / name for path in named for name in COMPANIONS]
     return {*named, *beside}
 

@@ -15,6 +15,7 @@ from typer.models import OptionInfo
 from illada_cli.settings import setting_parameters, settle
 from illada_cli.words import Words, changes
 from illada_core.inference.settings import Settings
+from illada_core.places import path_of
 
 INPUT = "Input"
 MODEL = "Model"
@@ -65,7 +66,9 @@ Workers = Annotated[
 ]
 TokenizerFile = Annotated[
     Path | None,
-    typer.Option("--tokenizer", help="A tokenizer.json, or a folder that holds one."),
+    typer.Option(
+        "--tokenizer", help="A tokenizer.json, or a folder that holds one.", parser=path_of
+    ),
 ]
 Set = Annotated[
     list[str] | None,

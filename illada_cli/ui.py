@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import IO, Protocol
 
+from illada_core.places import with_urls
+
 PLAIN_PROGRESS_EVERY_S = 5.0
 WIDE_COLUMNS = 100  # in narrower terminals the bar leaves its place to the note
 
@@ -39,9 +41,9 @@ def printable(text: str) -> str:
 
 def complain(sentence: str, hint: str | None = None) -> None:
     """Write an error and its hint to stderr, whatever the verbosity."""
-    print(f"illada: {printable(sentence)}", file=sys.stderr)
+    print(f"illada: {printable(with_urls(sentence))}", file=sys.stderr)
     if hint:
-        print(f"\nhint: {printable(hint)}", file=sys.stderr)
+        print(f"\nhint: {printable(with_urls(hint))}", file=sys.stderr)
 
 
 def os_error_sentence(error: OSError) -> str:
@@ -67,7 +69,7 @@ class Talk:
     def say(self, text: str) -> None:
         """Write one line, unless quiet."""
         if not self.quiet:
-            print(printable(text), file=sys.stderr, flush=True)
+            print(printable(with_urls(text)), file=sys.stderr, flush=True)
 
     def say_once(self, text: str) -> None:
         """Write one line, the same one only once, unless quiet."""
@@ -84,7 +86,7 @@ class Talk:
         """Write a warning, even when quiet; the same one only once, unless `again`."""
         if again or text not in self.said:
             self.said.add(text)
-            print(f"illada: warning: {printable(text)}", file=sys.stderr, flush=True)
+            print(f"illada: warning: {printable(with_urls(text))}", file=sys.stderr, flush=True)
 
     @contextmanager
     def progress(

@@ -159,6 +159,13 @@ def writing_file(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def awaiting_file(path: Path) -> Iterator[None]:
+    """Keep others from a file of a cache, which all may write; wait until none has it in hand."""
+    with holding(lock_path(path), path, waits=True):
+        yield
+
+
 def lock_path(path: Path) -> Path:
     """Return the lock of a file that is written; it lies beside it."""
     named = path.resolve()
@@ -166,8 +173,10 @@ def lock_path(path: Path) -> Path:
 
 
 @contextmanager
-def holding(lock: Path, output: Path) -> Iterator[None]:
+def holding(lock: Path, output: Path, waits: bool = False) -> Iterator[None]:
     """Hold a lock, which dies with the process; its file goes in the end, by whoever holds it.
+
+    DataError if another process holds it, unless this one `waits`.
 
     What is locked is the file, not its name: it may have gone between opening and locking, and
     another may have made it anew. Then both begin again, so that never two hold one name. A folder
@@ -177,7 +186,7 @@ def holding(lock: Path, output: Path) -> Iterator[None]:
         with naming_file(output):
             file = open(lock, "a")  # noqa: SIM115 (closed below, after its name is gone)
         with file:
-            lock_file(file, output)
+            lock_file(file, output, waits)
             if not is_named(file, lock):
                 continue
             try:
@@ -187,11 +196,11 @@ def holding(lock: Path, output: Path) -> Iterator[None]:
             return
 
 
-def lock_file(file: IO[Any], output: Path) -> None:
+def lock_file(file: IO[Any], output: Path, waits: bool = False) -> None:
     """Lock an open file until it is closed. Raises DataError if another process holds it."""
     try:
         with naming_file(output):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
     except BlockingIOError:
         hint = "wait until it has ended, or name another output with -o"
         raise DataError(f"another run is writing {output}", hint) from None

@@ -110,7 +110,7 @@ def test_who_locks_a_file_that_has_lost_its_name_does_not_hold_the_lock(tmp_path
     """Between opening and locking, the holder takes the name away and a third makes it anew."""
     lock, lock_file, third = tmp_path / files.LOCK, files.lock_file, []
 
-    def lock_late(file, output):
+    def lock_late(file, output, waits=False):
         if not third:
             lock.unlink()
             third.append(open(lock, "a"))  # noqa: SIM115 (closed below)

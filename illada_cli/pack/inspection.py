@@ -11,18 +11,19 @@ from illada_core.data.store.dataset import open_parts
 from illada_core.data.store.frames import Mapper
 from illada_core.data.store.verify import describe, tokenizer_problem, verify
 from illada_core.errors import DataError
+from illada_core.places import told, with_urls
 
 
 def show_statistics(folder: Path, as_json: bool) -> None:
     """Print what a dataset, or each part of a packed one, holds."""
     for part, dataset in open_parts(folder).items():
-        place = str(dataset.folder)
+        place = told(dataset.folder)
         show_facts(describe(dataset), as_json, place, {"dataset": place, "part": part})
 
 
 def check_dataset(folder: Path, over: Mapper, as_json: bool, talk: ui.Talk) -> None:
     """Check every byte of a dataset; print problems, or that there are none. DataError if any."""
-    parts = open_parts(folder)
+    parts = open_parts(folder, anew=True)
     total = sum(dataset.tokens for dataset in parts.values())
     problems: list[str] = []
     with talk.progress("verify", total, "tok") as advance:
@@ -46,8 +47,9 @@ def check_dataset(folder: Path, over: Mapper, as_json: bool, talk: ui.Talk) -> N
 def show_verdict(folder: Path, part: str, tokens: int, problems: list[str], as_json: bool) -> None:
     """Print what a check found in one dataset."""
     if as_json:
-        facts = {"dataset": str(folder), "part": part, "tokens": tokens, "problems": problems}
+        told_of = list(map(with_urls, problems))
+        facts = {"dataset": told(folder), "part": part, "tokens": tokens, "problems": told_of}
         print(json.dumps(facts), flush=True)
     else:
         for line in problems or [f"{folder}: {tokens:,} tokens, every byte is sound"]:
-            print(ui.printable(line), flush=True)
+            print(ui.printable(with_urls(line)), flush=True)

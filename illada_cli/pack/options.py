@@ -13,6 +13,7 @@ import typer
 from illada_cli import options as shared
 from illada_cli.options import OUTPUT
 from illada_cli.ui import Talk
+from illada_core.places import path_of
 
 ROWS = "Rows"
 INSPECTION = "Inspection"
@@ -133,7 +134,11 @@ class PackOptions:
     stats: Annotated[
         Path | None,
         typer.Option(
-            "--stats", metavar="DIR", help="Describe a dataset.", rich_help_panel=INSPECTION
+            "--stats",
+            metavar="DIR",
+            help="Describe a dataset.",
+            rich_help_panel=INSPECTION,
+            parser=path_of,
         ),
     ] = None
     verify: Annotated[
@@ -143,6 +148,7 @@ class PackOptions:
             metavar="DIR",
             help="Check every byte of a dataset.",
             rich_help_panel=INSPECTION,
+            parser=path_of,
         ),
     ] = None
     fresh: shared.Fresh = False

@@ -38,6 +38,7 @@ from illada_core.data.store.dataset import (
 from illada_core.data.store.frames import Mapper
 from illada_core.data.store.verify import describe
 from illada_core.errors import DataError, UsageError
+from illada_core.places import is_url, path_of
 
 
 def run(asked: PackOptions) -> None:
@@ -76,7 +77,7 @@ def pack_inputs(asked: PackOptions) -> None:
             "illada tokenize has --part too; then pack its output",
         )
     output = asked.output or default_output(asked)
-    if output.resolve() in {Path(given).resolve() for given in asked.inputs}:
+    if output.resolve() in {path_of(given).resolve() for given in asked.inputs}:
         raise UsageError(f"{output} is the input", "name another folder with -o")
     tokenizer = asked.tokenizer
     if folder is None:
@@ -103,7 +104,7 @@ def pack_inputs(asked: PackOptions) -> None:
 
 def find_dataset(asked: PackOptions) -> Path | None:
     """Return the token dataset that is to be packed, None if the inputs are text."""
-    datasets = [path for path in map(Path, asked.inputs) if is_token_dataset(path)]
+    datasets = [path for path in map(path_of, asked.inputs) if is_token_dataset(path)]
     if not datasets:
         return None
     if asked.chat:
@@ -119,8 +120,9 @@ def find_dataset(asked: PackOptions) -> Path | None:
 def default_output(asked: PackOptions) -> Path:
     """Return `INPUT-packed` beside the only INPUT; of chat examples without .jsonl and the like."""
     given = asked.inputs[0]
-    if len(asked.inputs) > 1 or given == STDIN:
+    if len(asked.inputs) > 1 or given == STDIN or is_url(given):
         what = "standard input" if given == STDIN else "more than one input"
+        what = "a URL" if is_url(given) else what
         raise UsageError(f"{what} gives the output no name", "name a folder with -o")
     path = Path(given)
     if not path.exists():

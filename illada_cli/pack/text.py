@@ -24,6 +24,7 @@ from illada_core.data.build.tokenizing import QUIET
 from illada_core.data.sources.beginnings import is_records
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.errors import DataError, UsageError
+from illada_core.places import told
 from illada_core.text.conversations import require_date
 from illada_core.text.tokenizer import load_tokenizer
 
@@ -139,7 +140,7 @@ def show_text_plan(job: Job, output: Path, as_json: bool) -> None:
     facts = {
         "inputs": len(job.sources),
         "bytes": sum(item.bytes for item in job.sources),
-        "tokenizer": str(job.tokenizer.files.path),
+        "tokenizer": told(job.tokenizer.files.path),
         "vocab_size": job.tokenizer.vocab_size,
         "engine": job.tokenizer.engine,
     }

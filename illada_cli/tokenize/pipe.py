@@ -17,9 +17,11 @@ from illada_core.data.build.encoding import Encoded, encode_chunks, encode_texts
 from illada_core.data.build.events import leave_out
 from illada_core.data.sources.corpus import corpus_chunks
 from illada_core.data.sources.listing import STDIN, Source, list_sources
-from illada_core.data.store.dataset import MANIFEST, open_dataset
+from illada_core.data.store.dataset import open_dataset
+from illada_core.data.store.views import MANIFEST, pull
 from illada_core.decoding import decode_json
 from illada_core.errors import DataError
+from illada_core.places import path_of
 from illada_core.text.tokenizer import Tokenizer
 
 
@@ -65,8 +67,10 @@ def print_texts(asked: TokenizeOptions, tokenizer: Tokenizer) -> None:
     The format says how: back to back, a document a line, or in JSON objects.
     """
     inputs, wanted = asked.inputs, "jsonl" if asked.as_json else asked.format
-    is_dataset = len(inputs) == 1 and (Path(inputs[0]) / MANIFEST).exists()
-    documents = ids_of_dataset(Path(inputs[0])) if is_dataset else ids_of_lines(inputs)
+    folder = path_of(inputs[0])
+    pull(folder)
+    is_dataset = len(inputs) == 1 and (folder / MANIFEST).exists()
+    documents = ids_of_dataset(folder) if is_dataset else ids_of_lines(inputs)
     is_terminal = sys.stdout.isatty()
     is_followed = STDIN in inputs  # the text of a line follows it at once
     for numbers in documents:

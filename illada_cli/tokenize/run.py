@@ -21,6 +21,7 @@ from illada_core.data.sources.encodings import in_encoding
 from illada_core.data.sources.listing import STDIN, Source, list_sources
 from illada_core.data.sources.scan import refuse_bad_files, scan
 from illada_core.errors import UsageError
+from illada_core.places import told
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -112,7 +113,7 @@ def facts_of_sources(sources: Sequence[Source]) -> dict[str, Any]:
 def facts_of_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return what a dry run says of the tokenizer."""
     return {
-        "tokenizer": str(tokenizer.files.path),
+        "tokenizer": told(tokenizer.files.path),
         "vocab_size": tokenizer.vocab_size,
         "special_ids": asdict(tokenizer.special),
         "engine": tokenizer.engine,
@@ -123,7 +124,7 @@ def facts_of_output(job: Job, output: Path, fresh: bool) -> dict[str, Any]:
     """Return what a dry run says of the output; UsageError if the real run would refuse it."""
     shards = 0 if fresh else count_finished_shards(job, output)
     return {
-        "output": str(output),
+        "output": told(output),
         "eos": job.eos_id,
         "partitions": len(job.partitions),
         "finished_shards": shards,

@@ -20,8 +20,12 @@ RecipeName = Annotated[
     Words(recipes),
 ]
 Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Packed dataset to train on [default: data.path of the recipe]."),
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Packed dataset to train on, or its URL [default: data.path of the recipe].",
+    ),
 ]
 Mixture = Annotated[
     list[str] | None,

@@ -57,7 +57,7 @@ def read_recipe(file: Path, asked: TrainOptions) -> Recipe:
         raise UsageError("give one of --data and --mixture")
     recipe = load_recipe(file, asked.set_)
     if asked.data is not None:
-        recipe = replace(recipe, data=replace(recipe.data, path=str(asked.data), mixture=()))
+        recipe = replace(recipe, data=replace(recipe.data, path=asked.data, mixture=()))
     if asked.mixture:
         mixture = tuple(asked.mixture)
         recipe = replace(recipe, data=replace(recipe.data, path="", mixture=mixture))

@@ -8,6 +8,7 @@ from illada_core.data.mixture import CYCLE, Phase, go_on, whole_of
 from illada_core.decoding import shaped
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import decoding
+from illada_core.places import told
 from illada_core.training import run_folder
 from illada_core.training.setup import Setup
 
@@ -55,7 +56,7 @@ def shares(setup: Setup) -> list[dict[str, Any]]:
     assert setup.slots is not None
     counts = [count for _, count in setup.slots]
     return [
-        {"folder": str(source.folder), "fingerprint": source.fingerprint, "share": count / CYCLE}
+        {"folder": told(source.folder), "fingerprint": source.fingerprint, "share": count / CYCLE}
         for source, count in zip(setup.sources, counts, strict=True)
     ]
 

@@ -13,12 +13,14 @@ import numpy as np
 from illada_core.data.batches import row_at
 from illada_core.data.mixture import Entry, Slots, parse_mixture, share_out
 from illada_core.data.store.dataset import TokenDataset, open_packed
+from illada_core.data.store.views import LIMIT, limit_bytes
 from illada_core.errors import DataError, UsageError
 from illada_core.inference.defaults import GenerationDefaults, generation_defaults
 from illada_core.model.config import ModelConfig
 from illada_core.model.configfile import read_config
 from illada_core.model.families.family import Reading
 from illada_core.model.finding import find_model
+from illada_core.places import path_of
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, read_tokenizer_files
 from illada_core.training.held_out import held_out_prompts
@@ -69,11 +71,12 @@ def prepare(recipe: Recipe) -> Setup:
     check_packages(recipe)
     if recipe.lora.rank:
         check_base_is_given(recipe)
-    opened = [open_packed(Path(path)) for path in paths]
+    opened = [open_packed(path_of(path)) for path in paths]
     sources = tuple(train for train, _ in opened)
+    remarks = room_remarks(sources)
     train, holdout = opened[0]
     if recipe.data.holdout:
-        holdout = open_packed(Path(recipe.data.holdout))[0]
+        holdout = open_packed(path_of(recipe.data.holdout))[0]
     for source in sources:
         check_datasets(source, holdout)
         check_turns(recipe, source, holdout)
@@ -82,8 +85,8 @@ def prepare(recipe: Recipe) -> Setup:
         if dataset is not None:
             check_same_tokenizer(dataset, train)
             check_row_lengths(dataset, config.max_length, is_fresh=not recipe.model.ckpt)
-    tokenizer_file = find_tokenizer(recipe, Path(paths[0]), train)
-    tokenizer, held_out_bytes, remarks = None, None, []
+    tokenizer_file = find_tokenizer(recipe, path_of(paths[0]), train)
+    tokenizer, held_out_bytes = None, None
     if tokenizer_file is not None:
         tokenizer = load_tokenizer(tokenizer_file, "tokenizers")
     else:
@@ -122,6 +125,18 @@ def prepare(recipe: Recipe) -> Setup:
         prompts=prompts,
         remarks=tuple(remarks),
     )
+
+
+def room_remarks(sources: Sequence[TokenDataset]) -> list[str]:
+    """Say so if datasets at URLs are larger than the cache that their shards are read through."""
+    far = [source for source in sources if source.url]
+    size = sum(shard.bytes for source in far for shard in source.manifest.shards)
+    if size <= limit_bytes():
+        return []
+    return [
+        f"the data at {far[0].url} takes more room than copies may ({size / 1e9:,.1f} GB): "
+        f"shards will be fetched again and again, unless {LIMIT} is larger"
+    ]
 
 
 def outline(recipe: Recipe) -> tuple[ModelConfig, int, str]:
@@ -307,7 +322,14 @@ def check_turns(recipe: Recipe, train: TokenDataset, holdout: TokenDataset | Non
 
 
 def check_row_lengths(dataset: TokenDataset, max_length: int, is_fresh: bool) -> None:
-    """Raise UsageError if a row is longer than the model's context."""
+    """Raise UsageError if a row is longer than the model's context.
+
+    Where the manifest promises that none is, it is believed: each index is held to that promise
+    when it is read.
+    """
+    promised = dataset.manifest.settings.get("sequence_length")
+    if isinstance(promised, int) and promised <= max_length:
+        return
     first = 0
     for index in dataset.indexes():
         lengths = np.diff(index.row_ends, prepend=0)

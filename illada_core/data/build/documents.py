@@ -33,7 +33,7 @@ from illada_core.data.build.merging import (
 from illada_core.data.build.partitions import Partition, bytes_of
 from illada_core.data.build.tokenizing import comes_again, tokenize_partition
 from illada_core.data.portion import Portion
-from illada_core.data.store.dataset import MANIFEST
+from illada_core.data.store.views import MANIFEST
 from illada_core.errors import UsageError
 from illada_core.files import make_folder, writing_folder
 from illada_core.text.tokenizer_files import TOKENIZER_FILE

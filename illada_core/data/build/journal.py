@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from illada_core.data.build.partitions import Partition
-from illada_core.data.store.dataset import MANIFEST, clear_dataset, has_foreign_manifest
+from illada_core.data.store.dataset import clear_dataset, has_foreign_manifest
 from illada_core.data.store.shards import (
     DAMAGED_HINT,
     SHARD_NAME,
@@ -23,6 +23,7 @@ from illada_core.data.store.shards import (
     finished_shard,
     shard_name,
 )
+from illada_core.data.store.views import MANIFEST
 from illada_core.decoding import Count, decode_json, shaped
 from illada_core.errors import DataError, UsageError
 from illada_core.files import (

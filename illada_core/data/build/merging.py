@@ -5,6 +5,7 @@ The manifest is written last: what it names was written by this run, or has been
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -25,10 +26,10 @@ from illada_core.data.build.journal import (
 from illada_core.data.build.partitions import Partition
 from illada_core.data.build.tokenizing import earlier_headway
 from illada_core.data.sources.listing import Source
+from illada_core.data.sources.reading import open_bytes
 from illada_core.data.store.dataset import (
     CUT_EXAMPLES,
     LEFT_OUT,
-    MANIFEST,
     InputFile,
     Manifest,
     read_manifest_file,
@@ -36,8 +37,9 @@ from illada_core.data.store.dataset import (
 )
 from illada_core.data.store.frames import Mapper
 from illada_core.data.store.shards import ShardEntry, shard_name
+from illada_core.data.store.views import MANIFEST
 from illada_core.errors import DataError, UsageError
-from illada_core.files import sha256_of, writing_file
+from illada_core.files import writing_file
 from illada_core.text.tokenizer_files import write_tokenizer_files
 
 NAMED = 8
@@ -131,11 +133,22 @@ def totals(stages: list[Stage]) -> PartDone:
 
 
 def is_touched(source: Source, made_at: int) -> bool:
-    """Tell whether a file was written after a moment in nanoseconds; only such are read again."""
+    """Tell whether a file was written after a moment in nanoseconds; only such are read again.
+
+    One at a URL may have been, where its store does not tell.
+    """
+    if source.is_remote:
+        return source.modified is None or source.modified * 1e9 > made_at
     try:
         return not source.is_stream and os.stat(source.path).st_mtime_ns > made_at
     except OSError:
         return False  # it could not be read then either
+
+
+def source_sha256(source: Source) -> str:
+    """Return the hash of a file that is not a stream, wherever it lies."""
+    with open_bytes(source) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def complete_report(job: Job, folder: Path) -> Report:
@@ -153,7 +166,7 @@ def complete_report(job: Job, folder: Path) -> Report:
         raise UsageError(f"{folder} was made from other inputs, or with other settings", FRESH_HINT)
     made_at = (folder / MANIFEST).stat().st_mtime_ns
     for source, item in zip(job.sources, fields["inputs"], strict=True):
-        if is_touched(source, made_at) and sha256_of(Path(source.path)) != item["sha256"]:
+        if is_touched(source, made_at) and source_sha256(source) != item["sha256"]:
             raise UsageError(f"{folder} was made before {source.name} changed", FRESH_HINT)
     return Report(
         documents=fields["documents"],

@@ -27,7 +27,6 @@ from illada_core.data.store.dataset import (
     CHAT,
     CUT_EXAMPLES,
     LEFT_OUT,
-    MANIFEST,
     TRAIN,
     VALIDATION,
     Manifest,
@@ -48,6 +47,7 @@ from illada_core.data.store.shards import (
     shard_name,
 )
 from illada_core.data.store.turns import spans_of
+from illada_core.data.store.views import MANIFEST
 from illada_core.errors import UsageError
 from illada_core.files import (
     LOCK,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from illada_core.data.sources.reading import BrokenInput, Meter, inflate_blocks
+from illada_core.data.sources.reading import BrokenInput, Meter, inflate_blocks, open_path
 from illada_core.decoding import decode_record
 
 BEGINNING_BYTES = 1 << 20  # enough for a record or two
@@ -41,7 +41,7 @@ def first_bytes(path: str, compression: str) -> bytes:
     """Return the beginning of what a file holds, as far as it can be read."""
     data = b""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_path(path) as file:
             for block in inflate_blocks(Meter(file), compression):
                 data += block
                 if len(data) >= BEGINNING_BYTES:

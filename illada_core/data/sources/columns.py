@@ -20,6 +20,7 @@ from illada_core.data.sources.reading import (
     bad_byte,
     end_chunk,
     fault_chunk,
+    local_file,
     missing_column,
     utf8_size,
 )
@@ -30,12 +31,21 @@ BROKEN = (pyarrow.ArrowException, UnicodeDecodeError)  # also names of columns a
 LARGE_BINARY = pyarrow.large_binary()
 
 
-def parquet_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:
+def column_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:
+    """Yield the chunks of a column of a table, from row `first` on."""
+    chunks = parquet_chunks if source.layout == "parquet" else arrow_chunks
+    with local_file(source) as path:
+        digest = file_digest(number, source, path)
+        yield from chunks(number, source, path, digest, first, key)
+
+
+def parquet_chunks(
+    number: int, source: Source, path: str, digest: Digest, first: int, key: str
+) -> Iterator[Chunk]:
     """Yield the chunks of a Parquet file, from row `first` on."""
-    digest = file_digest(number, source)
     row = 0
     try:
-        with pyarrow.parquet.ParquetFile(source.path, memory_map=True) as file:
+        with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
             if key not in file.schema_arrow.names:
                 yield fault_chunk(missing_column(number, key, file.schema_arrow.names), digest)
                 return
@@ -54,12 +64,13 @@ def parquet_chunks(number: int, source: Source, first: int, key: str) -> Iterato
     yield end_chunk(digest, source.bytes)
 
 
-def arrow_chunks(number: int, source: Source, first: int, key: str) -> Iterator[Chunk]:
+def arrow_chunks(
+    number: int, source: Source, path: str, digest: Digest, first: int, key: str
+) -> Iterator[Chunk]:
     """Yield the chunks of an Arrow file, of the streaming or the random-access kind."""
-    digest = file_digest(number, source)
     row = 0
     try:
-        with pyarrow.memory_map(source.path) as file:
+        with pyarrow.memory_map(path) as file:
             for batch in record_batches(file):
                 if key not in batch.schema.names:
                     yield fault_chunk(missing_column(number, key, batch.schema.names), digest)
@@ -79,14 +90,17 @@ class DamagedTable(Exception):
     """A table that cannot be read on; the text says why."""
 
 
-def table_batches(source: Source, rows: int) -> Iterator[pyarrow.RecordBatch]:
-    """Yield all columns of a table, at most so many rows at a time. Raises DamagedTable."""
+def table_batches(source: Source, path: str, rows: int) -> Iterator[pyarrow.RecordBatch]:
+    """Yield all columns of the table in a file, at most so many rows at a time.
+
+    Raises DamagedTable.
+    """
     try:
         if source.layout == "parquet":
-            with pyarrow.parquet.ParquetFile(source.path, memory_map=True) as file:
+            with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
                 yield from map(checked, file.iter_batches(rows))
             return
-        with pyarrow.memory_map(source.path) as file:
+        with pyarrow.memory_map(path) as file:
             for batch in record_batches(file):
                 for start in range(0, len(batch), rows):
                     yield batch.slice(start, rows)
@@ -169,9 +183,9 @@ def add_value(result: Texts, value: Any, number: int, record: int) -> None:
             result.faults.append(fault("not UTF-8", "half of a surrogate pair"))
 
 
-def file_digest(number: int, source: Source) -> Digest:
-    """Hash a whole file."""
-    return Digest(number, source.bytes, sha256_of(source.path))
+def file_digest(number: int, source: Source, path: str) -> Digest:
+    """Hash the whole file of a source."""
+    return Digest(number, source.bytes, sha256_of(path))
 
 
 def first_line(error: Exception) -> str:

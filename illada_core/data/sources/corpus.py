@@ -91,10 +91,9 @@ def source_chunks(
             case "parquet" | "arrow":
                 assert key is not None
                 # Most corpora hold no tables, and pyarrow takes its time to load.
-                from illada_core.data.sources.columns import arrow_chunks, parquet_chunks
+                from illada_core.data.sources.columns import column_chunks
 
-                read = parquet_chunks if source.layout == "parquet" else arrow_chunks
-                yield from read(number, source, first, key)
+                yield from column_chunks(number, source, first, key)
             case "hub" if key is None:
                 yield from hub_records(number, source, first)
             case "hub":

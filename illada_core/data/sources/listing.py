@@ -1,6 +1,7 @@
-"""Where text comes from: files, folders, globs, standard input and hub datasets, in a fixed order.
+"""Where text comes from: files, folders, globs, standard input, hub datasets, in a fixed order.
 
-Only names are looked at here, and the first bytes of `.json` files; others open what is listed.
+Only names are looked at here, and the first bytes of `.json` files; others open what is listed, and
+urls.py lists what is at URLs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from illada_core.errors import DataError, UsageError
+from illada_core.places import is_url, url_of
 
 STDIN = "-"
 HUB_PREFIX = "hf:"
@@ -36,7 +38,8 @@ class Source:
     """One input: `name` goes into the dataset, `path` is what to open, `bytes` its size on disk.
 
     A stream (standard input, a named pipe, a hub dataset) has no size, and is read once. Its text
-    is in `encoding`, a name that Python knows.
+    is in `encoding`, a name that Python knows. A path may be a URL; then `modified` says when the
+    file was written, in seconds since 1970, if its store knows.
     """
 
     name: str
@@ -46,6 +49,12 @@ class Source:
     bytes: int = 0
     is_stream: bool = False
     encoding: str = UTF8
+    modified: float | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies at a URL."""
+        return is_url(self.path)
 
 
 def list_sources(
@@ -58,7 +67,8 @@ def list_sources(
 
     `globs` choose among the files of folders, by name or, with a slash, by path within the folder;
     those that begin with `!` leave files out. Hidden files are passed over. `exclude` holds
-    resolved paths of files and folders that are no input (an output inside its own corpus).
+    resolved paths of files and folders that are no input (an output inside its own corpus), of
+    those at URLs the places.
     DataError if something is missing or nothing is left, UsageError if a file comes twice.
     """
     sources: list[Source] = []
@@ -82,6 +92,12 @@ def list_argument(
     """Yield the sources of one argument; `alone` leaves a folder's name out of its files' names."""
     if argument == STDIN:
         yield Source("-", STDIN, "text" if wanted == "auto" else wanted, is_stream=True)
+    elif is_url(argument):
+        # It loads fsspec, and most inputs are here.
+        from illada_core.data.sources.urls import list_url
+
+        urls = {url for path in exclude if (url := url_of(path))}
+        yield from list_url(argument, alone, wanted, globs, urls)
     elif argument.startswith(HUB_PREFIX):
         yield Source(argument, argument, "hub", is_stream=True)
     elif not os.path.lexists(argument):
@@ -99,19 +115,8 @@ def list_argument(
 
 
 def file_source(name: str, path: str, wanted: Wanted) -> Source:
-    """Describe one file by its suffixes; `wanted` overrides what they say of plain text."""
-    plain, suffix = os.path.splitext(path)
-    compression = suffix.lower() if suffix.lower() in COMPRESSIONS else ""
-    if not compression:
-        plain = path
-    layout = LAYOUTS.get(os.path.splitext(plain)[1].lower(), "text")
-    if wanted != "auto" and layout not in ("parquet", "arrow"):
-        layout = wanted
-    elif plain.lower().endswith(".json") and os.path.isfile(path):
-        # What opens files knows this one.
-        from illada_core.data.sources.beginnings import is_records
-
-        layout = "jsonl" if is_records(path, compression) else "text"
+    """Describe one file."""
+    layout, compression = kind_of(path, wanted)
     # A name in an odd encoding must not keep the manifest from being UTF-8.
     name = os.fsencode(name).decode("utf-8", "backslashreplace")
     try:
@@ -120,6 +125,26 @@ def file_source(name: str, path: str, wanted: Wanted) -> Source:
         size = 0  # reading it will tell what is wrong
     is_stream = not os.path.isfile(path) and os.path.exists(path)
     return Source(name, path, layout, compression, size, is_stream)
+
+
+def kind_of(path: str, wanted: Wanted) -> tuple[Layout, str]:
+    """Return layout and compression of a file by its suffixes, of `.json` by how it begins.
+
+    `wanted` overrides what they say of plain text.
+    """
+    plain, suffix = os.path.splitext(path)
+    compression = suffix.lower() if suffix.lower() in COMPRESSIONS else ""
+    if not compression:
+        plain = path
+    layout = LAYOUTS.get(os.path.splitext(plain)[1].lower(), "text")
+    if wanted != "auto" and layout not in ("parquet", "arrow"):
+        return wanted, compression
+    if plain.lower().endswith(".json") and (is_url(path) or os.path.isfile(path)):
+        # What opens files knows this one.
+        from illada_core.data.sources.beginnings import is_records
+
+        layout = "jsonl" if is_records(path, compression) else "text"
+    return layout, compression
 
 
 def walk(folder: str, exclude: Collection[Path]) -> Iterator[str]:
@@ -153,13 +178,25 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 def expand(argument: str) -> list[str]:
     """Expand a glob that the shell left alone; anything else stands for itself."""
-    special = argument == STDIN or argument.startswith(HUB_PREFIX)
+    if is_url(argument) and glob.has_magic(argument):
+        return matching_urls(argument)
+    special = argument == STDIN or is_url(argument) or argument.startswith(HUB_PREFIX)
     if special or os.path.lexists(argument) or not glob.has_magic(argument):
         return [argument]
     found = sorted(glob.glob(argument, recursive=True))
     if not found:
         raise DataError(f"nothing matches {argument}")
     return [path for path in found if not os.path.isdir(path)] or found
+
+
+def matching_urls(pattern: str) -> list[str]:
+    """Expand a glob among URLs, unless it is the very name of something."""
+    from illada_core import remote  # it loads fsspec, and most inputs are here
+
+    found = remote.match(pattern) or ([pattern] if remote.list_files(pattern) else [])
+    if not found:
+        raise DataError(f"nothing matches {pattern}")
+    return found
 
 
 def is_chosen(relative: str, globs: Sequence[str]) -> bool:
@@ -190,7 +227,8 @@ def refuse_repeats(sources: Sequence[Source]) -> None:
     """Raise UsageError if two inputs name the same file: its text would count twice."""
     seen: set[str] = set()
     for source in sources:
-        key = source.path if source.layout == "hub" else os.path.abspath(source.path)
+        is_path = source.layout != "hub" and not source.is_remote
+        key = os.path.abspath(source.path) if is_path else source.path
         if key in seen:
             raise UsageError(f"the same input is named twice: {source.path}")
         seen.add(key)

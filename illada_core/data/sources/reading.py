@@ -14,12 +14,14 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
 import zstandard
 
 from illada_core.data.sources.listing import STDIN, UTF8, Source
+from illada_core.places import is_url
 
 CHUNK_BYTES = 1 << 20
 RECORD_BYTES = 16 << 20  # a longer line or value is no document
@@ -128,12 +130,34 @@ class Meter:
 
 def open_bytes(source: Source) -> BinaryIO:
     """Open a source without buffering: a pipe then gives what it has."""
-    return open(0 if source.path == STDIN else source.path, "rb", buffering=0)
+    return open_path(0 if source.path == STDIN else source.path)
+
+
+def open_path(path: str | int) -> BinaryIO:
+    """Open a file without buffering, be it at a URL."""
+    if isinstance(path, str) and is_url(path):
+        from illada_core.remote import RemoteReader  # it loads fsspec
+
+        return cast(BinaryIO, RemoteReader(path))
+    return open(path, "rb", buffering=0)
+
+
+@contextmanager
+def local_file(source: Source) -> Iterator[str]:
+    """Give a file for libraries that want one: the source, or a copy of one at a URL."""
+    if not source.is_remote:
+        yield source.path
+        return
+    with tempfile.NamedTemporaryFile() as copy:
+        with open_bytes(source) as file:
+            shutil.copyfileobj(file, copy, CHUNK_BYTES)
+        copy.flush()
+        yield copy.name
 
 
 def open_twice_readable(source: Source) -> BinaryIO:
-    """Open a source so that it can be read again from its start: a stream is copied first."""
-    if not source.is_stream:
+    """Open a source so that it can be read again from its start: what comes is copied first."""
+    if not source.is_stream and not source.is_remote:
         return open_bytes(source)
     # SIM115: the caller closes it.
     copy = tempfile.SpooledTemporaryFile(max_size=WHOLE_BYTES)  # noqa: SIM115

@@ -20,6 +20,7 @@ from illada_core.data.sources.reading import (
     chunk_of,
     end_chunk,
     fault_chunk,
+    local_file,
     utf8_size,
 )
 
@@ -31,17 +32,18 @@ def table_records(number: int, source: Source, first: int) -> Iterator[Chunk]:
     # pyarrow takes its time to load, and belongs to columns.py.
     from illada_core.data.sources.columns import DamagedTable, file_digest, table_batches
 
-    digest, row = file_digest(number, source), 0
-    try:
-        for batch in table_batches(source, CHUNK_ROWS):
-            if row + len(batch) > first:
-                read = partial(read_rows, batch, number, row, first)
-                yield Chunk(read, batch.nbytes, 0)
-            row += len(batch)
-    except DamagedTable as error:
-        yield fault_chunk(Fault(number, row, "damaged", str(error)), digest, source.bytes)
-        return
-    yield end_chunk(digest, source.bytes)
+    with local_file(source) as path:
+        digest, row = file_digest(number, source, path), 0
+        try:
+            for batch in table_batches(source, path, CHUNK_ROWS):
+                if row + len(batch) > first:
+                    read = partial(read_rows, batch, number, row, first)
+                    yield Chunk(read, batch.nbytes, 0)
+                row += len(batch)
+        except DamagedTable as error:
+            yield fault_chunk(Fault(number, row, "damaged", str(error)), digest, source.bytes)
+            return
+        yield end_chunk(digest, source.bytes)
 
 
 def read_rows(batch: Any, number: int, row: int, first: int) -> Texts:

@@ -29,16 +29,13 @@ from illada_core.data.store.shards import (
     first_misnamed,
 )
 from illada_core.data.store.turns import Turns, turns_between
+from illada_core.data.store.views import MANIFEST, copy_of, pull, sizes_at
 from illada_core.decoding import Count, shaped
 from illada_core.errors import DataError
 from illada_core.files import PARTIAL, decoding, partial_path, read_json, write_file
-from illada_core.text.tokenizer_files import (
-    COMPANIONS,
-    TOKENIZER_FILE,
-    TokenizerRecord,
-)
+from illada_core.places import url_of
+from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE, TokenizerRecord
 
-MANIFEST = "manifest.json"
 FORMAT = "illada-dataset"
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, FORMAT_VERSION)  # in 1 the shards of documents are numbered through
@@ -91,11 +88,14 @@ class TokenDataset:
     """Read a dataset by token position or by row; small caches make neighbours cheap.
 
     Damage found while reading is a DataError that names the shard and the frame. Threads may share
-    a dataset.
+    a dataset. Shards at a URL are fetched when they are needed, or `anew` if they are here already.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, fingerprint: str) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, fingerprint: str, anew: bool = False
+    ) -> None:
         self.folder, self.manifest, self.fingerprint = folder, manifest, fingerprint
+        self.url, self.anew = url_of(folder), anew
         shards = manifest.shards
         self.tokens = sum(shard.tokens for shard in shards)
         self.documents = sum(shard.documents for shard in shards)
@@ -174,7 +174,11 @@ class TokenDataset:
 
     def _open_shard(self, number: int) -> ShardReader:
         entry = self.manifest.shards[number]
-        reader = ShardReader(self.folder / entry.name, self.token_bytes)
+        if self.url is None:
+            reader = ShardReader(self.folder / entry.name, self.token_bytes)
+        else:
+            with copy_of(f"{self.url}/{entry.name}", entry, self.anew) as path:
+                reader = ShardReader(path, self.token_bytes)
         index = reader.index
         found = (reader.tokens, len(index.document_ends), len(index.row_ends))
         promised = (entry.tokens, entry.documents, entry.rows)
@@ -234,8 +238,11 @@ def json_text(fields: dict[str, Any]) -> str:
     return "{\n " + ",\n ".join(f"{line(k)}: {block(v)}" for k, v in fields.items()) + "\n}\n"
 
 
-def open_dataset(folder: Path) -> TokenDataset:
-    """Open a dataset; DataError if there is none, or what there is cannot be used."""
+def open_dataset(folder: Path, anew: bool = False) -> TokenDataset:
+    """Open a dataset; DataError if there is none, or what there is cannot be used.
+
+    `anew` takes no copy for what lies at a URL.
+    """
     fields = read_manifest_file(folder)
     if fields.get("kind") == "parts":
         parts = " and ".join(str(folder / part) for part in parts_of(folder, fields))
@@ -246,27 +253,39 @@ def open_dataset(folder: Path) -> TokenDataset:
     wrong = first_misnamed(names, manifest.tokenizer.vocab_size)
     if wrong is not None:
         raise DataError(f"{folder / MANIFEST} names {wrong!r} as a shard", DAMAGED_HINT)
+    at_url = sizes_at(folder)
     for shard in manifest.shards:
         path = folder / shard.name
-        if not path.exists():
+        size = at_url.get(shard.name) if at_url is not None else size_of(path)
+        if size is None:
             raise DataError(f"damaged dataset: {path} is missing", DAMAGED_HINT)
-        if path.stat().st_size != shard.bytes:
+        if size != shard.bytes:
             raise DataError(
-                f"damaged dataset: {path} has {path.stat().st_size} bytes where {MANIFEST} "
-                f"promises {shard.bytes}",
+                f"damaged dataset: {path} has {size} bytes where {MANIFEST} promises {shard.bytes}",
                 DAMAGED_HINT,
             )
-    return TokenDataset(folder, manifest, fields["fingerprint"])
+    return TokenDataset(folder, manifest, fields["fingerprint"], anew)
 
 
-def open_parts(folder: Path) -> dict[str, TokenDataset]:
-    """Open the parts of a packed dataset by their names, or a single dataset by its kind."""
+def size_of(path: Path) -> int | None:
+    """Return the size of a file, None if there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def open_parts(folder: Path, anew: bool = False) -> dict[str, TokenDataset]:
+    """Open the parts of a packed dataset by their names, or a single dataset by its kind.
+
+    `anew` takes no copy for what lies at a URL.
+    """
     fields = read_manifest_file(folder)
     if fields.get("kind") != "parts":
-        dataset = open_dataset(folder)
+        dataset = open_dataset(folder, anew)
         return {dataset.manifest.kind: dataset}
     named = parts_of(folder, fields)
-    parts = {part: open_dataset(folder / part) for part in named}
+    parts = {part: open_dataset(folder / part, anew) for part in named}
     for part, dataset in parts.items():
         if dataset.manifest.kind != "rows":
             raise DataError(f"damaged dataset: {folder / part} holds no rows", DAMAGED_HINT)
@@ -300,6 +319,7 @@ def open_packed(folder: Path) -> tuple[TokenDataset, TokenDataset | None]:
 
 def read_manifest_file(folder: Path) -> dict[str, Any]:
     """Return the fields of manifest.json, its format, version and fingerprint checked."""
+    pull(folder)
     path = folder / MANIFEST
     if not path.exists():
         raise DataError(f"no dataset at {folder}: there is no {MANIFEST}", missing_hint(folder))
@@ -327,6 +347,7 @@ def missing_hint(folder: Path) -> str:
 
 def is_token_dataset(folder: Path) -> bool:
     """Tell whether a folder is a dataset, or what is left of one, and not a folder of text."""
+    pull(folder)
     if any(folder.glob("shard-*.zst*")):
         return True
     try:
