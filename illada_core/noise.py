@@ -29,6 +29,7 @@ STREAM_STRATUM = 10
 STREAM_TURN = 11
 STREAM_MIXTURE = 12
 STREAM_SHOTS = 12
+STREAM_LATER_KEYS = 13
 
 
 def philox(counter: tuple[Integers, ...], key: tuple[Integers, Integers]) -> tuple[Integers, ...]:

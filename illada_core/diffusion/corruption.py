@@ -23,6 +23,8 @@ from torch import Tensor
 
 from illada_core.data.batches import Batch
 from illada_core.data.store.turns import Turns
+from illada_core.diffusion.annealing import seen_keys
+from illada_core.diffusion.nearness import nearness
 from illada_core.model.transfer import sent
 from illada_core.noise import (
     STREAM_MASK,
@@ -47,8 +49,9 @@ class Corruption:
 
     "bernoulli" hides each token by itself with its segment's ratio p = (1 - epsilon) t + epsilon,
     t uniform on (0, 1); "fixed-count" hides exactly k of L, k uniform on 1..L. Both weigh a hidden
-    token with the inverse of the ratio, 1/p or L/k. The ratios of a step are drawn apart
-    ("uniform") or spread evenly over its rows on all ranks ("stratified").
+    token with the inverse of the ratio, 1/p or L/k, unless `weights` are those of "cart": by the
+    visible tokens near it, which bounds nothing. The ratios of a step are drawn apart ("uniform")
+    or spread evenly over its rows on all ranks ("stratified").
 
     `mask` says which tokens can be hidden: "all", those of a "response", or those of one "turn"
     that each segment draws from its responses; the segment is cut behind it. `normalize` says what
@@ -56,6 +59,7 @@ class Corruption:
     weighed with the inverse of its "length" in such tokens.
 
     Under the `shift` the row before a token speaks of it, so a segment's first is never hidden.
+    Over the first `anneal_rows` of a run the model comes to see what follows a token.
     """
 
     mask_id: int
@@ -63,10 +67,13 @@ class Corruption:
     masking: Literal["bernoulli", "fixed-count"] = "bernoulli"
     ratio: Literal["uniform", "stratified"] = "uniform"
     epsilon: float = 1e-3
+    weights: Literal["ratio", "cart"] = "ratio"
+    cart_p: float = 0.3
     split_probability: float = 0.3
     mask: Literal["all", "response", "turn"] = "all"
     normalize: Literal["tokens", "length"] = "tokens"
     shift: bool = False
+    anneal_rows: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +94,10 @@ class Layout:
 class Corrupted:
     """A micro-batch as the model sees it (ids and segments), and what it is asked: hidden tokens.
 
-    `ratio_M` is the masking ratio of each hidden token's segment, `weight_M` its inverse, divided
-    by the segment's length where the loss is normalised by it. `tokens` are those of its rows,
-    `loss_count` what it adds to the count that the loss is divided by: tokens or segments.
+    `ratio_M` is the masking ratio of each hidden token's segment, `weight_M` its inverse, or what
+    CART makes of it, divided by the segment's length where the loss is normalised by it. `tokens`
+    are those of its rows, `loss_count` what it adds to the count that the loss is divided by:
+    tokens or segments.
     """
 
     noisy_T: Tensor  # int64
@@ -100,6 +108,7 @@ class Corrupted:
     ratio_M: Tensor  # float32
     tokens: int
     loss_count: int
+    seen_LL: Tensor | None = None  # bool, which keys a query sees by their positions; None: all
 
     def to(self, device: torch.device) -> "Corrupted":
         """Return it on a device, for which nobody waits."""
@@ -110,18 +119,30 @@ class Corrupted:
             targets_M=sent(self.targets_M, device),
             weight_M=sent(self.weight_M, device),
             ratio_M=sent(self.ratio_M, device),
+            seen_LL=None if self.seen_LL is None else sent(self.seen_LL, device),
         )
 
 
 def corrupt(batch: Batch, rule: Corruption, rows_per_step: int) -> Corrupted:
     """Hide tokens of a batch.
 
-    `rows_per_step` counts the rows of all ranks; only stratified ratios depend on it.
+    `rows_per_step` counts the rows of all ranks; stratified ratios and annealing depend on it.
     """
     layout = lay_out(batch, rule)
     draws_D = draw_ratios(batch, layout.ends_D, rule, rows_per_step)
     words_T = draw_masks(batch, rule.seed)
-    return hide_tokens(batch, layout, words_T, draws_D, rule)
+    noisy = hide_tokens(batch, layout, words_T, draws_D, rule)
+    return replace(noisy, seen_LL=anneal(batch, layout, rule, rows_per_step))
+
+
+def anneal(batch: Batch, layout: Layout, rule: Corruption, rows_per_step: int) -> Tensor | None:
+    """Return which keys a query sees at the step of a batch; None once all are seen."""
+    step = int(batch.places_R[0]) // rows_per_step
+    rows = (step + 1) * rows_per_step
+    if rows >= rule.anneal_rows:
+        return None
+    longest = int(np.diff(layout.ends_D, prepend=0).max())
+    return seen_keys(longest, rows / rule.anneal_rows, rule.seed, step)
 
 
 def hide_tokens(
@@ -133,6 +154,10 @@ def hide_tokens(
     position_M = np.flatnonzero(layout.hideable_T)[hidden_N]
     ratio_M = np.repeat(ratio_D, lengths_D)[hidden_N]
     weight_M = 1 / ratio_M
+    if rule.weights == "cart":
+        visible_T = np.ones(len(batch.ids_T), bool)
+        visible_T[position_M] = False
+        weight_M = nearness(visible_T, layout.ends_D, rule.cart_p)[position_M]
     if rule.normalize == "length":
         weight_M /= np.repeat(lengths_D, lengths_D)[hidden_N]
     ids_T = batch.ids_T.astype(np.int64)

@@ -6,6 +6,7 @@ Shapes: T packed tokens, M hidden tokens, C channels, V vocabulary.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -39,6 +40,8 @@ class Denoiser(nn.Module):
         By token costs a fourth product with the head; the sum alone is what training takes.
         """
         segments = Segments.of(noisy.segment_ends, noisy.noisy_T.device)
+        if noisy.seen_LL is not None:
+            segments = replace(segments, seen_LL=noisy.seen_LL)
         rows_M = self.transformer.rows_about(noisy.hidden_M, segments)
         hidden_MC = self.transformer(noisy.noisy_T, segments, rows_M)
         head_VC = self.transformer.head_weight_VC

@@ -2,10 +2,10 @@
 
 It sees all of it or, where attention is causal, itself and what stands before. One function,
 several kernels, chosen once. No kernel ever sees a mask of T x T: segments are told by their
-offsets, or taken one at a time.
+offsets, or taken one at a time. Where some keys are not to be seen, all segments share one mask.
 
-Shapes: T packed tokens, D segments, S tokens of a segment or of all keys, Q queries, H query heads,
-G key/value heads, K head size.
+Shapes: T packed tokens, D segments, S tokens of a segment or of all keys, L of the longest segment,
+Q queries, H query heads, G key/value heads, K head size.
 """
 
 from collections.abc import Sequence
@@ -33,12 +33,16 @@ CAUSAL_WINDOW, WHOLE_WINDOW = (-1, 0), (-1, -1)  # keys to the left and right of
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Where packed segments end, on the host and on the device; positions restart in each."""
+    """Where packed segments end, on the host and on the device; positions restart in each.
+
+    `seen_LL` says which keys a query sees, by the positions of both; None: all that it may.
+    """
 
     ends: tuple[int, ...]
     offsets_D1: Tensor  # int32
     positions_T: Tensor  # int64
     longest: int
+    seen_LL: Tensor | None = None  # bool
 
     @staticmethod
     @lru_cache(maxsize=16)
@@ -171,7 +175,12 @@ def packed_attention(
     backend: str,
     is_causal: bool = False,
 ) -> Tensor:
-    """Attend within each segment, all positions to all or to those before, and return out_THK."""
+    """Attend within each segment, all positions to all or to those before, and return out_THK.
+
+    Only torch's own kernel takes a mask, so where there is one it is asked, whatever the backend.
+    """
+    if segments.seen_LL is not None:
+        return segment_attention(q_THK, k_TGK, v_TGK, segments, is_causal)
     if backend in PACKED_BACKENDS:
         bounds = (segments.offsets_D1, segments.longest)
         return flash_attention(q_THK, k_TGK, v_TGK, *bounds, backend, is_causal)
@@ -256,10 +265,16 @@ def segment_attention(
         shape = (len(segments.ends), segments.longest)
         q_DHSK, k_DGSK, v_DGSK = (x.unflatten(0, shape).transpose(1, 2) for x in packed)
         out_DHSK = F.scaled_dot_product_attention(
-            q_DHSK, k_DGSK, v_DGSK, is_causal=is_causal, enable_gqa=shares
+            q_DHSK,
+            k_DGSK,
+            v_DGSK,
+            attn_mask=segments.seen_LL,
+            is_causal=is_causal,
+            enable_gqa=shares,
         )
         return out_DHSK.transpose(1, 2).flatten(0, 1)
-    return spans_attention(q_THK, k_TGK, v_TGK, segments.spans, segments.spans, is_causal)
+    spans = segments.spans
+    return spans_attention(q_THK, k_TGK, v_TGK, spans, spans, is_causal, segments.seen_LL)
 
 
 def spans_attention(
@@ -269,6 +284,7 @@ def spans_attention(
     q_spans: Sequence[Span],
     k_spans: Sequence[Span],
     is_causal: bool = False,
+    seen_LL: Tensor | None = None,
 ) -> Tensor:
     """Attend span by span through torch's scaled_dot_product_attention.
 
@@ -283,7 +299,7 @@ def spans_attention(
         k_GSK, v_GSK = (x[None, first:last].transpose(1, 2) for x in (k_SGK, v_SGK))
         queries, keys = end - start, last - first
         # One query at the end meets all keys; a square needs no mask; others are few rows.
-        mask_QS = None
+        mask_QS = None if seen_LL is None else seen_LL[:queries, :keys]
         if is_causal and 1 < queries < keys:
             mask_QS = lower_right(queries, keys, q_QHK.device)
         out_HQK = F.scaled_dot_product_attention(

@@ -124,8 +124,10 @@ class Attention(nn.Module):
         if isinstance(segments, LayerWindow):
             keys = segments.write(k_TGK, v_TGK)
             return self.asked(x_TC, *keys, rotation, segments.places, rows_M)
-        # Kernels tell a causal query's place by what follows it: there, all rows are queries.
-        if rows_M is not None and not torch.is_grad_enabled() and not self.is_causal:
+        # A causal query's place is told by what follows it, and what is seen goes by places: there,
+        # all rows are queries.
+        is_whole = not self.is_causal and segments.seen_LL is None
+        if rows_M is not None and not torch.is_grad_enabled() and is_whole:
             return self.asked(x_TC, k_TGK, v_TGK, rotation, segments.places, rows_M)
         q_THK = rotate(self.heads(self.query, self.query_norm, x_TC), *rotation)
         out_THK = self.attend(q_THK, k_TGK, v_TGK, segments, self.backend, self.is_causal)

@@ -127,7 +127,7 @@ def draw_losses(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:
     mark_decay(axes, by_kind.get("decay", []), named=True)
     label_tokens(axes)
     axes.set_ylabel("nats per token")
-    axes.set_title("Loss: bound on the negative log-likelihood")
+    axes.set_title("Loss of training, and the bound on held-out rows")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.2)
 
 

@@ -259,6 +259,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
                 mask_id=mask_id(setup),
                 seed=keys.seed,
                 shift=config.shift,
+                anneal_rows=round(setup.recipe.schedule.anneal_tokens / setup.row_tokens),
             ),
             attention=backend,
             attention_reason=reason,

@@ -51,10 +51,12 @@ def validation_rule(rule: Corruption, has_turns: bool) -> Corruption:
         rule,
         masking="fixed-count",
         ratio="stratified",
+        weights="ratio",
         split_probability=0.0,
         mask="response" if has_turns else "all",
         normalize="tokens",
         seed=NOISE_SEED,
+        anneal_rows=0,
     )
 
 

@@ -74,9 +74,11 @@ def test_the_donor_arrives(donor, tmp_path):
 
 
 @pytest.mark.parametrize("shift", [True, False])
-def test_it_is_trained_resumed_and_exported_as_what_it_has_become(donor, tmp_path, shift):
+@pytest.mark.parametrize("how", [(), ("schedule.anneal_tokens=640",), ("objective.weights=cart",)])
+def test_it_is_trained_resumed_and_exported_as_what_it_has_become(donor, tmp_path, shift, how):
     _, recipe = donor
     asked = ("model.adapt=true", f"model.shift={str(shift).lower()}", "optimizer.peak_lr=5e-3")
+    asked += ("validation.every_steps=2", *how)
     events = run_training(recipe(*asked), tmp_path / "whole")
     run_training(recipe(*asked), tmp_path / "parts", stop_after=3)
     run_training(recipe(*asked), tmp_path / "parts")
@@ -87,5 +89,19 @@ def test_it_is_trained_resumed_and_exported_as_what_it_has_become(donor, tmp_pat
     assert facts["model_type"] == ("illada-llama" if shift else "a2d-llama")
     assert "architectures" not in facts
     bounds = [event.loss for event in events if isinstance(event, Validated)]
-    steps = [line["loss"] for line in losses(tmp_path / "whole") if line["kind"] == "step"]
-    assert bounds[-1] < steps[0]
+    assert bounds[-1] < bounds[0]
+
+
+def test_annealing_begins_with_what_the_donor_sees_and_changes_the_first_losses(donor, tmp_path):
+    """At a rate of 0 all steps measure one model, under more and more of what follows."""
+    _, recipe = donor
+    still = (*ADAPT, "optimizer.peak_lr=0", "schedule.final_lr=0")
+    run_training(recipe(*still), tmp_path / "full")
+    run_training(recipe(*still, "schedule.anneal_tokens=640"), tmp_path / "annealed")
+    full, annealed = (
+        [line["loss"] for line in losses(tmp_path / run) if line["kind"] == "step"]
+        for run in ("full", "annealed")
+    )
+    assert len(full) == 8
+    assert full[4:] == annealed[4:]
+    assert all(one != other for one, other in zip(full[:4], annealed[:4], strict=True))

@@ -100,6 +100,10 @@ class ObjectiveKeys:
         "uniform", "masking ratios drawn apart, or spread evenly over the global batch"
     )
     epsilon: float = key(1e-3, "least masking ratio")
+    weights: Literal["ratio", "cart"] = key(
+        "ratio", "a hidden token weighs the inverse of its ratio, or by the visible ones near it"
+    )
+    cart_p: float = key(0.3, "cart: a visible token at distance d weighs p (1 - p)^(d - 1) / 2")
     split_probability: float = key(0.3, "share of rows cut in two at a random place")
     mask: Literal["all", "response", "turn"] = key(
         "all", "what can be hidden: all tokens, responses, or one response drawn per segment"
@@ -135,6 +139,10 @@ class ScheduleKeys:
 
     warmup_tokens: int = needed("tokens of the linear warm-up")
     final_lr: float = needed("learning rate at the end of the decay")
+    anneal_tokens: int = key(
+        0,
+        "tokens over which an adapted model comes to see what follows a token; 0: sees it at once",
+    )
     decay: Literal["cosine", "linear", "none"] = key("cosine", "shape of the decay")
     decay_start_tokens: int = key(
         0, "tokens at which the decay starts; or give decay_share", may_change=True
@@ -295,6 +303,7 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
             "model.width is no multiple of model.heads: give model.head_size",
         ),
         (not 0 < objective.epsilon < 1, "objective.epsilon must lie between 0 and 1"),
+        (not 0 < objective.cart_p < 1, "objective.cart_p must lie between 0 and 1"),
         (objective.split_probability > 1, "objective.split_probability must be at most 1"),
         (
             bool(recipe.data.path and recipe.data.mixture),
@@ -322,6 +331,10 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
             "give one of schedule.decay_start_tokens and schedule.decay_share",
         ),
         (schedule.decay_share > 1, "schedule.decay_share must be at most 1"),
+        (
+            schedule.anneal_tokens > 0 and (not model.adapt or run.compile),
+            "schedule.anneal_tokens needs model.adapt, and layers that are not compiled",
+        ),
         (
             schedule.plateau and not (decays and schedule.plateau_window_tokens),
             "schedule.plateau needs a decay and schedule.plateau_window_tokens",

@@ -62,6 +62,12 @@ def plan_schedule(keys: ScheduleKeys, peak_lr: float, total_tokens: int) -> Sche
             f"{total_tokens:_} tokens",
             "change schedule.warmup_tokens, the start of the decay, or the length of the run",
         )
+    if keys.anneal_tokens > total_tokens:
+        raise UsageError(
+            f"recipe: attention would not be full after {total_tokens:_} tokens, as "
+            f"schedule.anneal_tokens is {keys.anneal_tokens:_}",
+            "lower it, or train for longer",
+        )
     return Schedule(
         peak_lr=peak_lr,
         final_lr=keys.final_lr,

@@ -74,6 +74,8 @@ def test_the_8b_recipe_has_the_papers_values():
         ("optimizer", "peak_lr", -1.0, "optimizer.peak_lr must be finite and at least 0"),
         ("objective", "masking", "bernouli", 'must be one of "bernoulli", "fixed-count"'),
         ("objective", "epsilon", 0.0, "objective.epsilon must lie between 0 and 1"),
+        ("objective", "cart_p", 1.0, "objective.cart_p must lie between 0 and 1"),
+        ("schedule", "anneal_tokens", 5, "schedule.anneal_tokens needs model.adapt"),
         ("run", "epochs", 1.0, "give one of run.total_tokens and run.epochs"),
         ("schedule", "decay_start_tokens", 5, "give one of schedule.decay_start_tokens"),
         ("schedule", "plateau", True, "schedule.plateau needs"),

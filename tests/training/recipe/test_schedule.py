@@ -111,3 +111,9 @@ def test_a_resumed_schedule_follows_the_same_curve():
 def test_a_schedule_longer_than_the_run_is_refused():
     with pytest.raises(UsageError, match="do not fit"):
         plan_schedule(KEYS, 1.0, 150)
+
+
+def test_annealing_must_end_within_the_run():
+    plan_schedule(replace(KEYS, anneal_tokens=1000), 1.0, 1000)
+    with pytest.raises(UsageError, match="would not be full after 1_000 tokens"):
+        plan_schedule(replace(KEYS, anneal_tokens=1001), 1.0, 1000)
