@@ -15,9 +15,17 @@ MACHINES = "Machines"
 PLAN = "Plan (with --dry-run)"
 
 RecipeName = Annotated[
-    str,
-    typer.Argument(metavar="RECIPE", help="A recipe.toml, or the name of a packaged recipe."),
+    str | None,
+    typer.Argument(metavar="[RECIPE]", help="A recipe.toml, or the name of a packaged recipe."),
     Words(recipes),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Go on with a run: recipe, data and processes as they were, but for what is given.",
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -95,7 +103,8 @@ Restarts = Annotated[
 class PretrainOptions:
     """A run from fresh weights, or from those of --ckpt."""
 
-    recipe: RecipeName
+    recipe: RecipeName = None
+    resume: Resume = None
     data: Data = None
     mixture: Mixture = None
     ckpt: Annotated[
@@ -125,7 +134,8 @@ class PretrainOptions:
 class SftOptions:
     """A run that fine-tunes a base."""
 
-    recipe: RecipeName
+    recipe: RecipeName = None
+    resume: Resume = None
     ckpt: Annotated[
         Path | None,
         typer.Option(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -23,13 +25,20 @@ from illada_core.errors import SIGNAL_EXIT_BASE, StoppedBySignal, UsageError
 from illada_core.training.recipe.files import find_recipe, load_recipe, to_toml
 from illada_core.training.recipe.keys import Recipe
 from illada_core.training.recipe.plan import plan_run
+from illada_core.training.resuming import (
+    check_data_are_there,
+    last_start,
+    recipe_to_resume,
+)
 from illada_core.training.setup import outline, prepare
+
+if TYPE_CHECKING:
+    from illada_cli.train.rank import RunEnd
 
 
 def run(verb: str, asked: TrainOptions) -> None:
     """Do what is asked; the plan, or the folder of the trained model, goes to stdout."""
-    file = find_recipe(asked.recipe)
-    recipe = read_recipe(file, asked)
+    recipe, folder = what_to_train(verb, asked)
     if verb == "sft" and not recipe.model.ckpt:
         raise UsageError(
             "there is no model to fine-tune", "give a model folder or a run: --ckpt BASE"
@@ -38,24 +47,66 @@ def run(verb: str, asked: TrainOptions) -> None:
         print_plan(recipe)
     elif launches(asked) and not is_rank():
         machines = find_machines(asked)
-        launch(asked.nproc or 1, machines, asked.restarts, Talk(quiet=asked.quiet))
+        launch(processes(asked), machines, asked.restarts, Talk(quiet=asked.quiet))
     else:
         check_world(asked.nproc)
         end_with_launcher()
-        train_here(recipe, asked.output or Path("runs") / file.stem, verb, asked)
+        train_here(recipe, folder, verb, asked)
+
+
+def what_to_train(verb: str, asked: TrainOptions) -> tuple[Recipe, Path]:
+    """Return the recipe that is asked for and its run folder: those of --resume, or of a new run.
+
+    Raises UsageError where both are asked for, or none.
+    """
+    if asked.resume is not None:
+        refuse_beside_resume(asked)
+        recipe = changed(recipe_to_resume(asked.resume, asked.set_), asked)
+        check_data_are_there(asked.resume, recipe)
+        return recipe, asked.resume
+    if asked.recipe is None:
+        raise UsageError(
+            "there is nothing to train",
+            f"give a recipe, illada {verb} RECIPE, or a run to go on with, --resume RUN",
+        )
+    file = find_recipe(asked.recipe)
+    recipe = changed(load_recipe(file, asked.set_), asked)
+    return recipe, asked.output or Path("runs") / file.stem
+
+
+def refuse_beside_resume(asked: TrainOptions) -> None:
+    """Raise UsageError for what a run that is gone on with has already."""
+    given = {
+        "a recipe": asked.recipe is not None,
+        "--output": asked.output is not None,
+        "--ckpt": asked.ckpt is not None,
+        "--fresh": asked.fresh,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise UsageError(
+                f"--resume goes on with a run as it is: {name} cannot be given",
+                "keys that may change are changed by --set, or start another run without --resume",
+            )
+
+
+def processes(asked: TrainOptions) -> int:
+    """Return how many processes this machine is to run: as many as asked for, or as before."""
+    if asked.nproc is None and asked.resume is not None:
+        return last_start(asked.resume)[1]
+    return asked.nproc or 1
 
 
 def launches(asked: TrainOptions) -> bool:
     """Tell whether the run is to have ranks, or to be watched by a launcher."""
-    several = (asked.nproc or 1) > 1 or asked.nodes is not None
+    several = processes(asked) > 1 or asked.nodes is not None
     return several or asked.node is not None or asked.meet is not None or asked.restarts > 0
 
 
-def read_recipe(file: Path, asked: TrainOptions) -> Recipe:
-    """Read a recipe, changed by --set, --data, --mixture, --ckpt, --gpus and --gpu."""
+def changed(recipe: Recipe, asked: TrainOptions) -> Recipe:
+    """Return a recipe as --data, --mixture, --ckpt, --gpus and --gpu change it."""
     if asked.data is not None and asked.mixture:
         raise UsageError("give one of --data and --mixture")
-    recipe = load_recipe(file, asked.set_)
     if asked.data is not None:
         recipe = replace(recipe, data=replace(recipe.data, path=asked.data, mixture=()))
     if asked.mixture:
@@ -97,7 +148,8 @@ def train_here(recipe: Recipe, folder: Path, verb: str, asked: TrainOptions) -> 
         fresh = asked.fresh and not is_restarted()
         ended = train_rank(setup, folder, verb, fresh, talk, stop)
     if ended.model is None:
-        leave(ended.stopped_by, ended.step, is_main)
+        hint = f"to go on: illada {verb} --resume {quote(str(folder))}, or the same command again"
+        leave(ended, is_main, hint)
     if is_main:
         print(ended.model)
 
@@ -111,10 +163,8 @@ def let_memory_grow() -> None:
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
 
 
-def leave(signal_number: int, step: int, is_main: bool) -> None:
+def leave(ended: RunEnd, is_main: bool, hint: str) -> None:
     """Exit as the signal asks that stopped any of the ranks; one of them says so."""
     if not is_main:
-        raise typer.Exit(SIGNAL_EXIT_BASE + signal_number)
-    raise StoppedBySignal(
-        f"stopped after step {step}", signal_number, "run the same command again to go on"
-    )
+        raise typer.Exit(SIGNAL_EXIT_BASE + ended.stopped_by)
+    raise StoppedBySignal(f"stopped after step {ended.step}", ended.stopped_by, hint)

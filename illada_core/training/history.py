@@ -11,10 +11,10 @@ from typing import Any
 from illada_core.errors import UsageError
 from illada_core.files import is_being_written
 from illada_core.model.finding import RECIPE
-from illada_core.training import run_folder
 from illada_core.training.lines import read_metrics
 from illada_core.training.recipe.files import load_recipe
 from illada_core.training.recipe.keys import Recipe, flat
+from illada_core.training.run_folder import is_run
 
 RECENT_SHARE, RECENT_LEAST = 0.04, 10  # of the steps, whose mean is the loss now
 # Where a run lies and what it computes on sets no results apart.
@@ -106,16 +106,12 @@ def find_runs(places: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for place in places:
-        own = [place] if is_run(place) else sorted(filter(is_run, place.glob("*/")))
+        below = filter(is_run, place.glob("*/"))
+        own = [place] if is_run(place) else sorted(below)
         if not own:
             raise UsageError(f"{place} holds no run", "give run folders, or a folder of them")
         found.update(dict.fromkeys(own))
     return list(found)
-
-
-def is_run(folder: Path) -> bool:
-    """Tell whether a folder is that of a run."""
-    return (folder / run_folder.ENVIRONMENT).is_file() and (folder / RECIPE).is_file()
 
 
 def read_run(folder: Path) -> RunHistory:

@@ -20,11 +20,10 @@ from typing import Any
 import torch
 
 import illada_core
-from illada_core.decoding import shaped
-from illada_core.errors import CheckpointError
-from illada_core.files import decoding, flush, read_json, write_all, write_file
+from illada_core.files import flush, write_all, write_file, write_json
 from illada_core.training import run_folder
 from illada_core.training.lines import METRICS_LINE, STEP_LINE, read_lines
+from illada_core.training.parallel import Ranks
 
 
 class StepLines:
@@ -97,31 +96,30 @@ def open_board(folder: Path, last_step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=last_step + 1)
 
 
-def record_start(run: Path, step: int, device: torch.device, world: int, backend: str) -> None:
-    """Add this start of the run to environment.json: versions, hardware, command line."""
-    path = run / run_folder.ENVIRONMENT
-    content = read_json(path, CheckpointError, run_folder.DAMAGED_HINT)
-    with decoding(path, CheckpointError, run_folder.DAMAGED_HINT):
-        starts = shaped(content.get("starts", []), list[dict[str, Any]], "starts")
+def record_start(run: Path, step: int, ranks: Ranks, backend: str) -> None:
+    """Add this start of the run to environment.json: command line, versions, hardware."""
+    starts = run_folder.read_starts(run)
     starts.append(
         {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "step": step,
             "command": sys.argv,
+            "directory": os.getcwd(),
             "illada": illada_core.__version__,
             "commit": source_commit(),
             "python": platform.python_version(),
             "torch": torch.__version__,
             "cuda": torch.version.cuda,
             "system": platform.platform(),
-            "device": device_name(device),
+            "device": device_name(ranks.device),
             "attention": backend,
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
-            "world": world,
+            "world": ranks.world,
+            "local_world": ranks.local_world,
         }
     )
-    write_file(path, (json.dumps({"starts": starts}, indent=1) + "\n").encode())
+    write_json(run / run_folder.ENVIRONMENT, {"starts": starts})
 
 
 def device_name(device: torch.device) -> str:

@@ -79,6 +79,19 @@ def refuse_foreign(run: Path) -> None:
         )
 
 
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is that of a run."""
+    return (folder / ENVIRONMENT).is_file() and (folder / RECIPE).is_file()
+
+
+def read_starts(run: Path) -> list[dict[str, Any]]:
+    """Return what a run has told of each of its starts. Raises CheckpointError if it is damaged."""
+    path = run / ENVIRONMENT
+    content = read_json(path, CheckpointError, DAMAGED_HINT)
+    with decoding(path, CheckpointError, DAMAGED_HINT):
+        return shaped(content.get("starts", []), list[dict[str, Any]], "starts")
+
+
 def start_over(run: Path) -> None:
     """Delete what an earlier run left in its folder, and nothing else."""
     for name in FOLDERS:

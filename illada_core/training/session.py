@@ -53,6 +53,7 @@ from illada_core.training.recipe.files import differing_keys, load_recipe, to_to
 from illada_core.training.recipe.footprint import choose_shard
 from illada_core.training.recipe.keys import Recipe, flat, length_keys
 from illada_core.training.recipe.plan import known_kind
+from illada_core.training.resuming import found_again
 from illada_core.training.samples import Samples
 from illada_core.training.setup import Setup
 from illada_core.training.sharding import rank_mesh
@@ -231,7 +232,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             load_moments(checkpoint, denoiser.transformer, optimizer, progress.updates)
         metrics = samples = None
         if ranks.is_main:
-            record_start(run, progress.step, ranks.device, ranks.world, backend)
+            record_start(run, progress.step, ranks, backend)
             write_file(run / RECIPE, to_toml(setup.recipe).encode())
             metrics = Metrics(run, progress.step, setup.recipe.log.tensorboard)
             stack.callback(metrics.close)
@@ -289,7 +290,9 @@ def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:
     if not path.exists():
         return None
     before = load_recipe(path)
-    if keys := differing_keys(before, recipe):
+    here = found_again(before, before, run)  # a base may go by another path than it did
+    keys = differing_keys(before, recipe)
+    if keys := [name for name in keys if name in differing_keys(here, recipe)]:
         raise UsageError(
             f"{run} holds a run of another recipe: {', '.join(keys)} changed",
             "give the recipe it began with, another folder with -o, or --fresh to replace it",

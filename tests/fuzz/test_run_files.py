@@ -17,6 +17,7 @@ from illada_core.training.metrics import StepLines, record_start
 from illada_core.training.parallel import Ranks
 from illada_core.training.recipe.files import load_recipe, packaged_recipes
 from illada_core.training.recipe.plan import plan_run
+from illada_core.training.resuming import last_start
 from illada_core.training.session import changed_circumstances, circumstances
 from illada_core.training.setup import outline
 from tests.fuzz.hostile import decode_or_refuse, fuzzed, hostile_json, hostile_toml
@@ -81,9 +82,11 @@ def test_any_metrics(run, data):
 @given(data=st.data())
 def test_any_environment(run, data):
     path = run / "environment.json"
-    path.write_text(data.draw(hostile_json({"starts": [{"time": "2026", "step": 0}]})))
+    start = {"time": "2026", "step": 0, "directory": "/", "local_world": 2}
+    path.write_text(data.draw(hostile_json({"starts": [start]})))
     decode_or_refuse(lambda: run_folder.refuse_foreign(run), run)
-    decode_or_refuse(lambda: record_start(run, 0, CPU, 1, "sdpa"), path)
+    decode_or_refuse(lambda: record_start(run, 0, Ranks(0, 1, CPU), "sdpa"), path)
+    decode_or_refuse(lambda: last_start(run), path)
 
 
 @pytest.mark.parametrize("name", ["demo", "8b-sft"])

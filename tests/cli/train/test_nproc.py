@@ -62,7 +62,7 @@ def test_a_signal_reaches_each_rank_once_and_its_code_comes_out(
         "illada: stopping after this step and saving, again to quit now",
         f"illada: stopped after step {last}",
         "",
-        "hint: run the same command again to go on",
+        "hint: to go on: illada pretrain --resume run, or the same command again",
     ]
     assert newest_checkpoint(tmp_path / "run").name == f"step-{last:09d}"
 
