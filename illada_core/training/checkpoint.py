@@ -9,7 +9,6 @@ whoever reads them takes the rows that it needs. There is no generator state and
 keep: order and noise are functions of seed and step.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,16 @@ from torch import Tensor
 from illada_core.decoding import shaped
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import decoding
-from illada_core.model.finding import ADAPTERS, MODEL
+from illada_core.model.finding import ADAPTERS
 from illada_core.model.layouts import own_layout, stored_names
 from illada_core.model.stored import StoredTensor, find_tensors
 from illada_core.model.transformer import Transformer
-from illada_core.model.weights import Export, save_weights, write_tensors
+from illada_core.model.weights import Export
 from illada_core.training import run_folder
-from illada_core.training.lora import adapter_tensors, restore_adapters
+from illada_core.training.lora import restore_adapters
 from illada_core.training.optim import moment_tensors, restore_moments
 from illada_core.training.parallel import Ranks, failing_alike
 from illada_core.training.recipe.schedule import ScheduleState
-from illada_core.training.sharding import whole
 
 MOMENTS = "optimizer"
 
@@ -75,36 +73,6 @@ class Contents:
     def moments(self) -> dict[str, Tensor]:
         """Return AdamW's moments; none before its first update."""
         return moment_tensors(self.model, self.optimizer) if self.progress.updates else {}
-
-
-def write_whole(run: Path, contents: Contents, ranks: Ranks) -> Path:
-    """Write a checkpoint of whole tensors, complete or not at all: of one process, or of adapters.
-
-    Rank 0 writes; the adapters of all ranks fit one of them.
-    """
-    adapters = on_host(adapter_tensors(contents.model))
-    moments = on_host(contents.moments())
-
-    def fill(folder: Path) -> None:
-        if adapters:
-            write_tensors(adapters, folder / ADAPTERS)
-        else:
-            weights = contents.model.state_dict()
-            save_weights(
-                weights.__getitem__, contents.model.config, folder / MODEL, contents.export
-            )
-        write_tensors(moments, folder / f"{MOMENTS}.safetensors")
-
-    step = contents.progress.step
-    with failing_alike(ranks):
-        if ranks.is_main:
-            run_folder.write_checkpoint(run, step, fill, contents.state)
-    return run_folder.checkpoint_path(run, step)
-
-
-def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return whole tensors on the host; every rank must ask for them."""
-    return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def read_progress(

@@ -33,7 +33,6 @@ from illada_core.training.checkpoint import (
     Progress,
     load_moments,
     read_progress,
-    write_whole,
 )
 from illada_core.training.exporting import export_model
 from illada_core.training.health import check_health
@@ -55,6 +54,7 @@ from illada_core.training.recipe.keys import Recipe, flat, length_keys
 from illada_core.training.recipe.plan import known_kind
 from illada_core.training.resuming import found_again
 from illada_core.training.samples import Samples
+from illada_core.training.saving_whole import WholeSaver
 from illada_core.training.setup import Setup
 from illada_core.training.sharding import rank_mesh
 from illada_core.training.starting import starting_denoiser
@@ -68,7 +68,7 @@ class Session:
     """What changes while a run goes on, and what it acts with.
 
     `shard` ranks share a copy of the model, and all of them are the mesh, None for one process;
-    `saver` writes shards, None if there are none, as of adapters. `metrics` are rank 0's alone;
+    `saver` writes checkpoints, whole or in shards. `metrics` are rank 0's alone;
     `stopped_by` is the signal that ended the run before its time, `base` the fingerprint of the
     weights that adapters belong to.
     """
@@ -86,7 +86,7 @@ class Session:
     saved_at: Path | None
     shard: int
     mesh: DeviceMesh | None
-    saver: "Saver | None"
+    saver: "Saver | WholeSaver"
     metrics: Metrics | None
     samples: Samples | None
     remarks: tuple[str, ...]
@@ -109,7 +109,7 @@ class Session:
     @property
     def is_writing(self) -> bool:
         """Whether this rank has a part of a checkpoint yet to write."""
-        return self.saver is not None and self.saver.is_writing
+        return self.saver.is_writing
 
     @property
     def share(self) -> Share:
@@ -133,8 +133,8 @@ class Session:
             if told is not None:
                 told.sync()
 
-    def begin_save(self) -> int | None:
-        """Write a checkpoint of this moment and return its step; one in shards is only begun."""
+    def begin_save(self) -> None:
+        """Begin to write a checkpoint of this moment."""
         self.sync()
         facts = {
             "dataset": self.setup.train.fingerprint,
@@ -145,15 +145,11 @@ class Session:
         contents = Contents(
             self.model, self.optimizer, self.progress, facts, self.exported("float32")
         )
-        if self.saver is not None:
-            self.saver.begin(contents)
-            return None
-        write_whole(self.run, contents, self.ranks)
-        return self.keep(self.progress.step)
+        self.saver.begin(contents)
 
     def finish_save(self) -> int | None:
         """Wait for the checkpoint that was begun; return its step, None if there is none."""
-        step = None if self.saver is None else self.saver.finish()
+        step = self.saver.finish()
         return None if step is None else self.keep(step)
 
     def keep(self, step: int) -> int:
@@ -242,13 +238,8 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         if setup.prompts:
             samples = Samples(run, progress.step, setup, ranks)
             stack.callback(samples.close)
-        saver = None
-        if ranks.world > 1 and not setup.recipe.lora.rank:
-            # It loads torch's checkpoints, which take their time.
-            from illada_core.training.saving import Saver
-
-            saver = Saver(run, ranks)
-            stack.callback(saver.close)
+        saver = new_saver(setup, run, ranks)
+        stack.callback(saver.close)
         yield Session(
             setup=setup,
             run=run,
@@ -276,6 +267,15 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             base=base,
             phases=phases,
         )
+
+
+def new_saver(setup: Setup, run: Path, ranks: Ranks) -> "Saver | WholeSaver":
+    """Return what writes the checkpoints of a run: in shards where ranks share the model."""
+    if ranks.world == 1 or setup.recipe.lora.rank:
+        return WholeSaver(run, ranks)
+    from illada_core.training.saving import Saver  # it loads torch's checkpoints, and takes a while
+
+    return Saver(run, ranks)
 
 
 def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:

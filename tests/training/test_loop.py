@@ -34,8 +34,11 @@ from tests.training.tiny import write_packed, write_rows
 CPU = Ranks(rank=0, world=1, device=torch.device("cpu"))
 
 
-def run_training(recipe, run, stop_after=None, fresh=False, ranks=CPU):
-    """Train and return the events; `stop_after` asks to stop once that step is done."""
+def run_training(recipe, run, stop_after=None, fresh=False, ranks=CPU, told=lambda event: None):
+    """Train and return the events, of which `told` hears each as it comes.
+
+    `stop_after` asks to stop once that step is done.
+    """
     events = []
 
     def stop():
@@ -45,6 +48,7 @@ def run_training(recipe, run, stop_after=None, fresh=False, ranks=CPU):
         source = row_source(session.rows, session.corruption, session.share)
         for event in train(session, source, likelihood_bound, stop):
             events.append(event)
+            told(event)
     return events
 
 
