@@ -5,7 +5,6 @@ Those that come with illada are recipes/eval/tasks/NAME.toml; a person's own is 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,8 +12,8 @@ from illada_core.benchmark.templates import check_template
 from illada_core.decoding import shaped
 from illada_core.errors import UsageError
 from illada_core.files import decoding, key_of, read_toml
+from illada_core.packaged import packaged, unknown
 
-PACKAGE = Path(__file__).resolve().parents[1]
 TABLE = "task"
 Kind = Literal["choices", "text", "code"]
 Extraction = Literal[
@@ -81,14 +80,7 @@ class Benchmark:
 
 def packaged_benchmarks() -> dict[str, Path]:
     """Return the benchmarks that come with illada, by name: in the wheel, else in the checkout."""
-    return packaged("tasks")
-
-
-def packaged(folder: str) -> dict[str, Path]:
-    """Return the files of a folder of recipes/eval by name."""
-    roots = (PACKAGE / "recipes" / "eval", PACKAGE.parent / "recipes" / "eval")
-    root = next((path for path in roots if path.is_dir()), roots[0])
-    return {path.stem: path for path in sorted((root / folder).glob("*.toml"))}
+    return packaged("recipes/eval/tasks")
 
 
 def find_packaged(wanted: str, known: Mapping[str, Path], noun: str) -> Path:
@@ -96,9 +88,7 @@ def find_packaged(wanted: str, known: Mapping[str, Path], noun: str) -> Path:
     if wanted.endswith(".toml") and Path(wanted).is_file():
         return Path(wanted)
     if wanted not in known:
-        near = get_close_matches(wanted, known, n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"there is no {noun} {wanted}", f"{meant}known: {', '.join(known)}")
+        raise unknown(noun, wanted, known)
     return known[wanted]
 
 

@@ -6,10 +6,11 @@ Files are recipes/eval/NAME.toml, or a person's own. No torch.
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from illada_core.benchmark.definition import MOST_SHOTS, find_packaged, packaged
+from illada_core.benchmark.definition import MOST_SHOTS, find_packaged
 from illada_core.decoding import shaped
 from illada_core.errors import UsageError
 from illada_core.files import decoding, read_toml
+from illada_core.packaged import packaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +50,12 @@ class Suite:
 
 def packaged_suites() -> list[str]:
     """Return the names of the suites that come with illada."""
-    return list(packaged("."))
+    return list(packaged("recipes/eval"))
 
 
 def load_suite(wanted: str) -> Suite:
     """Return a suite by its name or its file. Raises UsageError for what cannot be one."""
-    path = find_packaged(wanted, packaged("."), "preset")
+    path = find_packaged(wanted, packaged("recipes/eval"), "preset")
     tables = read_toml(path)
     with decoding(path, UsageError, fault="is no preset"):
         suite: Suite = shaped({**tables, "name": path.stem}, Suite, "preset")

@@ -1,23 +1,20 @@
 """Generation settings by name or file: the paper's, for each benchmark of its Appendix A."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from illada_core.errors import UsageError
 from illada_core.files import read_toml
 from illada_core.inference.settings import COMMIT_RULES, check_setting, refuse_two_rules
+from illada_core.packaged import packaged, unknown
 
-PACKAGE = Path(__file__).resolve().parents[1]
 TABLE = "generate"
 
 
 def packaged_presets() -> dict[str, Path]:
-    """Return the presets that come with illada, by name: in the wheel, else in the checkout."""
-    folders = (PACKAGE / "recipes" / TABLE, PACKAGE.parent / "recipes" / TABLE)
-    folder = next((path for path in folders if path.is_dir()), folders[0])
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    """Return the presets that come with illada, by name."""
+    return packaged(f"recipes/{TABLE}")
 
 
 def load_preset(wanted: str) -> dict[str, Any]:
@@ -27,12 +24,10 @@ def load_preset(wanted: str) -> dict[str, Any]:
     """
     path = Path(wanted)
     if not path.is_file():
-        packaged = packaged_presets()
-        if wanted not in packaged:
-            near = get_close_matches(wanted, packaged, n=1)
-            meant = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"there is no preset {wanted}", f"{meant}known: {', '.join(packaged)}")
-        path = packaged[wanted]
+        known = packaged_presets()
+        if wanted not in known:
+            raise unknown("preset", wanted, known)
+        path = known[wanted]
     table = read_table(path)
     try:
         refuse_two_rules([name for name in COMMIT_RULES if name in table])

@@ -10,35 +10,30 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import illada_core
 from illada_core.decoding import decode_toml
 from illada_core.errors import UsageError
 from illada_core.files import read_toml
+from illada_core.packaged import packaged
 from illada_core.training.recipe.keys import Recipe, flat, may_change
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """Return the recipes that come with illada, by name: in the wheel, else in the checkout."""
-    package = Path(illada_core.__file__).parent
-    folder = next(
-        (path for path in (package / "recipes", package.parent / "recipes") if path.is_dir()),
-        package / "recipes",
-    )
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    """Return the recipes that come with illada, by name."""
+    return packaged("recipes")
 
 
 def find_recipe(wanted: str) -> Path:
     """Return the file of a recipe: a path if it exists, else a packaged name."""
     if Path(wanted).is_file():
         return Path(wanted)
-    packaged = packaged_recipes()
-    if wanted in packaged:
-        return packaged[wanted]
+    known = packaged_recipes()
+    if wanted in known:
+        return known[wanted]
     if Path(wanted).is_dir():
         raise UsageError(f"{wanted} is a folder, not a recipe")
     raise UsageError(
         f"cannot read recipe: no such file: {wanted}",
-        f"packaged recipes are {', '.join(packaged)}{suggest(wanted, packaged)}",
+        f"packaged recipes are {', '.join(known)}{suggest(wanted, known)}",
     )
 
 
