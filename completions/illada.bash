@@ -3,7 +3,7 @@ _illada() {
     local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "tokenize pack pretrain sft runs generate score eval convert chat serve --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "tokenize pack pretrain sft runs generate score eval convert chat serve help --help --version" -- "$word"))
         return
     fi
     if [[ "$word" == "=" ]]; then
@@ -126,6 +126,7 @@ _illada() {
             convert) COMPREPLY=($(compgen -W "--help -h --output -o --layout --dtype --add-mask --shard-size --card --verify --attention --shift --no-shift --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             chat) COMPREPLY=($(compgen -W "--help -h --ckpt --system --load --truncate --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --top-k --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --confidence-from --alg-temp --schedule --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --device --dtype --quantize --mask-id --attention --shift --no-shift --json --quiet -q --verbose -v" -- "$word")) ;;
             serve) COMPREPLY=($(compgen -W "--help -h --ckpt --host --port --name --api-key-file --no-api-key --allow-host --cors --max-waiting --timeout --grace --preset --canvas --max-new-tokens --block-length --steps-per-block --stop --stop-id --temperature --top-p --top-k --seed --cfg --eos-guard --end-thinking --end-thinking-boost --end-thinking-power --remasking --confidence-from --alg-temp --schedule --threshold --factor --entropy-bound --cache --refresh-every --refresh-after --vicinity --bos --no-bos --truncate --device --dtype --quantize --mask-id --attention --shift --no-shift --batch-tokens --cache-tokens --quiet -q --verbose -v" -- "$word")) ;;
+            help) COMPREPLY=($(compgen -W "--help -h" -- "$word")) ;;
         esac
         return
     fi
@@ -133,6 +134,7 @@ _illada() {
     case "${COMP_WORDS[1]}" in
         pretrain) COMPREPLY+=($(compgen -W "100m 1b 8b-sft 8b adapt demo-sft demo" -- "$word")) ;;
         sft) COMPREPLY+=($(compgen -W "100m 1b 8b-sft 8b adapt demo-sft demo" -- "$word")) ;;
+        help) COMPREPLY+=($(compgen -W "design evaluation families formats generation python recipes reliability reproduce scale scoring serving" -- "$word")) ;;
     esac
 }
 complete -o filenames -F _illada illada

@@ -10,6 +10,7 @@ complete -c illada -n __fish_use_subcommand -f -a eval -d 'Evaluate a checkpoint
 complete -c illada -n __fish_use_subcommand -f -a convert -d 'Write a model in another layout or dtype, with a mask token, or in other shards'
 complete -c illada -n __fish_use_subcommand -f -a chat -d 'Talk with a model, and see each answer come out of its masks'
 complete -c illada -n __fish_use_subcommand -f -a serve -d 'Serve a model over HTTP, in the words of OpenAI\'s API, with a page that shows it at work'
+complete -c illada -n __fish_use_subcommand -f -a help -d 'Read the documentation: a page, what a verb does, or the list of pages'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l help -s h -d 'Show this message and exit.'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l tokenizer -r -d 'A tokenizer.json, or a folder that holds one'
 complete -c illada -n "__fish_seen_subcommand_from tokenize" -l output -s o -r -d 'Where to write; without it ids go to stdout'
@@ -345,3 +346,5 @@ complete -c illada -n "__fish_seen_subcommand_from serve" -l batch-tokens -r -d 
 complete -c illada -n "__fish_seen_subcommand_from serve" -l cache-tokens -r -d 'Tokens whose keys and values are kept at once, where a cache is asked for [default: 65536 on a GPU, where they fit a third of its free memory; else 16384]'
 complete -c illada -n "__fish_seen_subcommand_from serve" -l quiet -s q -d 'Errors and results only'
 complete -c illada -n "__fish_seen_subcommand_from serve" -l verbose -s v -d 'Say more on stderr'
+complete -c illada -n "__fish_seen_subcommand_from help" -l help -s h -d 'Show this message and exit.'
+complete -c illada -n "__fish_seen_subcommand_from help" -a 'design evaluation families formats generation python recipes reliability reproduce scale scoring serving'

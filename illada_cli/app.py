@@ -19,6 +19,7 @@ from illada_cli.chat.verb import chat
 from illada_cli.convert.verb import convert
 from illada_cli.eval.verb import evaluate
 from illada_cli.generate.verb import generate
+from illada_cli.help.verb import show_help
 from illada_cli.pack.verb import pack
 from illada_cli.runs.verb import runs
 from illada_cli.score.verb import score
@@ -29,7 +30,7 @@ from illada_cli.train.sft import sft
 from illada_core.errors import SIGNAL_EXIT_BASE, IlladaError
 
 HELP = "Train, run, score, chat with and serve masked-diffusion language models."
-EPILOG = "Run illada VERB --help for examples and options."
+EPILOG = "illada VERB --help has examples and options, illada help the documentation."
 # The verbs in the order of the work: each has a folder of its own.
 VERBS: dict[str, Callable[..., Any]] = {
     "tokenize": tokenize,
@@ -43,6 +44,21 @@ VERBS: dict[str, Callable[..., Any]] = {
     "convert": convert,
     "chat": chat,
     "serve": serve,
+    "help": show_help,
+}
+# The page of docs/ that says more of a verb.
+PAGES = {
+    "tokenize": "formats",
+    "pack": "formats",
+    "pretrain": "recipes",
+    "sft": "recipes",
+    "runs": "recipes",
+    "generate": "generation",
+    "score": "scoring",
+    "eval": "evaluation",
+    "convert": "families",
+    "chat": "generation",
+    "serve": "serving",
 }
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -61,7 +77,8 @@ def build_app(panels: bool) -> typer.Typer:
     )
     app.callback()(root)
     for name, function in VERBS.items():
-        app.command(name, context_settings=CONTEXT)(function)
+        more = f"More: illada help {PAGES[name]}" if name in PAGES else None
+        app.command(name, context_settings=CONTEXT, epilog=more)(function)
     return app
 
 
@@ -122,7 +139,9 @@ def main(arguments: list[str]) -> int:
     if panels:
         escape_help(command)
     try:
-        result = command.main(arguments, prog_name="illada", standalone_mode=False)
+        result = command.main(
+            with_help_of_verb(arguments), prog_name="illada", standalone_mode=False
+        )
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
@@ -138,6 +157,12 @@ def main(arguments: list[str]) -> int:
         return SIGNAL_EXIT_BASE + signal.SIGINT
     except Exception as error:
         return report(error)
+
+
+def with_help_of_verb(arguments: list[str]) -> list[str]:
+    """Return the arguments, `help VERB` as `VERB --help`."""
+    is_verb = len(arguments) == 2 and arguments[0] == "help" and arguments[1] in VERBS
+    return [arguments[1], "--help"] if is_verb else arguments
 
 
 def closed_pipe() -> int:

@@ -64,3 +64,10 @@ def suites() -> list[str]:
     from illada_core.benchmark.suites import packaged_suites
 
     return packaged_suites()
+
+
+def topics() -> list[str]:
+    """Return the names of the pages of documentation."""
+    from illada_core.packaged import packaged
+
+    return list(packaged("docs", ".md"))

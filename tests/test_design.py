@@ -13,6 +13,7 @@ VERBS = (
     "convert",
     "eval",
     "generate",
+    "help",
     "pack",
     "runs",
     "score",
