@@ -3,11 +3,12 @@
 The sampler continues a prompt by 64 tokens in blocks of 32, a token a step, the surest first, with
 `cache = none` and `cache = block`, in turns in one run: medians of CPU time, their ratios, and how
 many tokens agree. With `--ckpt` and `--text` the model is a real one and prompts are parts of the
-text: agreement against the interval of refreshes, beside the time. Random weights say nothing of
-what a cache costs in quality.
+text: agreement against the interval of refreshes, beside the time. `--judge` names a model that
+writes from left to right, with the same ids: its exact nats for each new token say what a cache
+costs in quality. Random weights say nothing of that.
 
     python benchmarks/cache.py [--prompts 64 1024] [--passes 3] [--dtype float32] [--threads 1]
-    python benchmarks/cache.py --ckpt DIR --text FILE [--count 8] [--prompts 64 256]
+    python benchmarks/cache.py --ckpt DIR --text FILE [--judge DIR] [--count 8] [--prompts 64 256]
 """
 
 import argparse
@@ -18,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from illada_core.inference.cache import Cache
 from illada_core.inference.canvas import continuation
@@ -100,6 +102,19 @@ def agreement(found: list[Completion], expected: list[Completion]) -> float:
     return sum(one == other for one, other in pairs) / max(1, len(pairs))
 
 
+@torch.inference_mode()
+def judged(judge: Transformer, prompts: list[list[int]], done: list[Completion]) -> float:
+    """Return what a causal model needs for the new tokens, in nats for each."""
+    nats, tokens = 0.0, 0
+    for prompt, completion in zip(prompts, done, strict=True):
+        ids_T = torch.tensor([*prompt, *completion.output_ids])
+        new_M = torch.arange(len(prompt), len(ids_T))
+        logits_MV = judge.logits_at(ids_T, (len(ids_T),), new_M)
+        nats += F.cross_entropy(logits_MV.float(), ids_T[new_M], reduction="sum").item()
+        tokens += len(new_M)
+    return nats / max(1, tokens)
+
+
 def random_prompts(model: Transformer, tokens: int) -> list[list[int]]:
     draws = torch.Generator().manual_seed(tokens)
     return torch.randint(
@@ -115,14 +130,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--ckpt")
     parser.add_argument("--text", type=Path)
+    parser.add_argument("--judge", help="a causal model with the same ids")
     parser.add_argument("--count", type=int, default=8, help="prompts of each length")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     print(
         f"{platform.machine()}, torch {torch.__version__}, {asked.threads} threads, {asked.dtype}"
     )
-    print("| tokens | cache | rows computed | CPU | ratio | tokens alike |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    judge = open_checkpoint(asked.judge).load("cpu", asked.dtype) if asked.judge else None
+    columns = ["tokens", "cache", "rows computed", "CPU", "ratio", "tokens alike"]
+    columns += ["nats by the judge"] if judge else []
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     if asked.ckpt:
         checkpoint = open_checkpoint(asked.ckpt)
         model, ids, ways = checkpoint.load("cpu", asked.dtype), checkpoint.ids, WAYS
@@ -142,7 +160,8 @@ def main() -> None:
             rows = sum(completion.rows_computed for completion in done)
             print(
                 f"| {tokens:,} + {NEW_TOKENS} | {name} | {rows:,} | {seconds:.2f} s | "
-                f"**{whole / seconds:.2f}** | {agreement(done, expected):.0%} |",
+                f"**{whole / seconds:.2f}** | {agreement(done, expected):.0%} |"
+                + (f" {judged(judge, prompts, done):.3f} |" if judge else ""),
                 flush=True,
             )
 

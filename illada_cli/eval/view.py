@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from illada_cli.eval.options import EvalOptions
 from illada_cli.ui import Talk, duration, printable, table
-from illada_core.benchmark.report import Comparison, Row
+from illada_core.benchmark.report import Comparison, Row, average_of
 from illada_core.errors import UsageError
 from illada_core.files import write_file
 
@@ -36,6 +36,7 @@ class Shown:
 
 def show(shown: Shown, asked: EvalOptions, talk: Talk) -> None:
     """Write a table to standard output, and what there is to remark to stderr."""
+    shown = with_average(shown)
     if asked.as_json:
         for name, row in zip(shown.names, shown.rows, strict=True):
             print(json.dumps({"name": name, **row.fields()}))
@@ -56,8 +57,14 @@ def show(shown: Shown, asked: EvalOptions, talk: Talk) -> None:
         draw(shown, asked, talk)
 
 
+def with_average(shown: Shown) -> Shown:
+    """Add the mean over the tasks of one result, if there are several."""
+    average = None if shown.labels else average_of(shown.rows)
+    return shown if average is None else replace(shown, rows=[*shown.rows, average])
+
+
 def tell_rest(shown: Shown, talk: Talk) -> None:
-    """Say how long it took, and what the average is if the table is whole."""
+    """Say how long it took."""
     seconds = {row.task: row.seconds for row in shown.rows if row.seconds is not None}
     if seconds and not shown.labels:
         talk.say(f"{duration(sum(seconds.values()))} in the model")
@@ -78,7 +85,7 @@ def cells_of(shown: Shown) -> list[tuple[str, ...]]:
                 "" if row.published is None else f"{100 * row.published:.1f}",
                 inside,
                 row.metric,
-                str(row.shots),
+                "" if row.shots is None else str(row.shots),
                 "" if row.forwards is None else f"{row.forwards:,}",
                 "" if row.tokens_per_forward is None else f"{row.tokens_per_forward:.2f}",
                 percent(row.cut_by_length),

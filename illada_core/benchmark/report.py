@@ -5,6 +5,8 @@ Made from results files alone, ours or those of lm-evaluation-harness. No torch.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import hypot
+from statistics import fmean
 from typing import Any
 
 from illada_core.benchmark.results import Result
@@ -26,7 +28,7 @@ class Row:
     metric: str
     value: float
     interval: tuple[float, float]
-    shots: int
+    shots: int | None
     others: dict[str, float] = field(default_factory=dict)
     published: float | None = None
     forwards: int | None = None
@@ -94,6 +96,34 @@ def row_of(result: Result, task: str, metric: str, is_main: bool) -> Row:
         unread=unread / items if texts and unread is not None else None,
         seconds=ours.get("seconds"),
         remarks=tuple(ours.get("remarks", ())) if is_main else (),
+    )
+
+
+def average_of(rows: Sequence[Row]) -> Row | None:
+    """Return the mean over tasks, each by its first metric; None of fewer than two.
+
+    Its interval takes the items of each task for a draw of their own. Published figures have a mean
+    where every task has one.
+    """
+    firsts: dict[str, Row] = {}
+    for row in rows:
+        firsts.setdefault(row.task, row)
+    if len(firsts) < 2:
+        return None
+    tasks = list(firsts.values())
+    value, count = fmean(row.value for row in tasks), len(tasks)
+    below = hypot(*(row.value - row.interval[0] for row in tasks)) / count
+    above = hypot(*(row.interval[1] - row.value for row in tasks)) / count
+    published = [row.published for row in tasks if row.published is not None]
+    return Row(
+        task="average",
+        title=f"average of {count} tasks",
+        items=sum(row.items for row in tasks),
+        metric=f"mean of {count}",
+        value=value,
+        interval=(value - below, value + above),
+        shots=None,
+        published=fmean(published) if len(published) == count else None,
     )
 
 

@@ -55,7 +55,8 @@ def test_one_command_gives_a_table_and_files_that_go_on(
     done = illada(*run)
     rows = done.stdout.splitlines()
     assert rows[0].split()[:3] == ["task", "items", "here"]
-    assert [row.split()[0] for row in rows[1:]] == ["arc_easy"] * 2 + ["gsm8k_chat"] * 2
+    tasks = ["arc_easy", "arc_easy", "gsm8k_chat", "gsm8k_chat", "average"]
+    assert [row.split()[0] for row in rows[1:]] == tasks
     assert "12 answers now, 0 before" in done.stderr
     results = tmp_path / "results"
     (path,) = results.glob("results_*.json")
@@ -68,6 +69,8 @@ def test_one_command_gives_a_table_and_files_that_go_on(
     fields = [json.loads(line) for line in again.out.splitlines()]
     assert fields[0]["metric"] == "acc_norm,none"
     assert fields[2]["tokens_per_forward"] is not None
+    mean = (fields[0]["value"] + fields[2]["value"]) / 2
+    assert (fields[4]["task"], fields[4]["value"]) == ("average", pytest.approx(mean))
     assert {path.name for path in results.iterdir()} == {
         "answers.jsonl",
         path.name,
