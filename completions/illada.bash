@@ -80,13 +80,13 @@ _illada() {
         "score --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "score --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
         "score --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
-        "eval --tasks"|"eval -t") COMPREPLY=($(compgen -W "arc_challenge arc_easy gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
+        "eval --tasks"|"eval -t") COMPREPLY=($(compgen -W "arc_challenge arc_easy bbh gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
         "eval --preset") COMPREPLY=($(compgen -W "dream-base dream-instruct llada-base llada-instruct paper-base paper-instruct" -- "$word")); return ;;
         "eval --truncate") COMPREPLY=($(compgen -W "left" -- "$word")); return ;;
         "eval --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;
         "eval --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "eval --quantize") COMPREPLY=($(compgen -W "int8 int4" -- "$word")); return ;;
-        "eval --inspect") COMPREPLY=($(compgen -W "arc_challenge arc_easy gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
+        "eval --inspect") COMPREPLY=($(compgen -W "arc_challenge arc_easy bbh gsm8k gsm8k_chat gsm8k_cot hellaswag humaneval humaneval_chat math math_chat mbpp mbpp_chat mmlu mmlu_chat mmlu_pro_chat mmlu_redux_chat openbookqa piqa winogrande" -- "$word")); return ;;
         "convert --layout") COMPREPLY=($(compgen -W "illada llada dream qwen2 llama qwen3" -- "$word")); return ;;
         "convert --dtype") COMPREPLY=($(compgen -W "auto float32 bfloat16 float16" -- "$word")); return ;;
         "convert --attention") COMPREPLY=($(compgen -W "full causal" -- "$word")); return ;;

@@ -20,6 +20,7 @@ Extraction = Literal[
     "whole",
     "hashes",
     "answer-is",
+    "answer-is-words",
     "last-number",
     "final-answer",
     "first-letter",

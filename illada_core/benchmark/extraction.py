@@ -11,6 +11,7 @@ THOUGHT_END = "</think>"
 NUMBER = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 AFTER_HASHES = re.compile(rf"####\s*({NUMBER.pattern})")
 ANSWER_IS = re.compile(rf"[Tt]he answer is:?\s*({NUMBER.pattern})")
+ANSWER_IS_WORDS = re.compile(r"[Tt]he answer is:?[ \t]*(.+?)\.?[ \t]*(?:\n|\Z)")
 FINAL = re.compile(r"[Ff]inal answer is:?\s*(.+)")
 LETTER_SAID = re.compile(r"(?i:answer(?:\s+is|:))\s*\*{0,2}\(?([A-Z])\b(?!['’])")
 LONE_LETTER = re.compile(r"(?<![\w'’])\(?([A-Z])\)?(?![\w'’])")
@@ -36,6 +37,12 @@ def after_hashes(text: str) -> str | None:
 def after_answer_is(text: str) -> str | None:
     """Return the number behind the first "The answer is"."""
     found = ANSWER_IS.search(visible(text).translate(DASHES))
+    return found.group(1) if found else None
+
+
+def after_answer_is_words(text: str) -> str | None:
+    """Return what the line says behind the first "The answer is", without its full stop."""
+    found = ANSWER_IS_WORDS.search(visible(text))
     return found.group(1) if found else None
 
 
@@ -107,6 +114,7 @@ EXTRACTIONS: Mapping[str, Callable[[str], str | None]] = {
     "whole": whole,
     "hashes": after_hashes,
     "answer-is": after_answer_is,
+    "answer-is-words": after_answer_is_words,
     "last-number": last_number,
     "final-answer": final_answer,
     "first-letter": first_letter,

@@ -18,7 +18,7 @@ from illada_core.decoding import decode_record
 from illada_core.errors import DataError, UsageError
 from illada_core.evaluation.shapes import ChoiceRequest, read_choice_request
 
-QUESTIONS = ("question", "problem", "context", "query", "goal", "text", "prompt")
+QUESTIONS = ("question", "problem", "context", "query", "goal", "text", "prompt", "input")
 SOLUTIONS = ("chain_of_thought", "solution", "rationale")
 PREFIX = "Question:"
 NO_ANSWER_HINT = "an item without an answer cannot be graded: give a file that has them"

@@ -60,6 +60,9 @@ def doc_for(name, generator, number):
             "question": f"What is {number} + 1200?",
             "answer": f"{chain}\n#### {number + 1200:,}",
         }
+    if name == "bbh":
+        steps, target = ("not True", "False") if number % 2 else ("not False", "True")
+        return {"input": f"({number} > 0) and {steps} is", "target": target}
     if name.startswith("math"):
         solution = f"Half of it is $\\boxed{{\\frac{{{2 * number + 1}}}{{2}}}}$."
         return {"problem": f"Halve ${2 * number + 1}$.", "solution": solution, "level": "Level 1"}
@@ -92,6 +95,8 @@ def right_text(name, doc, record):
         return f"{doc['code']}\n[DONE]"
     if name == "gsm8k_cot":
         return f" It is so. The answer is {record.answer}.\n\nQ: And"
+    if name == "bbh":
+        return f" Step by step it is so. So the answer is {record.answer}.\n\nQ: And"
     if name.startswith("gsm8k"):
         return f"<think>#### 7</think> It is so.\n#### {record.answer}"
     if name.startswith("math"):
