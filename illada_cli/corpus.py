@@ -11,16 +11,13 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 from illada_cli import ui
 from illada_cli.signals import stop_on_signals
-from illada_core.data.build.documents import (
-    merge_parts,
-    own_partitions,
-    tokenize_corpus,
-    tokenize_part,
-)
+from illada_core.data.build import delivering, documents
+from illada_core.data.build.documents import own_partitions
 from illada_core.data.build.events import (
     BuildEvent,
     Headway,
@@ -36,7 +33,7 @@ from illada_core.data.portion import Portion
 from illada_core.data.sources.listing import Source
 from illada_core.data.store.views import pull
 from illada_core.errors import UsageError
-from illada_core.places import path_of, url_of
+from illada_core.places import path_of, told, url_of
 from illada_core.text.tokenizer_files import COMPANIONS, TOKENIZER_FILE
 
 SHOWN_SKIPS = 5
@@ -92,11 +89,16 @@ def portion_of(part: str | None, merge: bool, fresh: bool) -> Portion | None:
     return Portion.parse(part) if part else None
 
 
+def build_for(output: Path) -> ModuleType:
+    """Return what makes a dataset there: in a folder, or at a URL."""
+    return delivering if url_of(output) else documents
+
+
 def write_tokens(job: Job, output: Path, workers: int, on_error: OnError, talk: ui.Talk) -> Report:
     """Write a token dataset, and stop in good order when a signal asks."""
 
     def work(should_stop: Callable[[], bool]) -> Events:
-        return tokenize_corpus(job, output, workers, on_error, should_stop)
+        return build_for(output).tokenize_corpus(job, output, workers, on_error, should_stop)
 
     report = follow(work, "tokenize", total_bytes(job.sources), output, talk)
     assert isinstance(report, Report)
@@ -109,7 +111,7 @@ def write_part(
     """Write a part of a token dataset; a report of all if that is complete already."""
 
     def work(should_stop: Callable[[], bool]) -> Events:
-        return tokenize_part(job, portion, output, workers, on_error, should_stop)
+        return build_for(output).tokenize_part(job, portion, output, workers, on_error, should_stop)
 
     own = own_partitions(job, portion)
     size = sum(bytes_of(job.sources, partition) for partition in own)
@@ -120,7 +122,7 @@ def merge_tokens(job: Job, output: Path, workers: int, talk: ui.Talk) -> Report:
     """Make what all parts have written a dataset."""
 
     def work(should_stop: Callable[[], bool]) -> Events:
-        return merge_parts(job, output, workers, should_stop)
+        return build_for(output).merge_parts(job, output, workers, should_stop)
 
     report = follow(work, "check", total_bytes(job.sources), output, talk)
     assert isinstance(report, Report)
@@ -148,7 +150,7 @@ def follow(
             else:
                 show(event)
     if report is None:
-        stop.leave(f"{output} is not finished", GO_ON_HINT)
+        stop.leave(f"{told(output)} is not finished", GO_ON_HINT)
     assert report
     return report
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -35,6 +36,11 @@ def urls_root() -> Path:
     return cache_root() / "urls"
 
 
+def outbox_root() -> Path:
+    """Return the folder below which each URL has another: for what is made to be put there."""
+    return cache_root() / "outbox"
+
+
 def path_of(named: str | Path) -> Path:
     """Return the path that a text names; of a URL its folder in the cache."""
     text = str(named)
@@ -45,9 +51,18 @@ def path_of(named: str | Path) -> Path:
     return urls_root() / scheme.lower() / "/".join(SPECIAL.get(p, quote(p, "")) for p in parts)
 
 
+def outbox_of(folder: Path) -> Path:
+    """Return where the files are made that are to be at the URL of a folder."""
+    return outbox_root() / folder.relative_to(urls_root())
+
+
 def url_of(path: Path) -> str | None:
     """Return the URL whose folder, or a file in it, a path is; None for all other paths."""
-    root = urls_root()
+    return url_below(urls_root(), path)
+
+
+def url_below(root: Path, path: Path) -> str | None:
+    """Return the URL that has a folder, or a file in it, below a root."""
     if not path.is_relative_to(root) or len(path.relative_to(root).parts) < 2:
         return None
     scheme, *parts = path.relative_to(root).parts
@@ -61,7 +76,13 @@ def told(path: Path) -> str:
 
 def with_urls(sentence: str) -> str:
     """Return a sentence in which URLs stand in the place of their folders in the cache."""
-    root = str(urls_root())
-    if root not in sentence:
-        return sentence
-    return re.sub(rf"{re.escape(root)}(?:/{PART})+", lambda found: told(Path(found[0])), sentence)
+    for root in (urls_root(), outbox_root()):
+        if str(root) in sentence:
+            named = re.compile(rf"{re.escape(str(root))}(?:/{PART})+")
+            sentence = named.sub(partial(named_url, root), sentence)
+    return sentence
+
+
+def named_url(root: Path, found: re.Match[str]) -> str:
+    """Return the URL of a path that was found, the path itself if it has none."""
+    return url_below(root, Path(found[0])) or found[0]

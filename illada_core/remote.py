@@ -10,6 +10,7 @@ import hashlib
 import io
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -194,7 +195,7 @@ def download(url: str, file: BinaryIO) -> str:
 
 
 def upload(path: Path, url: str) -> None:
-    """Put a file at a URL, whole: of a store's files none is ever there in part.
+    """Put a file at a URL; a store shows it when it is whole.
 
     Raises DataError and UsageError.
     """
@@ -210,15 +211,26 @@ def upload(path: Path, url: str) -> None:
     trying("write", url, put)
 
 
+def write(url: str, data: bytes) -> None:
+    """Put a small file at a URL. Raises DataError and UsageError."""
+
+    def put() -> None:
+        files, target = filesystem(url)
+        files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        files.pipe_file(target, data)
+        files.invalidate_cache(target)
+
+    trying("write", url, put)
+
+
 def remove(url: str) -> None:
     """Delete the file at a URL, if it is there. Raises DataError and UsageError."""
 
     def delete() -> None:
         files, path = filesystem(url)
-        try:
+        with suppress(FileNotFoundError):
             files.rm_file(path)
-        except FileNotFoundError:
-            return
+        files.invalidate_cache(path)
 
     trying("delete", url, delete)
 

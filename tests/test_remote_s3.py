@@ -3,6 +3,7 @@
 import pytest
 
 from illada_core import remote
+from illada_core.data.build import delivering
 from illada_core.data.build.documents import tokenize_corpus
 from illada_core.data.build.job import Job
 from illada_core.data.sources.listing import list_sources
@@ -61,6 +62,10 @@ def test_a_corpus_and_a_dataset_in_a_bucket(corpus, tokenizer_file, tmp_path):
     for name in names:
         assert (there / name).read_bytes() == (here / name).read_bytes()
         remote.upload(here / name, f"s3://bucket/tokens/{name}")
+    list(delivering.tokenize_corpus(job_of(corpus, tokenizer_file), path_of("s3://bucket/put"), 1))
+    for name in names:
+        assert remote.read(f"s3://bucket/put/{name}") == (here / name).read_bytes()
+    assert sorted(remote.list_files("s3://bucket/put")) == names
     stored, own = open_dataset(path_of("s3://bucket/tokens")), open_dataset(here)
     assert (stored.read(0, stored.tokens) == own.read(0, own.tokens)).all()
     assert stored.documents > 2000

@@ -34,7 +34,11 @@ class PackOptions:
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder [default: INPUT-packed].", rich_help_panel=OUTPUT
+            "--output",
+            "-o",
+            help="Folder [default: INPUT-packed].",
+            rich_help_panel=OUTPUT,
+            parser=path_of,
         ),
     ] = None
     sequence_length: Annotated[

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from illada_cli import ui
 from illada_cli.corpus import (
@@ -21,9 +22,9 @@ from illada_cli.pack.inspection import check_dataset, show_statistics
 from illada_cli.pack.options import PackOptions
 from illada_cli.pack.text import chat_format, find_job, show_text_plan, tokenize_first
 from illada_cli.signals import stop_on_signals
+from illada_core.data.pack import delivering, portions, write
 from illada_core.data.pack.plan import PackSettings, plan_facts, plan_parts
-from illada_core.data.pack.portions import pack_portion, portion_tokens, require_shards
-from illada_core.data.pack.write import clear_packed, is_finished, pack
+from illada_core.data.pack.portions import portion_tokens
 from illada_core.data.portion import Portion
 from illada_core.data.sources.listing import COMPRESSIONS, LAYOUTS, STDIN
 from illada_core.data.store.dataset import (
@@ -36,9 +37,9 @@ from illada_core.data.store.dataset import (
     read_manifest_file,
 )
 from illada_core.data.store.frames import Mapper
-from illada_core.data.store.verify import describe
+from illada_core.data.store.verify import describe, outline
 from illada_core.errors import DataError, UsageError
-from illada_core.places import is_url, path_of
+from illada_core.places import is_url, path_of, told, url_of
 
 
 def run(asked: PackOptions) -> None:
@@ -92,14 +93,24 @@ def pack_inputs(asked: PackOptions) -> None:
         show_plan(dataset, output, settings, asked.as_json)
         return
     if asked.fresh:
-        clear_packed(output)
+        whole_at(output).clear_packed(output)
     if portion:
         write_portion(dataset, output, settings, portion, asked)
         return
-    if asked.merge and not is_finished(dataset, output, settings):
-        require_shards(dataset, output, settings)
+    if asked.merge and not whole_at(output).is_finished(dataset, output, settings):
+        parts_at(output).require_shards(dataset, output, settings)
     write_rows(dataset, output, settings, tokenizer, asked)
     show_result(output, asked.as_json, asked.talk)
+
+
+def whole_at(output: Path) -> ModuleType:
+    """Return what writes a packed dataset there: in a folder, or at a URL."""
+    return delivering if url_of(output) else write
+
+
+def parts_at(output: Path) -> ModuleType:
+    """Return what writes a part of one there."""
+    return delivering if url_of(output) else portions
 
 
 def find_dataset(asked: PackOptions) -> Path | None:
@@ -149,11 +160,11 @@ def write_rows(
     asked: PackOptions,
 ) -> None:
     """Write the packed dataset, shard by shard, and stop in good order when a signal asks."""
-    if is_finished(dataset, output, settings):
+    if whole_at(output).is_finished(dataset, output, settings):
         asked.talk.say(f"{output} is complete already")
         return
     with mapping_threads(asked.workers) as over:
-        steps = pack(dataset, output, settings, over, tokenizer)
+        steps = whole_at(output).pack(dataset, output, settings, over, tokenizer)
         follow_tokens(steps, "pack", dataset.tokens, output, asked.talk)
 
 
@@ -167,14 +178,14 @@ def write_portion(
     """Write a part of the shards; the output is no dataset until all parts are merged."""
     total, title = portion_tokens(dataset, settings, portion), f"part {portion}"
     with mapping_threads(asked.workers) as over:
-        steps = pack_portion(dataset, output, settings, portion, over)
+        steps = parts_at(output).pack_portion(dataset, output, settings, portion, over)
         tokens = follow_tokens(steps, title, total, output, asked.talk)
-    if is_finished(dataset, output, settings):
+    if whole_at(output).is_finished(dataset, output, settings):
         asked.talk.say(f"{output} is complete already")
     else:
         asked.talk.say(f"{title}: {tokens:,} tokens; {MERGE_HINT}")
-    described = {"output": str(output), "part": str(portion), "tokens": tokens}
-    print(json.dumps(described) if asked.as_json else ui.printable(str(output)))
+    described = {"output": told(output), "part": str(portion), "tokens": tokens}
+    print(json.dumps(described) if asked.as_json else ui.printable(told(output)))
 
 
 def follow_tokens(
@@ -201,22 +212,28 @@ def follow_tokens(
 def show_plan(dataset: TokenDataset, output: Path, settings: PackSettings, as_json: bool) -> None:
     """Print what packing would write; lengths tell it all, so no token is read."""
     for plan in plan_parts(dataset, settings):
-        part = str(output / plan.part.name)
+        part = told(output / plan.part.name)
         show_facts(plan_facts(plan), as_json, f"{part} would hold", {"dataset": part})
 
 
 def show_result(output: Path, as_json: bool, talk: ui.Talk) -> None:
-    """Print the folder that was written on stdout, and what is in it on stderr."""
-    parts = {name: describe(part) for name, part in open_parts(output).items()}
+    """Print the folder that was written on stdout, and what is in it on stderr.
+
+    What is at a URL is told from its manifests, without fetching what others have put there.
+    """
+    facts_of = outline if url_of(output) else describe
+    opened = open_parts(output)
+    parts = {name: facts_of(part) for name, part in opened.items()}
+    noun = "examples" if opened[TRAIN].has_turns else "documents"
     for name, facts in parts.items():
-        noun = "examples" if "examples" in facts else "documents"
+        held = f" of {facts['documents']:,} {noun}" if "documents" in facts else ""
         talk.say(
-            f"{name}: {facts['rows']:,} rows, {facts['tokens']:,} tokens of "
-            f"{facts['documents']:,} {noun}, {facts['empty_share']:.3%} empty"
+            f"{name}: {facts['rows']:,} rows, {facts['tokens']:,} tokens{held}, "
+            f"{facts['empty_share']:.3%} empty"
         )
     if VALIDATION not in parts and parts[TRAIN]["settings"]["holdout"]:
         talk.say(f"no {noun[:-1]} fell into the holdout: there is no validation part")
-    print(json.dumps({"output": str(output), **parts}) if as_json else ui.printable(str(output)))
+    print(json.dumps({"output": told(output), **parts}) if as_json else ui.printable(told(output)))
 
 
 @contextmanager

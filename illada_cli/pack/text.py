@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from illada_cli.corpus import (
+    build_for,
     find_tokenizer,
     name_skipped,
     no_input,
@@ -16,7 +17,6 @@ from illada_cli.corpus import (
 )
 from illada_cli.pack.options import PackOptions
 from illada_cli.ui import plural
-from illada_core.data.build.documents import make_room
 from illada_core.data.build.events import KEY_HINT, SKIP_HINT, Report
 from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.job import Job
@@ -102,7 +102,7 @@ def find_job(asked: PackOptions, output: Path, chat: ChatFormat | None) -> Job:
 def tokenize_first(job: Job, output: Path, asked: PackOptions) -> Path:
     """Turn text into a token dataset inside the output, where it is kept, and return its folder."""
     folder, talk = output / "tokens", asked.talk
-    make_room(job, folder, asked.fresh)
+    build_for(folder).make_room(job, folder, asked.fresh)
     if job.chat and job.tokenizer.chat_template is None:
         talk.say("the tokenizer has no chat template: using the plain one")
     if any(source.path == STDIN for source in job.sources) and sys.stdin.isatty():

@@ -10,6 +10,7 @@ from pathlib import Path
 from illada_cli import ui
 from illada_cli.corpus import (
     MERGE_HINT,
+    build_for,
     merge_tokens,
     name_skipped,
     worker_count,
@@ -17,15 +18,15 @@ from illada_cli.corpus import (
     write_tokens,
 )
 from illada_cli.tokenize.options import TokenizeOptions
-from illada_core.data.build.documents import make_room
 from illada_core.data.build.events import Report
 from illada_core.data.build.job import Job
 from illada_core.data.portion import Portion
+from illada_core.places import told
 
 
 def make_dataset(job: Job, folder: Path, asked: TokenizeOptions) -> None:
     """Write the dataset, or merge its parts; its folder is the answer, what is in it is talk."""
-    make_room(job, folder, asked.fresh)
+    build_for(folder).make_room(job, folder, asked.fresh)
     workers = worker_count(asked.workers)
     asked.talk.detail(f"encoding with {job.tokenizer.engine}, {workers} threads")
     started = time.monotonic()
@@ -36,13 +37,13 @@ def make_dataset(job: Job, folder: Path, asked: TokenizeOptions) -> None:
     seconds = time.monotonic() - started
     for line in summary(report, seconds):
         asked.talk.say(line)
-    described = {"output": str(folder), **asdict(report), "seconds": round(seconds, 3)}
-    print(json.dumps(described) if asked.as_json else ui.printable(str(folder)))
+    described = {"output": told(folder), **asdict(report), "seconds": round(seconds, 3)}
+    print(json.dumps(described) if asked.as_json else ui.printable(told(folder)))
 
 
 def make_part(job: Job, portion: Portion, folder: Path, asked: TokenizeOptions) -> None:
     """Write a part of the dataset; the folder is no dataset until all parts are merged."""
-    make_room(job, folder, fresh=False)
+    build_for(folder).make_room(job, folder, fresh=False)
     done = write_part(job, portion, folder, worker_count(asked.workers), asked.on_error, asked.talk)
     if isinstance(done, Report):
         asked.talk.say(summary(done, 0)[0])
@@ -52,8 +53,8 @@ def make_part(job: Job, portion: Portion, folder: Path, asked: TokenizeOptions) 
         if done.skipped:
             asked.talk.say(name_skipped(done, "document"))
         asked.talk.say(MERGE_HINT)
-    described = {"output": str(folder), "part": str(portion), **asdict(done)}
-    print(json.dumps(described) if asked.as_json else ui.printable(str(folder)))
+    described = {"output": told(folder), "part": str(portion), **asdict(done)}
+    print(json.dumps(described) if asked.as_json else ui.printable(told(folder)))
 
 
 def summary(report: Report, seconds: float) -> list[str]:

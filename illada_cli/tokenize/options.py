@@ -12,6 +12,7 @@ import typer
 from illada_cli import options as shared
 from illada_cli.options import INPUT, OUTPUT
 from illada_cli.ui import Talk
+from illada_core.places import path_of
 
 VOCABULARY = "Vocabulary"
 STDOUT = Path("-")
@@ -36,6 +37,7 @@ class TokenizeOptions:
             "-o",
             help="Where to write; without it ids go to stdout.",
             rich_help_panel=OUTPUT,
+            parser=path_of,
         ),
     ] = None
     format: Annotated[

@@ -9,12 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from illada_cli.corpus import find_tokenizer, no_input, portion_of, show_facts
+from illada_cli.corpus import build_for, find_tokenizer, no_input, portion_of, show_facts
 from illada_cli.tokenize.dataset import make_dataset, make_part
 from illada_cli.tokenize.options import TokenizeOptions
 from illada_cli.tokenize.pipe import print_ids, print_texts
 from illada_cli.tokenize.vocabulary import make, vocabulary_file
-from illada_core.data.build.documents import count_finished_shards
 from illada_core.data.build.job import Job
 from illada_core.data.portion import Portion
 from illada_core.data.sources.encodings import in_encoding
@@ -122,7 +121,7 @@ def facts_of_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def facts_of_output(job: Job, output: Path, fresh: bool) -> dict[str, Any]:
     """Return what a dry run says of the output; UsageError if the real run would refuse it."""
-    shards = 0 if fresh else count_finished_shards(job, output)
+    shards = 0 if fresh else build_for(output).count_finished_shards(job, output)
     return {
         "output": told(output),
         "eos": job.eos_id,

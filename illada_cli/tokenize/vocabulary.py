@@ -19,6 +19,7 @@ from illada_core.data.build import vocabulary
 from illada_core.data.sources.listing import Source
 from illada_core.errors import SIGNAL_EXIT_BASE, UsageError
 from illada_core.files import make_folder, writing_file
+from illada_core.places import url_of
 from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
 WAIT_S = 0.1
@@ -31,6 +32,8 @@ def vocabulary_file(output: Path | None, fresh: bool) -> Path | None:
         raise UsageError("a vocabulary needs a file", f"name it with -o {TOKENIZER_FILE}")
     if output == STDOUT:
         return None
+    if url_of(output):
+        raise UsageError(f"a vocabulary is written to a file here, not to {output}")
     path = output / TOKENIZER_FILE if output.is_dir() else output
     if not fresh and (there := vocabulary.files_in_the_way(path)):
         raise UsageError(f"{there[0]} exists", FRESH_HINT)

@@ -111,11 +111,7 @@ def tokenize_part(
     Yields what happens, and a PartDone at the end; without one it was stopped. A Report if the
     dataset is complete already. Raises what `tokenize_corpus` does, and UsageError for a pipe.
     """
-    if pipe := next((source for source in job.sources if not comes_again(source)), None):
-        raise UsageError(
-            f"{pipe.name} is a stream, and each part would take some of it",
-            "write it to a file, and name that",
-        )
+    refuse_pipes(job)
     if (folder / MANIFEST).exists():
         yield complete_report(job, folder)
         return
@@ -125,6 +121,15 @@ def tokenize_part(
     done = yield from tokenize_each(job, own, folder, workers, on_error, should_stop)
     if done:
         yield totals(done[0])
+
+
+def refuse_pipes(job: Job) -> None:
+    """Raise UsageError if an input can be read by one process alone, and once."""
+    if pipe := next((source for source in job.sources if not comes_again(source)), None):
+        raise UsageError(
+            f"{pipe.name} is a stream, and each part would take some of it",
+            "write it to a file, and name that",
+        )
 
 
 def tokenize_each(
@@ -162,8 +167,14 @@ def make_room(job: Job, folder: Path, fresh: bool) -> None:
         clear_earlier_run(folder)
         return
     is_begun = (folder / MANIFEST).exists() or bool(journals_in(folder))
+    if not is_begun:
+        refuse_other_tokenizer(job, folder)
+
+
+def refuse_other_tokenizer(job: Job, folder: Path) -> None:
+    """Raise UsageError if a folder holds another tokenizer than a job's."""
     kept = folder / TOKENIZER_FILE
-    if not is_begun and kept.exists() and kept.read_bytes() != job.tokenizer.files.data:
+    if kept.exists() and kept.read_bytes() != job.tokenizer.files.data:
         raise UsageError(f"{folder} holds another {TOKENIZER_FILE}", FRESH_HINT)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -163,6 +164,11 @@ class Journal:
             flush(self._file)
 
 
+def header_of(job: str) -> bytes:
+    """Return the first line of a journal."""
+    return (json.dumps({"job": job}) + "\n").encode()
+
+
 def fields_of(stage: Stage) -> dict[str, Any]:
     """Return a stage as its line in the journal."""
     return {**vars(stage), "shard": vars(stage.shard) if stage.shard else None}
@@ -188,13 +194,21 @@ def is_complete(stages: list[Stage], partition: Partition) -> bool:
 
 def refuse_foreign(folder: Path, job: str) -> None:
     """Raise UsageError for a folder that holds something, and not the beginning of this job."""
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    journals = journals_in(folder)
+    refuse_strange(folder, {path.name for path in folder.iterdir()} if folder.is_dir() else set())
+    for path in journals_in(folder)[:1]:  # the others are looked at when their partitions are
+        stages_of(read_bytes(path), path, job)
+
+
+def refuse_strange(folder: Path, found: set[str]) -> None:
+    """Raise UsageError if a folder holds these names and neither a dataset nor a journal."""
     strange = {name for name in found - MAY_BE_THERE if not name.endswith(LOCK)}
-    if strange and not journals and MANIFEST not in found:
+    if strange and MANIFEST not in found and not any(map(is_journal_name, found)):
         raise UsageError(f"{folder} is not empty, and no dataset", FRESH_HINT)
-    for path in journals[:1]:  # the others are looked at when their partitions are
-        stages_of(path, folder, job)
+
+
+def is_journal_name(name: str) -> bool:
+    """Tell whether a file would be the journal of a partition."""
+    return fnmatch(name, JOURNALS)
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -210,7 +224,7 @@ def clear_earlier_run(folder: Path) -> None:
     journals = journals_in(folder)
     for path, is_foreign in (
         (folder / MANIFEST, has_foreign_manifest(folder)),
-        *((journal, not is_journal(journal)) for journal in journals),
+        *((journal, not is_journal(read_bytes(journal))) for journal in journals),
     ):
         if is_foreign:
             raise UsageError(f"{path} is not of a dataset", "name another folder with -o")
@@ -224,7 +238,7 @@ def clear_earlier_run(folder: Path) -> None:
         if (folder / MANIFEST).exists() and not journals:
             # From here on the folder is one that was begun, wherever the clearing is interrupted.
             journals = [journal_path(folder, Partition(0, 0, 0))]
-            write_file(journals[0], b'{"job": "to be removed"}\n')
+            write_file(journals[0], header_of("to be removed"))
         clear_dataset(folder, [journal.name for journal in journals])
 
 
@@ -234,10 +248,10 @@ def remove_journals(folder: Path) -> None:
         path.unlink()
 
 
-def is_journal(path: Path) -> bool:
-    """Tell whether a file is a journal of ours, be its first line only half-written."""
+def is_journal(data: bytes) -> bool:
+    """Tell whether a file with these bytes is a journal, be its first line only half-written."""
     start = b'{"job": "'
-    return start.startswith(read_bytes(path)[: len(start)])
+    return start.startswith(data[: len(start)])
 
 
 def read_journal(folder: Path, partition: Partition, job: str) -> list[Stage]:
@@ -246,9 +260,12 @@ def read_journal(folder: Path, partition: Partition, job: str) -> list[Stage]:
     UsageError if it is of another job, DataError if it is damaged.
     """
     path = journal_path(folder, partition)
-    if not path.exists():
-        return []
-    stages = stages_of(path, folder, job)
+    return stages_within(read_bytes(path), path, partition, job) if path.exists() else []
+
+
+def stages_within(data: bytes, path: Path, partition: Partition, job: str) -> list[Stage]:
+    """Return what the bytes of a partition's journal say, as `read_journal` does."""
+    stages = stages_of(data, path, job)
     ends = range(partition.first, partition.stop + 1)
     with decoding(path, hint=FRESH_HINT):
         if stray := next((stage for stage in stages if stage.position[0] not in ends), None):
@@ -256,12 +273,14 @@ def read_journal(folder: Path, partition: Partition, job: str) -> list[Stage]:
     return stages
 
 
-def stages_of(path: Path, folder: Path, job: str) -> list[Stage]:
-    """Return what a journal says of each shard, as `read_journal` does."""
+def stages_of(data: bytes, path: Path, job: str) -> list[Stage]:
+    """Return what the bytes of a journal say of each shard, as `read_journal` does."""
     # A line without its end was being written when the run was killed.
-    header, *lines = read_bytes(path).split(b"\n")[:-1] or [json.dumps({"job": job}).encode()]
+    header, *lines = data.split(b"\n")[:-1] or [header_of(job)]
     with decoding(path, hint=FRESH_HINT):
         found = shaped(decode_json(header), Header, "it")
         if found.job == job:
             return [shaped(decode_json(line), Stage, "it") for line in lines]
-    raise UsageError(f"{folder} was begun from other inputs, or with other settings", FRESH_HINT)
+    raise UsageError(
+        f"{path.parent} was begun from other inputs, or with other settings", FRESH_HINT
+    )

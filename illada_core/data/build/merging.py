@@ -55,17 +55,8 @@ def check_partitions(
     """
     partitions = job.partitions
     found = [read_journal(folder, partition, job.fingerprint) for partition in partitions]
-    missing = [
-        partition.number
-        for partition, stages in zip(partitions, found, strict=True)
-        if not is_complete(stages, partition)
-    ]
-    if missing:
-        shown = ", ".join(map(str, missing[:NAMED])) + (", …" if missing[NAMED:] else "")
-        raise DataError(
-            f"{len(missing)} of {len(partitions)} partitions are not finished: {shown}",
-            "run the parts again that did not end well, or leave --merge away to do what is left",
-        )
+    done = zip(found, partitions, strict=True)
+    refuse_unfinished([is_complete(stages, partition) for stages, partition in done])
     for partition, stages in zip(partitions, found, strict=True):
         if should_stop():
             return []
@@ -73,6 +64,17 @@ def check_partitions(
             check_shards(job, partition, folder, shards_of(stages), over)
         yield earlier_headway(job.sources, partition, stages)
     return [stage for stages in found for stage in stages]
+
+
+def refuse_unfinished(are_done: list[bool]) -> None:
+    """Raise DataError that names the partitions which are not done, if there are any."""
+    missing = [number for number, is_done in enumerate(are_done) if not is_done]
+    if missing:
+        shown = ", ".join(map(str, missing[:NAMED])) + (", …" if missing[NAMED:] else "")
+        raise DataError(
+            f"{len(missing)} of {len(are_done)} partitions are not finished: {shown}",
+            "run the parts again that did not end well, or leave --merge away to do what is left",
+        )
 
 
 def check_shards(

@@ -6,7 +6,7 @@ finished is kept, and the rest comes out as if there had been no interruption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,7 @@ def pack(
     plans = plan_parts(source, settings, sizes)
     if is_finished(source, folder, settings, sizes):
         return
-    tokenizer_sha256 = source.manifest.tokenizer.sha256
-    if tokenizer and tokenizer.is_dir():
-        tokenizer /= TOKENIZER_FILE
-    if tokenizer and sha256_of(tokenizer) != tokenizer_sha256:
-        raise UsageError(f"{tokenizer} is not the tokenizer that made {source.folder}")
+    file = matching_tokenizer(source, tokenizer)
     described = describe_settings(source, settings, sizes)
     parts = {}
     with writing_folder(folder):
@@ -94,10 +90,24 @@ def pack(
             part_folder = folder / plan.part.name
             make_folder(part_folder)
             parts[plan.part.name] = yield from write_part(plan, part_folder, described, over)
-        file = tokenizer or source.folder / TOKENIZER_FILE
-        if file.is_file() and sha256_of(file) == tokenizer_sha256:
+        if file is not None:
             copy_tokenizer(file, folder)
         write_manifest_file(folder, {"kind": "parts", "parts": parts, "settings": described})
+
+
+def matching_tokenizer(source: TokenDataset, given: Path | None) -> Path | None:
+    """Return the tokenizer.json that made a dataset: that given, or the one beside it, or None.
+
+    UsageError if another one is given.
+    """
+    wanted = source.manifest.tokenizer.sha256
+    file = given or source.folder / TOKENIZER_FILE
+    file = file / TOKENIZER_FILE if file.is_dir() else file
+    if (given or file.is_file()) and sha256_of(file) == wanted:
+        return file
+    if given:
+        raise UsageError(f"{file} is not the tokenizer that made {source.folder}")
+    return None
 
 
 def write_part(
@@ -113,14 +123,20 @@ def write_part(
     for number in range(plan.windows.count):
         path = folder / shard_name(number, plan.source.vocab_size)
         entries.append((yield from finish_shard(plan, make_rows, number, path, job, over)))
-    manifest = Manifest(
+    return write_manifest(folder, rows_manifest(plan, described, entries))
+
+
+def rows_manifest(
+    plan: PartPlan, described: dict[str, Any], entries: Sequence[ShardEntry]
+) -> Manifest:
+    """Return the manifest of one part, whose settings are `described`."""
+    return Manifest(
         kind="rows",
         tokenizer=plan.source.manifest.tokenizer,
         inputs=plan.source.manifest.inputs,
-        settings=described,
+        settings={**described, "part": plan.part.name},
         shards=tuple(entries),
     )
-    return write_manifest(folder, manifest)
 
 
 def finish_shard(

@@ -168,6 +168,18 @@ def describe(dataset: TokenDataset) -> dict[str, Any]:
     return {**facts, **turns, "settings": settings}
 
 
+def outline(dataset: TokenDataset) -> dict[str, Any]:
+    """Return what the manifest of a dataset of rows alone tells of it."""
+    room = dataset.rows * sequence_length(dataset)
+    return {
+        "tokens": dataset.tokens,
+        "rows": dataset.rows,
+        "empty_share": 1 - dataset.tokens / max(room, 1),
+        "fingerprint": dataset.fingerprint,
+        "settings": dataset.manifest.settings,
+    }
+
+
 def describe_documents(dataset: TokenDataset) -> dict[str, Any]:
     """Return how many documents there are, how long, and how many repeat an earlier one."""
     lengths = [np.diff(index.document_ends, prepend=0) for index in dataset.indexes()]

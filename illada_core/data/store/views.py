@@ -22,6 +22,7 @@ from illada_core.files import (
     PARTIAL,
     awaiting_file,
     make_folder,
+    move,
     partial_path,
     publish,
     write_file,
@@ -48,7 +49,8 @@ def pull(folder: Path) -> None:
         return
     from illada_core import remote  # it loads fsspec, and most datasets are here
 
-    there = set(remote.list_files(url, is_deep=False)) & {MANIFEST, TOKENIZER_FILE, *COMPANIONS}
+    found = remote.list_files(url, is_deep=False)
+    there = set(found) & {MANIFEST, TOKENIZER_FILE, *COMPANIONS}
     templates = remote.list_files(f"{url}/{TEMPLATE_FOLDER}", is_deep=False)
     there |= {f"{TEMPLATE_FOLDER}/{name}" for name in templates if name.endswith(".jinja")}
     if not there and not folder.exists():
@@ -61,6 +63,8 @@ def pull(folder: Path) -> None:
         for name in sorted(there):
             make_folder((folder / name).parent)
             write_file(folder / name, remote.read(f"{url}/{name}"))
+            if name in found and (written := found[name].modified):
+                os.utime(folder / name, (written, written))
 
 
 def small_files(folder: Path) -> list[Path]:
@@ -88,14 +92,28 @@ def copy_of(url: str, entry: ShardEntry, anew: bool = False) -> Iterator[Path]:
     """
     if not SHA256.fullmatch(entry.sha256):
         raise DataError(f"{entry.sha256!r} is said to be the sha256 of {url}")
-    path = cache_root() / "shards" / f"{entry.sha256}.zst"
-    make_folder(path.parent)
+    path = copy_path(entry)
     with awaiting_file(path):
         if anew or not path.exists():
             fetch(url, entry, path)
             make_room(path)
         os.utime(path)
         yield path
+
+
+def keep_copy(path: Path, entry: ShardEntry) -> None:
+    """Make a shard that was made here, and is at its URL now, the copy of that."""
+    copy = copy_path(entry)
+    with awaiting_file(copy):
+        move(path, copy)
+        make_room(copy)
+
+
+def copy_path(entry: ShardEntry) -> Path:
+    """Return where the copy of a shard lies."""
+    path = cache_root() / "shards" / f"{entry.sha256}.zst"
+    make_folder(path.parent)
+    return path
 
 
 def fetch(url: str, entry: ShardEntry, path: Path) -> None:

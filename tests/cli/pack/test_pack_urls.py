@@ -19,7 +19,9 @@ def url(tmp_path, monkeypatch):
 def test_a_dataset_at_a_url_is_packed_described_and_checked(corpus, illada, tmp_path, url):
     illada(*TOKENIZE, "-o", "tokens")
     illada("pack", "tokens", "-o", "here", *ROWS)
-    illada("pack", f"{url}/tokens", "-o", "there", *ROWS)
+    made = illada("pack", f"{url}/tokens", "-o", f"{url}/there", *ROWS)
+    assert made.stdout == f"{url}/there\n"
+    assert "train: " in made.stderr
     for path in (tmp_path / "here").rglob("*.*"):
         assert (tmp_path / "there" / path.relative_to(tmp_path / "here")).read_bytes() == (
             path.read_bytes()

@@ -2,9 +2,16 @@
 
 import json
 
+import pytest
+
 from tests.cli.corpus import TOKENIZE
 
 TOKENIZER = ("--tokenizer", "tokenizer.json")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ILLADA_CACHE", str(tmp_path / "cache"))
 
 
 def test_inputs_at_a_url_give_the_bytes_of_inputs_here(corpus, illada, tmp_path):
@@ -16,12 +23,19 @@ def test_inputs_at_a_url_give_the_bytes_of_inputs_here(corpus, illada, tmp_path)
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == names
     for name in names:
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
-    again = illada("tokenize", corpus.as_uri(), *TOKENIZER, "-o", "there")
+    url = f"{tmp_path.as_uri()}/put"
+    made = illada(*TOKENIZE, "-o", f"{url}/")
+    assert (made.stdout, list((tmp_path / "cache" / "outbox").rglob("*.*"))) == (f"{url}\n", [])
+    for name in names:
+        assert (tmp_path / "put" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    again = illada("tokenize", corpus.as_uri(), *TOKENIZER, "-o", url, "--json")
+    described = json.loads(again.stdout)
+    assert (described["output"], described["was_complete"]) == (url, True)
     assert "complete already: 4 documents" in again.stderr
     file = corpus / "a.txt"
     file.write_text(file.read_text().swapcase())
-    changed = illada("tokenize", corpus.as_uri(), *TOKENIZER, "-o", "there", code=2)
-    assert "illada: there was made before a.txt changed" in changed.stderr
+    changed = illada("tokenize", corpus.as_uri(), *TOKENIZER, "-o", url, code=2)
+    assert f"illada: {url} was made before a.txt changed" in changed.stderr
 
 
 def test_a_tokenizer_may_be_at_a_url(corpus, illada, tmp_path):
@@ -42,3 +56,9 @@ def test_what_cannot_be_had_is_told_in_a_sentence(corpus, illada):
         done = illada("tokenize", url, *TOKENIZER, "-o", "tokens", code=code)
         assert done.stderr.startswith(said)
         assert "Traceback" not in done.stderr
+
+
+def test_a_vocabulary_is_not_written_to_a_url(corpus, illada, tmp_path):
+    options = ("--train-vocab", "300", "-o", f"{tmp_path.as_uri()}/v.json")
+    refused = illada("tokenize", "corpus", *options, code=2)
+    assert f"illada: a vocabulary is written to a file here, not to {options[-1]}" in refused.stderr
