@@ -28,6 +28,7 @@ from illada_core.inference.settings import Settings
 from illada_core.model.attention import BACKENDS, choose_backend
 from illada_core.model.config import ModelConfig
 from illada_core.model.initial import new_model
+from illada_core.model.replay import Replay
 from illada_core.model.transformer import Transformer
 from illada_core.noise import philox
 from illada_core.training.layers import compile_layers
@@ -235,14 +236,13 @@ def check_choice(device: torch.device) -> Verdict:
     return different == 0 and apart < 1e-4, f"{different} tokens differ, confidences {apart:.1e}"
 
 
-def continued(model: Transformer, settings: Settings, together: bool) -> list[Completion]:
+def continued(model: Transformer | Replay, settings: Settings, together: bool) -> list[Completion]:
     """Continue ragged prompts, in one packed call a step or one by one."""
-    device = model.embedding.weight.device
     tasks = [continuation(text.tolist(), 32) for text in segments(3)]
     groups = [tasks] if together else [[task] for task in tasks]
     found: list[Completion] = []
     for group in groups:
-        sampler = Sampler(model.logits_at, IDS, device, cache=Cache(model, 4096))
+        sampler = Sampler(model.logits_at, IDS, cache=Cache(model, 4096))
         found += generate(sampler, group, settings)
     return found
 
@@ -280,6 +280,25 @@ def check_cache(device: torch.device) -> Verdict:
         name = str(dtype).removeprefix("torch.")
         figures.append(f"{name}: {same} of {count} alike refreshed, {near} kept")
     return passed, "; ".join(figures)
+
+
+def check_graphs(device: torch.device) -> Verdict:
+    """Replayed passes give the logits of those that are computed, and the texts."""
+    if device.type != "cuda":
+        return None, "graphs are of GPUs"
+    model = model_on(device, torch.bfloat16)
+    replayed, worst = Replay(model), 0.0
+    for seed in range(4):
+        ids_T, ends = torch.cat(segments(seed)[: 2 + seed % 2]), LENGTHS[: 2 + seed % 2]
+        ends, rows_M = tuple(np.cumsum(ends).tolist()), torch.arange(0, len(ids_T), 3)
+        with torch.inference_mode():
+            expected = model.logits_at(ids_T, ends, rows_M).float().cpu()
+            found = replayed.logits_at(ids_T, ends, rows_M).float().cpu()
+        worst = max(worst, distance(found, expected))
+    kept = replace(SETTINGS, cache="block")
+    same, count = alike(continued(replayed, kept, True), continued(model, kept, True))
+    passed = worst < NEAR[torch.bfloat16] and same > 0.95 * count
+    return passed, f"logits {worst:.1e} apart, {same} of {count} tokens alike"
 
 
 def check_compiled(device: torch.device) -> Verdict:
@@ -330,6 +349,7 @@ CHECKS: dict[str, Callable[[torch.device], Verdict]] = {
     "choice of tokens": check_choice,
     "generation": check_generation,
     "cached generation": check_cache,
+    "passes replayed as graphs": check_graphs,
     "compiled layers": check_compiled,
     "weights in 8 and 4 bits": check_quantized,
 }

@@ -21,7 +21,7 @@ def test_every_check_and_table_runs_without_an_index(tmp_path):
     done = run("--smoke", "--json", "gpu.json", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "gpu.json").read_text())
-    assert len(report["checks"]) == 11
+    assert len(report["checks"]) == 13
     assert {check["passed"] for check in report["checks"]} <= {True, None}
     assert [len(report[name]) for name in ("generation", "scoring", "training")] == [4, 1, 2]
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from illada_core.inference.canvas import Canvas
 from illada_core.model.families.family import FULL_OWN, Reading
 from illada_core.model.memory import KeyValues, Window
-from illada_core.model.transfer import sent
 
 FIRST_SLOTS = 1024  # a memory begins with as many, and doubles
 MOST_TOKENS = {"cpu": 16_384, "cuda": 65_536}
@@ -171,7 +170,7 @@ class Cache:
             return every_row(canvas)
         return block_rows(canvas, bool(self.reading.shift))
 
-    def logits(self, views: Sequence[View], device: torch.device) -> Tensor:
+    def logits(self, views: Sequence[View]) -> Tensor:
         """Return logits_MV of the open positions of each view, from one call of the model."""
         spans = [self.span(view) for view in views]
         self.grow(max(end for _, end in spans))
@@ -188,9 +187,9 @@ class Cache:
             if not view.is_blind:
                 self.note(view.of)
         return self.model.logits_in(
-            sent(torch.from_numpy(ids_T), device),
-            Window.of([own.tolist() for own in rows], spans, device),
-            sent(torch.from_numpy(rows_M), device),
+            torch.from_numpy(ids_T),
+            Window.of([own.tolist() for own in rows], spans),
+            torch.from_numpy(rows_M),
             self.memory,
         )
 

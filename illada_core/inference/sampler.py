@@ -1,8 +1,9 @@
 """Many prompts on their way through one model: ragged, packed, each leaving when it has ended.
 
 The model is a callable, `logits(ids_T, segment_ends, rows_M) -> logits_MV`, and is asked for the
-rows of open positions only. A prompt's tokens do not depend on its company: segments do not see
-each other, noise is keyed by the prompt's own ids and seed, and rules belong to the prompt.
+rows of open positions only; all that it is given lies on the host. A prompt's tokens do not depend
+on its company: segments do not see each other, noise is keyed by the prompt's own ids and seed, and
+rules belong to the prompt.
 Shapes: T packed ids, M open positions of all prompts, B those of one prompt, V vocabulary.
 """
 
@@ -20,7 +21,6 @@ from illada_core.inference.canvas import Canvas, Task
 from illada_core.inference.commits import picks, thinking_boost
 from illada_core.inference.rules import FindStop, ModelIds, Rules
 from illada_core.inference.settings import DEFAULTS, Settings
-from illada_core.model.transfer import sent
 
 # The returned tensor may be overwritten.
 Logits = Callable[[Tensor, Sequence[int], Tensor], Tensor]
@@ -81,12 +81,10 @@ class Sampler:
         self,
         logits: Logits,
         ids: ModelIds,
-        device: torch.device | str = "cpu",
         batch_tokens: int = 8192,
         cache: Cache | None = None,
     ) -> None:
         self.logits, self.ids, self.cache = logits, ids, cache
-        self.device = torch.device(device)
         self.batch_tokens = batch_tokens
         self.live: dict[int, Canvas] = {}
         self.added = 0
@@ -188,7 +186,7 @@ class Sampler:
             if own.canvas.rules.settings.cfg
         ]
         self.forwards += 1
-        logits_MV = self.read(views) if cache is None else cache.logits(views, self.device)
+        logits_MV = self.read(views) if cache is None else cache.logits(views)
         candidates: dict[int, Candidates] = {}
         row, blind_row = 0, sum(len(own.canvas.open_B) for own in ordered)
         for group in groups:
@@ -210,9 +208,9 @@ class Sampler:
             [start + view.open_B for start, view in zip(starts, views, strict=True)]
         )
         return self.logits(
-            sent(torch.from_numpy(np.concatenate([view.ids for view in views])), self.device),
+            torch.from_numpy(np.concatenate([view.ids for view in views])),
             tuple(ends.tolist()),
-            sent(torch.from_numpy(rows_M), self.device),
+            torch.from_numpy(rows_M),
         )
 
 

@@ -25,6 +25,7 @@ from illada_core.inference.text import (
     settled_text,
     stop_finder,
 )
+from illada_core.model.replay import Replay
 from illada_core.model.transformer import Transformer
 from illada_core.text.tokenizer import UNFINISHED
 
@@ -79,26 +80,28 @@ class Generation:
 class TextSampler:
     """Requests in work: `add` brings one in, `step` computes those that fit.
 
-    `model` may be any callable like `Transformer.logits_at`; keys and values are kept of a
-    Transformer only, of at most `cache_tokens` positions at once.
+    `model` may be any callable like `Transformer.logits_at`, and computes on `device`; keys and
+    values are kept of a Transformer only, replayed or not, of at most `cache_tokens` positions at
+    once.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
-        model: Transformer | Logits,
+        model: Transformer | Replay | Logits,
         device: torch.device | str = "cpu",
         batch_tokens: int | None = None,
         cache_tokens: int | None = None,
     ) -> None:
         self.checkpoint = checkpoint
-        logits, cache = model, None
-        if isinstance(model, Transformer):
-            logits = model.logits_at
+        cache = None
+        if isinstance(model, Transformer | Replay):
             most = cache_tokens or cache_tokens_for(model, device)
             cache = Cache(model, most, checkpoint.reading)
+            model = model.logits_at
         budget = batch_tokens or batch_tokens_for(device)
-        self.sampler = Sampler(logits, checkpoint.ids, device, budget, cache)
+        self.sampler = Sampler(model, checkpoint.ids, budget, cache)
+        self.device = torch.device(device)
         self.tasks: dict[int, TextTask] = {}
         self.filled: dict[int, list[int]] = {}
 
@@ -106,11 +109,6 @@ class TextSampler:
     def live(self) -> int:
         """How many requests are in work."""
         return len(self.sampler.live)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.sampler.device
 
     @property
     def forwards(self) -> int:

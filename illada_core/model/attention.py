@@ -77,8 +77,8 @@ class Places:
     """Where packed queries stand, and the keys that those of each segment meet.
 
     Queries of segment d are the rows from q_offsets[d] on, maybe none, at most `q_longest`; they
-    meet the keys of spans[d]. Laid side by side these would end at k_offsets; where they are
-    scattered, other keys lie between them.
+    meet the keys of spans[d]. Laid side by side these would end at k_offsets; `slots` says where
+    each of them is, None where they lie side by side.
     """
 
     q_offsets_D1: Tensor  # int32
@@ -86,7 +86,7 @@ class Places:
     spans: tuple[Span, ...]
     k_offsets_D1: Tensor  # int32
     k_longest: int
-    is_scattered: bool = False
+    slots_S: Tensor | None = None  # int64
 
     @cached_property
     def q_spans(self) -> tuple[Span, ...]:
@@ -94,11 +94,14 @@ class Places:
         offsets = self.q_offsets_D1.tolist()
         return tuple(pairwise(offsets))
 
-    @cached_property
-    def slots_S(self) -> Tensor:
-        """The slots of all keys, side by side."""
-        device = self.k_offsets_D1.device
-        return sent(torch.cat([torch.arange(*span) for span in self.spans]), device)
+    def to(self, device: torch.device | str) -> "Places":
+        """Return them on a device."""
+        return replace(
+            self,
+            q_offsets_D1=sent(self.q_offsets_D1, device),
+            k_offsets_D1=sent(self.k_offsets_D1, device),
+            slots_S=None if self.slots_S is None else sent(self.slots_S, device),
+        )
 
     def asked(self, rising_M: Tensor) -> "Places":
         """Let only some of the rows be queries, told in rising order."""
@@ -203,7 +206,7 @@ def query_attention(
     Where attention is causal the queries of a segment are its last rows, in order.
     """
     if backend in PACKED_BACKENDS:
-        if places.is_scattered:  # neither kernel skips keys in every version that is served
+        if places.slots_S is not None:  # neither kernel skips keys in every version served
             k_SGK, v_SGK = (x_SGK.index_select(0, places.slots_S) for x_SGK in (k_SGK, v_SGK))
         bounds = (places.q_offsets_D1, places.k_offsets_D1, places.q_longest, places.k_longest)
         return packed_kernel(q_QHK, k_SGK, v_SGK, bounds, backend, is_causal)

@@ -67,11 +67,11 @@ class Window:
     def of(
         positions: Sequence[Sequence[int]],
         spans: Sequence[tuple[int, int]],
-        device: torch.device | str = "cpu",
     ) -> "Window":
         """Describe windows: of each text, the positions to compute, and the slots of all it has.
 
-        A text's position p lies in slot spans[d][0] + p, and its rows meet every slot of its span.
+        It is on the host. A text's position p lies in slot spans[d][0] + p, and its rows meet every
+        slot of its span.
         """
         for own, (start, end) in zip(positions, spans, strict=True):
             assert set(own) <= set(range(end - start)), "a position outside its text"
@@ -81,8 +81,7 @@ class Window:
         positions_T = torch.cat([torch.as_tensor(own, dtype=torch.int64) for own in positions])
         slots_T = positions_T + firsts_D.repeat_interleave(torch.tensor(counts))
         q_offsets_D1, k_offsets_D1 = (
-            sent(torch.tensor((0, *accumulate(sizes)), dtype=torch.int32), device)
-            for sizes in (counts, lengths)
+            torch.tensor((0, *accumulate(sizes)), dtype=torch.int32) for sizes in (counts, lengths)
         )
         places = Places(
             q_offsets_D1=q_offsets_D1,
@@ -90,9 +89,14 @@ class Window:
             spans=tuple(spans),
             k_offsets_D1=k_offsets_D1,
             k_longest=max(lengths),
-            is_scattered=True,
+            slots_S=torch.cat([torch.arange(*span) for span in spans]),
         )
-        return Window(sent(positions_T, device), sent(slots_T, device), places)
+        return Window(positions_T, slots_T, places)
+
+    def to(self, device: torch.device | str) -> "Window":
+        """Return it on a device."""
+        places = self.places.to(device)
+        return Window(sent(self.positions_T, device), sent(self.slots_T, device), places)
 
 
 @dataclass(frozen=True, eq=False)

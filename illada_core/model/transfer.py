@@ -11,7 +11,7 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
 
     Only pinned memory is copied so: for any other the host waits until the device has done it all.
     """
-    if torch.device(device).type != "cuda":
+    if tensor.is_cuda or torch.device(device).type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

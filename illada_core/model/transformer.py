@@ -21,6 +21,7 @@ from illada_core.model.attention import Places, Segments, packed_attention, quer
 from illada_core.model.config import ModelConfig, RopeScaling
 from illada_core.model.kernels.linear import linear
 from illada_core.model.memory import KeyValues, LayerWindow, Window
+from illada_core.model.transfer import sent
 
 
 class Linear(nn.Linear):
@@ -219,6 +220,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
+        self.backend = backend
         self.embedding = Embedding(config.vocab_size, config.width)
         self.layers = nn.ModuleList(Layer(config, backend) for _ in range(config.layers))
         self.final_norm = RMSNorm(config.width, config.norm_eps)
@@ -272,9 +274,13 @@ class Transformer(nn.Module):
         return rows_M - (segments.positions_T.index_select(0, rows_M) > 0).to(rows_M.dtype)
 
     def logits_at(self, ids_T: Tensor, segment_ends: Sequence[int], rows_M: Tensor) -> Tensor:
-        """Return logits_MV about the packed tokens asked for; no other row reaches the head."""
-        segments = Segments.of(tuple(segment_ends), ids_T.device)
-        return self.head(self(ids_T, segments, self.rows_about(rows_M, segments)))
+        """Return logits_MV about the packed tokens asked for; no other row reaches the head.
+
+        Ids and rows may come from the host.
+        """
+        device = self.embedding.weight.device
+        segments, rows_M = Segments.of(tuple(segment_ends), device), sent(rows_M, device)
+        return self.head(self(sent(ids_T, device), segments, self.rows_about(rows_M, segments)))
 
     def new_memory(self, slots: int) -> KeyValues:
         """Return an empty memory for this model, where its weights are."""
@@ -284,6 +290,9 @@ class Transformer(nn.Module):
     def logits_in(self, ids_T: Tensor, window: Window, rows_M: Tensor, memory: KeyValues) -> Tensor:
         """Return logits_MV about some tokens of a window; its keys and values stay in the memory.
 
-        Under the shift the token before each of them is in the window too.
+        Ids, window and rows may come from the host. Under the shift the token before each of them
+        is in the window too.
         """
-        return self.head(self(ids_T, window, self.rows_about(rows_M, window), memory))
+        device = memory.k_LSGK.device
+        window, rows_M = window.to(device), sent(rows_M, device)
+        return self.head(self(sent(ids_T, device), window, self.rows_about(rows_M, window), memory))

@@ -38,7 +38,6 @@ class Samples:
         sampler = Sampler(
             lambda *asked: share_from_main(self.ranks, denoiser.logits_at(*asked)),
             ids,
-            self.ranks.device,
             batch_tokens=setup.recipe.batch.micro_rows * context,
         )
         tasks = [
