@@ -229,3 +229,8 @@ def existing(path: str) -> str:
     if not path.startswith("hf:") and not Path(path).exists():
         raise UsageError(f"there is no file {path}")
     return path
+
+
+def by_rule(exams: Sequence[Exam], rule: Any) -> list[Exam]:
+    """Return exams whose choices are scored by a rule, whatever they said."""
+    return [replace(exam, scoring=replace(exam.scoring, rule=rule)) for exam in exams]

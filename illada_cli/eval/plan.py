@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from illada_cli.eval.options import EvalOptions
+from illada_cli.eval.exams import by_rule
+from illada_cli.eval.options import EvalOptions, rules_of
 from illada_cli.ui import duration, si, table
 from illada_core.benchmark.answering import Engine
 from illada_core.benchmark.answers import open_answers
@@ -29,16 +30,20 @@ def tell_plan(
 ) -> None:
     """Write what each exam takes at most; with an engine, the time of some items, carried on."""
     rows = [HEAD]
+    if asked.compare_rules:
+        rules = rules_of(asked.compare_rules)
+        exams = [exam for rule in rules for exam in by_rule(exams, rule)]
     for exam in exams:
+        name = f"{exam.name}, {exam.scoring.rule}" if asked.compare_rules else exam.name
         found = estimate(asks_of(exam, checkpoint), checkpoint.config)
         seconds = seconds_of(exam, found, engine, asked)
-        facts = {"task": exam.name, "items": len(exam.records), **vars(found), "seconds": seconds}
+        facts = {"task": name, "items": len(exam.records), **vars(found), "seconds": seconds}
         if asked.as_json:
             print(json.dumps(facts))
             continue
         rows.append(
             (
-                exam.name,
+                name,
                 f"{len(exam.records):,}",
                 f"{found.asks:,}",
                 f"{found.prompt_tokens:,}",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from illada_cli.eval.exams import build_exams, harness_names
+from illada_cli.eval.exams import build_exams, by_rule, harness_names
 from illada_cli.eval.options import EvalOptions, rules_of
 from illada_cli.eval.plan import tell_plan
 from illada_cli.eval.shares import own_device, rank, wait_for_others, world
@@ -44,6 +43,8 @@ def run(asked: EvalOptions, talk: Talk) -> None:
     exams = [for_checkpoint(exam, checkpoint) for exam in exams]
     check_first(exams, checkpoint)
     check_programs(exams, asked, talk)
+    if asked.compare_rules:
+        check_rules(exams, checkpoint)
     if asked.dry_run and not asked.probe:
         tell_plan(exams, checkpoint, None, asked)
         return
@@ -141,23 +142,30 @@ def facts_of(checkpoint: Checkpoint, asked: EvalOptions) -> dict[str, Any]:
     }
 
 
+def check_rules(exams: Sequence[Exam], checkpoint: Checkpoint) -> None:
+    """Raise UsageError where there are no two rules to compare."""
+    if checkpoint.config.is_causal:
+        raise UsageError(
+            "--compare-rules is about models that fill masks: one that writes from left to right "
+            "has its exact likelihoods alone"
+        )
+    if not all(exam.is_scored for exam in exams):
+        name = next(exam.name for exam in exams if not exam.is_scored)
+        raise UsageError(f"--compare-rules is about choices, and {name} has texts")
+
+
 def compare_rules(exams: Sequence[Exam], engine: Engine, asked: EvalOptions, talk: Talk) -> None:
     """Score every choice by two rules, and test them item by item."""
     assert asked.compare_rules is not None
     assert asked.output is not None
-    if not all(exam.is_scored for exam in exams):
-        name = next(exam.name for exam in exams if not exam.is_scored)
-        raise UsageError(f"--compare-rules is about choices, and {name} has texts")
     rules, results = rules_of(asked.compare_rules), []
     for rule in rules:
-        by_rule: Any = rule
-        ruled = [replace(exam, scoring=replace(exam.scoring, rule=by_rule)) for exam in exams]
         folder = asked.output / rule
         make_folder(folder)
         if asked.fresh:
             remove_answers(folder)
         talk.say(f"by {rule}")
-        results.append(evaluate(ruled, engine, folder, asked, talk))
+        results.append(evaluate(by_rule(exams, rule), engine, folder, asked, talk))
     rows = [
         (rule, row)
         for rule, result in zip(rules, results, strict=True)

@@ -16,6 +16,7 @@ from illada_cli.eval.run import facts_of
 from illada_core.errors import UsageError
 from illada_core.inference.checkpoint import open_checkpoint
 from tests.benchmark.items import docs_for
+from tests.causal_model import write_causal_model
 
 
 @pytest.fixture
@@ -121,6 +122,19 @@ def test_a_plan_is_told_without_a_folder(inside, byte_model, items, tmp_path):
     assert all(row["seconds"] > 0 for row in rows)
     probed = inside(*run, *BUDGET, "--dry-run", "--probe", 2, "--json")
     assert all(json.loads(line)["seconds"] > 0 for line in probed.out.splitlines())
+    both = inside(
+        *run[:3],
+        "--tasks",
+        "arc_easy",
+        *run[5:],
+        "--compare-rules",
+        "confidence,one-shot",
+        "-n",
+        "--json",
+    )
+    rows = [json.loads(line) for line in both.out.splitlines()]
+    assert [row["task"] for row in rows] == ["arc_easy, confidence", "arc_easy, one-shot"]
+    assert rows[0]["forwards"] > rows[1]["forwards"]
     assert {path.name for path in tmp_path.iterdir()} == {"items"}
 
 
@@ -202,6 +216,15 @@ def test_bad_input_is_one_sentence(options, sentence, inside, byte_model, items,
     assert sentence in done.err
     assert "Traceback" not in done.err
     assert done.out == ""
+
+
+def test_a_model_that_writes_from_left_to_right_has_no_rules_to_compare(inside, items, tmp_path):
+    """Both would be its exact likelihoods, under the names of others."""
+    write_causal_model(tmp_path / "causal")
+    run = ("eval", "--ckpt", "causal", "--tasks", "arc_easy", "--data", items, "-o", "r")
+    refused = inside(*run, "--compare-rules", "confidence,likelihood", code=2)
+    assert "has its exact likelihoods alone" in refused.err
+    assert not (tmp_path / "r").exists()
 
 
 def test_settings_and_files_are_found_by_name(tmp_path):
