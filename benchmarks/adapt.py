@@ -24,6 +24,7 @@ COMMON = {
     "batch.micro_rows": 4,
     "run.threads": 1,
     "run.epochs": 0.0,
+    "objective.weights": "ratio",
     "optimizer.peak_lr": 3e-4,
     "schedule.decay": "none",
     "schedule.warmup_tokens": 10_000,

@@ -29,6 +29,7 @@ from illada_core.inference.sampler import Completion, Sampler, generate
 from illada_core.inference.settings import Settings
 from illada_core.model.attention import choose_backend
 from illada_core.model.config import ModelConfig
+from illada_core.model.families.family import Reading
 from illada_core.model.initial import new_model
 from illada_core.model.stored import DTYPES
 from illada_core.model.transformer import Transformer
@@ -69,8 +70,9 @@ def continued(
 ) -> tuple[float, list[Completion]]:
     """Return the CPU seconds of continuing prompts one by one, and what came of them."""
     start, done = time.process_time(), []
+    reading = Reading(model.config.attention, model.config.shift)
     for prompt in prompts:
-        sampler = Sampler(model.logits_at, ids, cache=Cache(model, 8192))
+        sampler = Sampler(model.logits_at, ids, cache=Cache(model, 8192, reading))
         done += generate(sampler, [continuation(prompt, NEW_TOKENS)], settings)
     return time.process_time() - start, done
 

@@ -27,6 +27,7 @@ from illada_core.inference.sampler import Completion, Sampler, generate
 from illada_core.inference.settings import Settings
 from illada_core.model.attention import BACKENDS, choose_backend
 from illada_core.model.config import ModelConfig
+from illada_core.model.families.family import FULL_OWN
 from illada_core.model.initial import new_model
 from illada_core.model.replay import Replay
 from illada_core.model.transformer import Transformer
@@ -242,7 +243,7 @@ def continued(model: Transformer | Replay, settings: Settings, together: bool) -
     groups = [tasks] if together else [[task] for task in tasks]
     found: list[Completion] = []
     for group in groups:
-        sampler = Sampler(model.logits_at, IDS, cache=Cache(model, 4096))
+        sampler = Sampler(model.logits_at, IDS, cache=Cache(model, 4096, FULL_OWN))
         found += generate(sampler, group, settings)
     return found
 

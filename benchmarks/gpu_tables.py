@@ -23,6 +23,7 @@ from illada_core.inference.sampler import Sampler, generate
 from illada_core.inference.settings import Settings
 from illada_core.model.attention import PACKED_BACKENDS, choose_backend
 from illada_core.model.config import ModelConfig, non_embedding_parameter_count
+from illada_core.model.families.family import FULL_OWN
 from illada_core.model.families.illada import ILLADA_8B
 from illada_core.model.replay import Replay
 from illada_core.model.transformer import Transformer
@@ -237,7 +238,7 @@ def generation(machine: Machine) -> Iterator[Row]:
             ]
             calls = 0
 
-            own, kept = passes[how], Cache(passes[how], 16_384)
+            own, kept = passes[how], Cache(passes[how], 16_384, FULL_OWN)
 
             def write(tasks=tasks, settings=settings, own=own, kept=kept) -> None:
                 nonlocal calls

@@ -30,7 +30,7 @@ step illada generate --ckpt smollm2 --max-new-tokens 32 "$beginning"
 step illada tokenize "${sources[@]}" --tokenizer donor/tokenizer.json -o tokens
 step illada pack tokens -o packed --sequence-length 256 --holdout 0.05
 
-# Both runs see the same rows. The fresh model has SmolLM2's shape, and a rate that suits it.
+# Both runs see the same rows. The fresh model has SmolLM2's shape, Eq. (1)'s weights and a rate that suits it.
 common=(
     --data packed --set run.epochs=0 --set "run.total_tokens=$tokens" --set batch.rows=8 --set batch.micro_rows=8
     --set schedule.warmup_tokens=16_000 --set validation.rows=32 --set validation.every_steps=20
@@ -42,7 +42,7 @@ shape=(
 )
 step illada pretrain adapt --ckpt donor "${common[@]}" -o adapted
 step illada pretrain adapt "${shape[@]}" --set model.adapt=false --set model.shift=false "${common[@]}" \
-    --set optimizer.peak_lr=1e-3 -o fresh
+    --set objective.weights=ratio --set optimizer.peak_lr=1e-3 -o fresh
 step python "$here/benchmarks/adapt_table.py" packed donor adapted=adapted fresh=fresh
 
 gap=$'def area(width, height):\n    """Return the area of a rectangle."""\n    return [MASK:3]\n\ndef perimeter'

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from illada_core.inference.canvas import Canvas
-from illada_core.model.families.family import FULL_OWN, Reading
+from illada_core.model.families.family import Reading
 from illada_core.model.memory import KeyValues, Window
 
 FIRST_SLOTS = 1024  # a memory begins with as many, and doubles
@@ -127,7 +127,7 @@ class Cache:
     computed with it, and whether what is kept stays right.
     """
 
-    def __init__(self, model: Remembering, most_tokens: int, reading: Reading = FULL_OWN) -> None:
+    def __init__(self, model: Remembering, most_tokens: int, reading: Reading) -> None:
         self.model, self.most_tokens, self.reading = model, most_tokens, reading
         self.slots = Slots(most_tokens)
         self.memory = model.new_memory(0)

@@ -13,7 +13,7 @@ from illada_core.inference.sampler import Commit, Completion, Sampler
 from illada_core.inference.settings import Settings
 from illada_core.model import attention
 from illada_core.model.attention import Segments
-from illada_core.model.families.family import FULL_NEXT
+from illada_core.model.families.family import FULL_NEXT, FULL_OWN
 from illada_core.model.initial import new_model
 from illada_core.model.memory import KeyValues, Window
 from tests.model.test_transformer import TINY
@@ -85,7 +85,7 @@ def model_of(backend="sdpa", dtype=torch.float32, seed=0):
 
 def run(model, tasks, base, batch_tokens=10_000, most_tokens=10_000):
     """Return the commits and the completion of each task, and the sampler."""
-    cache = Cache(Poisoned(model), most_tokens)
+    cache = Cache(Poisoned(model), most_tokens, FULL_OWN)
     sampler = Sampler(model.logits_at, IDS, batch_tokens=batch_tokens, cache=cache)
     waiting, commits, done = list(tasks), {}, {}
     while waiting or sampler.live:
@@ -248,7 +248,7 @@ def test_one_prompt_may_need_more_slots_than_there_may_be():
 
 def test_a_cancelled_prompt_gives_its_slots_back():
     model = model_of()
-    sampler = Sampler(model.logits_at, IDS, cache=Cache(model, 100))
+    sampler = Sampler(model.logits_at, IDS, cache=Cache(model, 100, FULL_OWN))
     index = sampler.add(continuation(prompt(1, 13), 24), KEPT)
     sampler.step()
     assert sampler.cache.slots.taken == [(0, 37)]

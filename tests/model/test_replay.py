@@ -16,6 +16,7 @@ from illada_core.inference.rules import ModelIds
 from illada_core.inference.sampler import Sampler, generate
 from illada_core.inference.settings import Settings
 from illada_core.model import attention
+from illada_core.model.families.family import FULL_OWN
 from illada_core.model.initial import new_model
 from illada_core.model.memory import KeyValues, Window
 from illada_core.model.replay import FEWEST_KEYS, MOST_ROWS, Replay
@@ -130,7 +131,7 @@ def test_texts_are_the_same(keeps, changes):
     ]
     found = []
     for asked in (model, replayed):
-        sampler = Sampler(asked.logits_at, IDS, cache=Cache(asked, 4096))
+        sampler = Sampler(asked.logits_at, IDS, cache=Cache(asked, 4096, FULL_OWN))
         found.append([done.fills for done in generate(sampler, tasks, settings)])
     assert found[0] == found[1]
     assert recorded
