@@ -55,11 +55,11 @@ harness:
 	build/harness/bin/python -m pip install $(PIP_FLAGS) --editable '.[eval,bench]' accelerate pytest
 	build/harness/bin/python -m pytest tests/benchmark/test_harness.py tests/benchmark/test_baseline.py
 
-# A server of S3's protocol on this machine, in an environment of its own.
+# A server of S3's protocol and a Ray cluster on this machine, in an environment of its own.
 cluster:
 	test -x build/cluster/bin/python || $(PYTHON) -m venv build/cluster
-	build/cluster/bin/python -m pip install $(PIP_FLAGS) --editable '.[s3]' 'moto[server]' pytest
-	build/cluster/bin/python -m pytest tests/test_remote_s3.py
+	build/cluster/bin/python -m pip install $(PIP_FLAGS) --editable '.[s3,cluster]' 'moto[server]' pytest
+	build/cluster/bin/python -m pytest tests/test_remote_s3.py tests/cli/test_executor.py
 
 # Runs whose ranks are killed 100 times each, beside runs that are left alone: half an hour.
 kills: venv

@@ -15,10 +15,12 @@ _illada() {
         "tokenize --format") COMPREPLY=($(compgen -W "auto text lines jsonl" -- "$word")); return ;;
         "tokenize --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
         "tokenize --engine") COMPREPLY=($(compgen -W "auto fastokens tokenizers" -- "$word")); return ;;
+        "tokenize --executor") COMPREPLY=($(compgen -W "local ray" -- "$word")); return ;;
         "pack --mode") COMPREPLY=($(compgen -W "stream fit" -- "$word")); return ;;
         "pack --segments") COMPREPLY=($(compgen -W "row document" -- "$word")); return ;;
         "pack --on-long") COMPREPLY=($(compgen -W "drop cut" -- "$word")); return ;;
         "pack --on-error") COMPREPLY=($(compgen -W "stop skip" -- "$word")); return ;;
+        "pack --executor") COMPREPLY=($(compgen -W "local ray" -- "$word")); return ;;
         "pretrain --set") compopt -o nospace 2>/dev/null; COMPREPLY=($(compgen -W "model.ckpt= model.adapt= model.shift= model.layers= model.width= model.heads= model.kv_heads= model.head_size= model.ffn_size= model.vocab_size= model.max_length= model.rope_theta= model.norm_eps= model.tied= model.initializer_range= lora.rank= lora.alpha= lora.targets= data.path= data.mixture= data.holdout= objective.masking= objective.ratio= objective.epsilon= objective.weights= objective.cart_p= objective.split_probability= objective.mask= objective.normalize= batch.rows= batch.micro_rows= optimizer.peak_lr= optimizer.weight_decay= optimizer.beta1= optimizer.beta2= optimizer.epsilon= optimizer.clip_norm= schedule.warmup_tokens= schedule.final_lr= schedule.anneal_tokens= schedule.decay= schedule.decay_start_tokens= schedule.decay_share= schedule.plateau= schedule.plateau_window_tokens= schedule.plateau_windows= schedule.plateau_drop= run.total_tokens= run.epochs= run.seed= run.compute_dtype= run.float8= run.attention= run.compile= run.recompute= run.device= run.threads= run.peak_tflops= run.max_bad_steps= parallel.shard= parallel.timeout_s= parallel.check_health= validation.every_steps= validation.rows= validation.sample_every= validation.samples= generation.block_length= generation.max_new_tokens= checkpoint.every_steps= checkpoint.ephemeral_every_steps= checkpoint.on_error= checkpoint.keep_last= checkpoint.keep_every_steps= log.curves= log.tensorboard= plan.device= plan.devices= plan.mfu= plan.write_gb_per_s=" -- "$word")); return ;;
         "pretrain model.adapt") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
         "pretrain model.shift") COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
@@ -115,8 +117,8 @@ _illada() {
     esac
     if [[ "$word" == -* ]]; then
         case "${COMP_WORDS[1]}" in
-            tokenize) COMPREPLY=($(compgen -W "--help -h --tokenizer --output -o --format --text-key --encoding --scan --glob --on-error --train-vocab --eos --mask --engine --decode --shard-tokens --part --merge --workers --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
-            pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --skip-limit --date --part --merge --workers --stats --verify --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
+            tokenize) COMPREPLY=($(compgen -W "--help -h --tokenizer --output -o --format --text-key --encoding --scan --glob --on-error --train-vocab --eos --mask --engine --decode --shard-tokens --part --merge --executor --workers --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
+            pack) COMPREPLY=($(compgen -W "--help -h --output -o --sequence-length --mode --segments --shuffle --no-shuffle --seed --holdout --tokenizer --chat --on-long --eos-padding --on-error --skip-limit --date --part --merge --executor --workers --stats --verify --fresh --dry-run -n --json --quiet -q --verbose -v" -- "$word")) ;;
             pretrain) COMPREPLY=($(compgen -W "--help -h --resume --data --mixture --ckpt --set -o --output --nproc --nodes --node --meet --restarts --fresh --dry-run -n --gpus --gpu --quiet -q --verbose -v" -- "$word")) ;;
             sft) COMPREPLY=($(compgen -W "--help -h --resume --ckpt --data --mixture --set -o --output --nproc --nodes --node --meet --restarts --fresh --dry-run -n --gpus --gpu --quiet -q --verbose -v" -- "$word")) ;;
             runs) COMPREPLY=($(compgen -W "--help -h --compare --json --quiet -q" -- "$word")) ;;

@@ -77,8 +77,13 @@ def total_bytes(sources: Sequence[Source]) -> int | None:
     return sum(source.bytes for source in sources)
 
 
-def portion_of(part: str | None, merge: bool, fresh: bool) -> Portion | None:
+def portion_of(part: str | None, merge: bool, fresh: bool, executor: str) -> Portion | None:
     """Return which part of the work is asked for, None for all; UsageError for contradictions."""
+    if executor != "local" and (part or merge):
+        raise UsageError(
+            f"--executor {executor} does all parts and merges them",
+            f"leave {'--part' if part else '--merge'} away",
+        )
     if part and merge:
         raise UsageError("--part does a part of the work, and --merge ends it", "give one of them")
     if fresh and (part or merge):

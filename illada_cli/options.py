@@ -59,6 +59,14 @@ Merge = Annotated[
         rich_help_panel=CLUSTER,
     ),
 ]
+Executor = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--executor",
+        help="Do the work here, or all its parts as tasks of a Ray cluster (extra: cluster).",
+        rich_help_panel=CLUSTER,
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.", min=0)]
 Workers = Annotated[
     int | None,

@@ -34,6 +34,7 @@ FLOORS = {
     "illada_cli.jsonl": 8,
     "illada_cli.ledger": 8,
     "illada_cli.corpus": 8,
+    "illada_cli.executor": 8,
     "illada_cli.ranks": 7,
     "illada_cli.launch": 8,
     "illada_cli.chat": 9,
@@ -81,6 +82,7 @@ OWNERS = {
         "illada_core/training/overlay.py",
         "illada_core/benchmark/picture.py",
     ),
+    "ray": ("illada_cli/executor.py",),
     "starlette": ("illada_core/serving/",),
     "uvicorn": ("illada_cli/serve/run.py",),
 }
@@ -121,6 +123,7 @@ TORCH_FREE = (
     "illada_core/training/recipe/",
     "illada_core/training/run_folder.py",
     "illada_cli/corpus.py",
+    "illada_cli/executor.py",
     "illada_cli/tokenize/",
     "illada_cli/pack/",
     "illada_cli/help/",

@@ -134,6 +134,7 @@ class PackOptions:
     ] = None
     part: shared.Part = None
     merge: shared.Merge = False
+    executor: shared.Executor = "local"
     workers: shared.Workers = None
     stats: Annotated[
         Path | None,

@@ -18,6 +18,7 @@ from illada_cli.corpus import (
     show_facts,
     worker_count,
 )
+from illada_cli.executor import run_parts
 from illada_cli.pack.inspection import check_dataset, show_statistics
 from illada_cli.pack.options import PackOptions
 from illada_cli.pack.text import chat_format, find_job, show_text_plan, tokenize_first
@@ -60,22 +61,15 @@ def run(asked: PackOptions) -> None:
 
 def pack_inputs(asked: PackOptions) -> None:
     """Pack a dataset, or tokenize and pack, or say what would be done."""
-    settings = PackSettings(
-        asked.sequence_length,
-        asked.mode,
-        asked.segments or ("document" if asked.mode == "fit" else "row"),
-        asked.shuffle,
-        asked.seed,
-        asked.holdout,
-    )
-    portion = portion_of(asked.part, asked.merge, asked.fresh)
+    settings = settings_of(asked)
+    portion = portion_of(asked.part, asked.merge, asked.fresh, asked.executor)
     chat = chat_format(asked)
     folder = find_dataset(asked)
-    if folder is None and (portion or asked.merge):
+    if folder is None and (portion or asked.merge or asked.executor != "local"):
+        option = "--part" if portion else "--merge" if asked.merge else "--executor"
         raise UsageError(
-            f"{'--part' if portion else '--merge'} is for token datasets, and "
-            f"{asked.inputs[0]} is none",
-            "illada tokenize has --part too; then pack its output",
+            f"{option} is for token datasets, and {asked.inputs[0]} is none",
+            f"illada tokenize has {option} too; then pack its output",
         )
     output = asked.output or default_output(asked)
     if output.resolve() in {path_of(given).resolve() for given in asked.inputs}:
@@ -97,10 +91,35 @@ def pack_inputs(asked: PackOptions) -> None:
     if portion:
         write_portion(dataset, output, settings, portion, asked)
         return
+    if asked.executor == "ray":
+        pieces = sum(plan.windows.count for plan in plan_parts(dataset, settings))
+        run_parts(part_steps, asked, output, pieces, dataset.tokens, "tok")
     if asked.merge and not whole_at(output).is_finished(dataset, output, settings):
         parts_at(output).require_shards(dataset, output, settings)
     write_rows(dataset, output, settings, tokenizer, asked)
     show_result(output, asked.as_json, asked.talk)
+
+
+def settings_of(asked: PackOptions) -> PackSettings:
+    """Return what was asked of the rows."""
+    return PackSettings(
+        asked.sequence_length,
+        asked.mode,
+        asked.segments or ("document" if asked.mode == "fit" else "row"),
+        asked.shuffle,
+        asked.seed,
+        asked.holdout,
+    )
+
+
+def part_steps(asked: PackOptions, portion: Portion) -> Iterator[float]:
+    """Write a part of the shards without a word; yield the tokens that are done."""
+    folder, output = find_dataset(asked), asked.output
+    assert folder is not None
+    assert output is not None
+    dataset, settings = open_documents(folder), settings_of(asked)
+    with mapping_threads(asked.workers or 1) as over:
+        yield from parts_at(output).pack_portion(dataset, output, settings, portion, over)
 
 
 def whole_at(output: Path) -> ModuleType:

@@ -17,7 +17,9 @@ from illada_cli.corpus import (
     write_part,
     write_tokens,
 )
+from illada_cli.executor import Steps, run_parts
 from illada_cli.tokenize.options import TokenizeOptions
+from illada_core.data.build.documents import refuse_pipes
 from illada_core.data.build.events import Report
 from illada_core.data.build.job import Job
 from illada_core.data.portion import Portion
@@ -27,10 +29,24 @@ from illada_core.places import told
 def make_dataset(job: Job, folder: Path, asked: TokenizeOptions) -> None:
     """Write the dataset, or merge its parts; its folder is the answer, what is in it is talk."""
     build_for(folder).make_room(job, folder, asked.fresh)
+    finish_dataset(job, folder, asked, asked.merge)
+
+
+def make_on_cluster(job: Job, folder: Path, steps: Steps, asked: TokenizeOptions) -> None:
+    """Let a cluster write all parts of the dataset, each by `steps`, and merge them."""
+    build_for(folder).make_room(job, folder, asked.fresh)
+    refuse_pipes(job)
+    size = sum(source.bytes for source in job.sources)
+    run_parts(steps, asked, folder, len(job.partitions), size, "B")
+    finish_dataset(job, folder, asked, merge=True)
+
+
+def finish_dataset(job: Job, folder: Path, asked: TokenizeOptions, merge: bool) -> None:
+    """Write what is missing of a dataset, or merge its parts, and tell what is in it."""
     workers = worker_count(asked.workers)
     asked.talk.detail(f"encoding with {job.tokenizer.engine}, {workers} threads")
     started = time.monotonic()
-    if asked.merge:
+    if merge:
         report = merge_tokens(job, folder, workers, asked.talk)
     else:
         report = write_tokens(job, folder, workers, asked.on_error, asked.talk)

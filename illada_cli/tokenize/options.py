@@ -126,6 +126,7 @@ class TokenizeOptions:
     ] = 1 << 27
     part: shared.Part = None
     merge: shared.Merge = False
+    executor: shared.Executor = "local"
     workers: shared.Workers = None
     fresh: shared.Fresh = False
     dry_run: shared.DryRun = False

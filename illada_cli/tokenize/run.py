@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from illada_cli.corpus import build_for, find_tokenizer, no_input, portion_of, show_facts
-from illada_cli.tokenize.dataset import make_dataset, make_part
+from illada_cli.tokenize.dataset import make_dataset, make_on_cluster, make_part
 from illada_cli.tokenize.options import TokenizeOptions
 from illada_cli.tokenize.pipe import print_ids, print_texts
 from illada_cli.tokenize.vocabulary import make, vocabulary_file
+from illada_core.data.build.events import Headway
 from illada_core.data.build.job import Job
 from illada_core.data.portion import Portion
 from illada_core.data.sources.encodings import in_encoding
@@ -26,13 +27,11 @@ from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 
 def run(asked: TokenizeOptions) -> None:
     """Decode ids, train a vocabulary, print ids or write a dataset."""
-    portion = portion_of(asked.part, asked.merge, asked.fresh)
-    if (portion or asked.merge) and (
-        asked.decode or asked.train_vocab is not None or not asked.folder
-    ):
-        raise UsageError(
-            f"{'--part' if portion else '--merge'} is for datasets", "name a folder with -o"
-        )
+    portion = portion_of(asked.part, asked.merge, asked.fresh, asked.executor)
+    on_many = asked.executor != "local" or portion or asked.merge
+    if on_many and (asked.decode or asked.train_vocab is not None or not asked.folder):
+        option = "--part" if portion else "--merge" if asked.merge else "--executor"
+        raise UsageError(f"{option} is for datasets", "name a folder with -o")
     if STDIN in asked.inputs and sys.stdin.isatty():
         asked.talk.say("reading from the terminal, Ctrl-D ends the text")
     if asked.decode:
@@ -60,14 +59,10 @@ def make_vocabulary(asked: TokenizeOptions, size: int) -> None:
 
 def encode(asked: TokenizeOptions, portion: Portion | None) -> None:
     """Turn the inputs into a dataset or print their ids, or say what would be done."""
-    file = find_tokenizer(asked.inputs, asked.tokenizer)
-    sources = sources_of(asked, no_input(file, asked.output))
-    # Printing is slower than either library, and tokenizers loads three times faster.
-    engine = "tokenizers" if not asked.folder and asked.engine == "auto" else asked.engine
-    tokenizer = load_tokenizer(file, engine, asked.eos, asked.mask)
+    job = job_of(asked)
+    sources, tokenizer = job.sources, job.tokenizer
     if asked.scan:
         look_through(sources, asked)
-    job = Job(sources, tokenizer, asked.text_key, asked.shard_tokens)
     if asked.dry_run:
         facts = {**facts_of_sources(sources), **facts_of_tokenizer(tokenizer)}
         if asked.folder:
@@ -75,10 +70,30 @@ def encode(asked: TokenizeOptions, portion: Portion | None) -> None:
         show_facts(facts, asked.as_json)
     elif asked.folder and portion:
         make_part(job, portion, asked.folder, asked)
+    elif asked.folder and asked.executor == "ray":
+        make_on_cluster(job, asked.folder, part_steps, asked)
     elif asked.folder:
         make_dataset(job, asked.folder, asked)
     else:
         print_ids(sources, tokenizer, asked)
+
+
+def job_of(asked: TokenizeOptions) -> Job:
+    """Find the inputs and the tokenizer."""
+    file = find_tokenizer(asked.inputs, asked.tokenizer)
+    sources = sources_of(asked, no_input(file, asked.output))
+    # Printing is slower than either library, and tokenizers loads three times faster.
+    engine = "tokenizers" if not asked.folder and asked.engine == "auto" else asked.engine
+    tokenizer = load_tokenizer(file, engine, asked.eos, asked.mask)
+    return Job(sources, tokenizer, asked.text_key, asked.shard_tokens)
+
+
+def part_steps(asked: TokenizeOptions, portion: Portion) -> Iterator[float]:
+    """Do a part of a dataset without a word; yield the bytes of the sources that are done."""
+    assert asked.folder
+    build, workers = build_for(asked.folder), asked.workers or 1
+    events = build.tokenize_part(job_of(asked), portion, asked.folder, workers, asked.on_error)
+    yield from (event.source_bytes for event in events if isinstance(event, Headway))
 
 
 def sources_of(asked: TokenizeOptions, exclude: set[Path]) -> list[Source]:
