@@ -28,8 +28,8 @@ STREAM_REMASKING = 9
 STREAM_STRATUM = 10
 STREAM_TURN = 11
 STREAM_MIXTURE = 12
-STREAM_SHOTS = 12
 STREAM_LATER_KEYS = 13
+STREAM_SHOTS = 14
 
 
 def philox(counter: tuple[Integers, ...], key: tuple[Integers, Integers]) -> tuple[Integers, ...]:

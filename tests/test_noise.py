@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from illada_core import noise
 from illada_core.noise import philox, random_words, unit_interval
 
 # The known answers that the generator's authors publish with Random123 (philox4x32-10).
@@ -54,3 +55,9 @@ def test_units_are_uniform_and_never_zero_or_one():
     assert chi_square < 110  # 63 degrees of freedom: exceeded once in 4,000 seeds
     assert unit_interval(0) > 0
     assert unit_interval(0xFFFFFFFF) < 1
+
+
+def test_no_two_streams_share_a_number():
+    streams = [value for name, value in vars(noise).items() if name.startswith("STREAM_")]
+    assert len(streams) > 10
+    assert len(set(streams)) == len(streams)
