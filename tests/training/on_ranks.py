@@ -87,6 +87,14 @@ def curve_recipe(folder, *changes):
     return tiny_recipe(folder / "chats", *CURVE, *ANSWERS, *changes)
 
 
+def mixed_recipe(folder, *weights):
+    """Return a recipe of rows of two datasets, five to a step."""
+    entries = zip(("packed", "chats"), weights, strict=True)
+    mixture = tuple(f"{folder / name}={weight}" for name, weight in entries)
+    recipe = tiny_recipe(folder / "packed", "batch.rows=5", "validation.every_steps=3")
+    return replace(recipe, data=replace(recipe.data, path="", mixture=mixture))
+
+
 def first_step(session, objective=likelihood_bound):
     """Make a step; return its forwards, the whole gradients before the update, and the result."""
     forwards, gradients = [], []
@@ -159,6 +167,13 @@ def going_on(folder, ranks):
     """Take up what other ranks have left."""
     for run in sorted(folder.glob(f"resumed-*-on-{ranks.world}")):
         run_training(curve_recipe(folder), run, ranks=ranks)
+
+
+def mixed(folder, ranks):
+    """A run on a mixture, which changes where it was stopped."""
+    run = folder / f"mixed-{ranks.world}"
+    run_training(mixed_recipe(folder, 3, 1), run, stop_after=4, ranks=ranks)
+    run_training(mixed_recipe(folder, 1, 3), run, ranks=ranks)
 
 
 def damaged(folder, ranks):

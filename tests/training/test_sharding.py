@@ -18,7 +18,7 @@ from illada_core.training.recipe.footprint import choose_shard
 from illada_core.training.session import open_session
 from illada_core.training.setup import prepare
 from illada_core.training.source import row_source
-from tests.training.on_ranks import KINDS, adapted_recipe, curve_recipe, play
+from tests.training.on_ranks import KINDS, adapted_recipe, curve_recipe, mixed, play
 from tests.training.test_loop import CPU, losses, run_training
 from tests.training.tiny import tiny_recipe, write_conversations, write_packed
 
@@ -63,7 +63,7 @@ def three(folder, two):
     """What three ranks found, after two had stopped."""
     shutil.copytree(folder / "stopped", folder / "resumed-2-on-3")
     damage(shutil.copytree(folder / "stopped", folder / "damaged"))
-    return play(3, folder, "gradients", "going_on", "damaged", "refused")
+    return play(3, folder, "gradients", "going_on", "damaged", "refused", "mixed")
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +166,15 @@ def test_the_losses_are_those_of_one_process(folder, played, run):
     answers = [read_lines(folder / name / "samples.jsonl", {}) for name in ("whole-1", run)]
     assert len(answers[1]) == 9
     assert [line["step"] for line in answers[1]] == [line["step"] for line in answers[0]]
+
+
+def test_a_mixture_is_that_of_one_process(folder, three):
+    """Its rows come in the same places, and it changes at the same step."""
+    mixed(folder, CPU)
+    same_losses(folder / "mixed-1", folder / "mixed-3")
+    kinds = [line["kind"] for line in losses(folder / "mixed-3")]
+    assert kinds.count("mixture") == 2
+    assert "validation" in kinds
 
 
 def test_resume_on_as_many_ranks_is_exact(folder, two):
