@@ -84,7 +84,7 @@ def run(recipe, folder, ranks, stop_after=None):
         share, rule, dataset = session.share, session.corruption, session.setup.train
 
         def make(places):
-            noisy = noisy_rows(dataset, rule, share.rows_per_step, places)
+            noisy = noisy_rows(dataset, rule, share, places)
             for place in places:  # at most one: a micro-batch has one row
                 told = (noisy.noisy_T, noisy.hidden_M, noisy.weight_M)
                 digest = hashlib.sha256(b"".join(each.numpy().tobytes() for each in told))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from illada_cli.runs.options import RunsOptions
+from illada_cli.runs.single import details
 from illada_cli.ui import Talk, printable, si, table
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import write_file, write_json
@@ -33,7 +34,8 @@ def run(asked: RunsOptions) -> None:
         for place, each in enumerate(found):
             print(json.dumps({**each.fields(), "recipe": values_at(apart, place)}))
     elif found:
-        print(printable(table(rows_of(found, apart))))
+        told = details(found[0]) if len(found) == 1 else []
+        print(printable("\n".join([table(rows_of(found, apart)), *told])))
 
 
 def rows_of(runs: list[RunHistory], apart: dict[str, list[Any]]) -> list[tuple[str, ...]]:

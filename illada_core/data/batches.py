@@ -1,9 +1,10 @@
 """Rows of a packed dataset as micro-batches, in an order that is a pure function (laws 2 and 3).
 
 A run is an endless line of places: place p is row `order(p % rows)` of epoch p // rows. Step s is
-the window of `rows_per_step` places from s · rows_per_step on, whatever the ranks and the size of
-a micro-batch, and steps run over the ends of epochs. No state exists, so resuming is naming the
-step. What happens to a row after it is read (splitting, hiding) is diffusion/corruption.py.
+the window of `rows_per_step` places from s · rows_per_step on (counted from another origin where
+the size of a step has changed), whatever the ranks and the size of a micro-batch, and steps run
+over the ends of epochs. No state exists, so resuming is naming the step. What happens to a row
+after it is read (splitting, hiding) is diffusion/corruption.py.
 
 An epoch's order permutes blocks of neighbouring rows, then the rows inside a window of blocks:
 reading stays near the frames that the dataset has just inflated, and nothing as long as the
@@ -59,19 +60,23 @@ class Batch:
 
 @dataclass(frozen=True)
 class Share:
-    """What one rank has of each step: every world-th row, so that ranks see like ratios."""
+    """What one rank has of each step: every world-th row, so that ranks see like ratios.
+
+    `origin` is the place where step 0 would begin if all steps had as many rows.
+    """
 
     rows_per_step: int
     micro_rows: int
     rank: int = 0
     world: int = 1
+    origin: int = 0
 
     def micro_places(self, step: int) -> list[range]:
         """Return the places of each micro-batch of a step.
 
         All ranks have as many; where rows run out, a micro-batch has no place.
         """
-        start = step * self.rows_per_step
+        start = self.origin + step * self.rows_per_step
         own = range(start + self.rank, start + self.rows_per_step, self.world)
         most = -(-self.rows_per_step // self.world)
         return [own[first : first + self.micro_rows] for first in range(0, most, self.micro_rows)]

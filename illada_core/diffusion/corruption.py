@@ -123,22 +123,25 @@ class Corrupted:
         )
 
 
-def corrupt(batch: Batch, rule: Corruption, rows_per_step: int) -> Corrupted:
+def corrupt(batch: Batch, rule: Corruption, rows_per_step: int, origin: int = 0) -> Corrupted:
     """Hide tokens of a batch.
 
-    `rows_per_step` counts the rows of all ranks; stratified ratios and annealing depend on it.
+    `rows_per_step` counts the rows of all ranks, with step 0 at the place `origin`; stratified
+    ratios and annealing depend on them.
     """
     layout = lay_out(batch, rule)
-    draws_D = draw_ratios(batch, layout.ends_D, rule, rows_per_step)
+    draws_D = draw_ratios(batch, layout.ends_D, rule, rows_per_step, origin)
     words_T = draw_masks(batch, rule.seed)
     noisy = hide_tokens(batch, layout, words_T, draws_D, rule)
-    return replace(noisy, seen_LL=anneal(batch, layout, rule, rows_per_step))
+    return replace(noisy, seen_LL=anneal(batch, layout, rule, rows_per_step, origin))
 
 
-def anneal(batch: Batch, layout: Layout, rule: Corruption, rows_per_step: int) -> Tensor | None:
+def anneal(
+    batch: Batch, layout: Layout, rule: Corruption, rows_per_step: int, origin: int
+) -> Tensor | None:
     """Return which keys a query sees at the step of a batch; None once all are seen."""
-    step = int(batch.places_R[0]) // rows_per_step
-    rows = (step + 1) * rows_per_step
+    step = (int(batch.places_R[0]) - origin) // rows_per_step
+    rows = origin + (step + 1) * rows_per_step
     if rows >= rule.anneal_rows:
         return None
     longest = int(np.diff(layout.ends_D, prepend=0).max())
@@ -247,7 +250,9 @@ def cut_rows(batch: Batch, rule: Corruption) -> Integers:
     return np.union1d(batch.segment_ends_D, cuts_R[is_cut_R])
 
 
-def draw_ratios(batch: Batch, ends_D: Integers, rule: Corruption, rows_per_step: int) -> Integers:
+def draw_ratios(
+    batch: Batch, ends_D: Integers, rule: Corruption, rows_per_step: int, origin: int
+) -> Integers:
     """Return one 32-bit word a segment, uniform, from which its masking ratio follows.
 
     Stratified, the words of the j-th segments of a step's rows stand 2**32 / rows_per_step apart,
@@ -258,7 +263,7 @@ def draw_ratios(batch: Batch, ends_D: Integers, rule: Corruption, rows_per_step:
         epoch_D = batch.epochs_R[row_D]
         stored_D = batch.rows_R[row_D]
         return random_words(rule.seed, STREAM_MASK_RATIO, epoch_D, stored_D, number_D)
-    step_D, slot_D = np.divmod(batch.places_R[row_D], rows_per_step)
+    step_D, slot_D = np.divmod(batch.places_R[row_D] - origin, rows_per_step)
     starts_D = random_words(rule.seed, STREAM_STRATUM, 0, step_D, number_D)
     return (starts_D + slot_D * WORDS // rows_per_step) % WORDS
 

@@ -76,13 +76,13 @@ class Contents:
 
 
 def read_progress(
-    path: Path, fingerprint: str | None, ranks: Ranks
+    path: Path, fingerprint: str | None, ranks: Ranks, is_own: bool = True
 ) -> tuple[Progress, dict[str, Any]]:
     """Return the progress of an intact checkpoint, and the facts beside it.
 
     Every rank checks its share of the files. `fingerprint` is that of the dataset at hand, None of
     a mixture, which may change; UsageError unless it is the one trained on so far, CheckpointError
-    if the checkpoint is damaged, on all ranks.
+    if the checkpoint is damaged, or goes by another step's name in its own run, on all ranks.
     """
     with failing_alike(ranks):
         facts = run_folder.read_checkpoint(path, ranks.rank, ranks.world)
@@ -95,7 +95,7 @@ def read_progress(
             f"(fingerprint {str(fingerprint)[:12]} instead of {dataset[:12]})",
             "give the dataset the run began with, or start over with --fresh",
         )
-    if path != run_folder.checkpoint_path(path.parents[1], progress.step):
+    if is_own and path != run_folder.checkpoint_path(path.parents[1], progress.step):
         raise CheckpointError(
             f"{path} holds step {progress.step}: it was renamed", "give it its own name back"
         )

@@ -72,6 +72,12 @@ class RunHistory:
         rates = [line["tokens_per_s"] for line in self.of_kind("step") if line.get("tokens_per_s")]
         return rates[-1] if rates else None
 
+    @property
+    def stretches(self) -> list[dict[str, Any]]:
+        """What each stretch after the first changed, and from which step on."""
+        told = ("step", "tokens", "changed")
+        return [{name: line.get(name) for name in told} for line in self.of_kind("stretch")]
+
     def fields(self) -> dict[str, Any]:
         """Return the JSON object of this run, without its curves."""
         return {
@@ -85,6 +91,7 @@ class RunHistory:
             "bound": self.bound,
             "bits_per_byte": self.bits_per_byte,
             "tokens_per_s": self.tokens_per_s,
+            "stretches": self.stretches,
         }
 
     def curves(self) -> dict[str, list[list[float]]]:

@@ -1,6 +1,7 @@
 """What a run has told so far, read back: metrics.jsonl and samples.jsonl. No torch.
 
-metrics.jsonl has one object a line with a `kind`: step, dropped, validation, decay, finished.
+metrics.jsonl has one object a line with a `kind`: step, dropped, validation, decay,
+mixture, stretch, finished.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ METRICS_LINE: dict[str, Any] = {
     "lr": float | None,
     "bits_per_byte": float | None,
     "loss_by_ratio": list[float | None] | None,
+    "changed": dict[str, tuple[Any, Any]] | None,
 }
 
 

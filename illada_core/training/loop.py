@@ -20,6 +20,7 @@ from illada_core.files import write_file
 from illada_core.model.finding import newest_checkpoint
 from illada_core.model.transfer import Fetched
 from illada_core.training import run_folder
+from illada_core.training.checkpoint import Progress
 from illada_core.training.curves import CurvesClock, can_draw, draw_curves
 from illada_core.training.events import (
     DecayBegan,
@@ -75,7 +76,7 @@ def train(
                 sum(noisy.tokens for noisy in micro_batches),
                 sum(noisy.loss_count for noisy in micro_batches),
                 stop_requested() > 0,
-                ranks.is_main and decay_is_requested(session.run, session.progress.tokens),
+                ranks.is_main and decay_is_requested(session.run, session.progress),
                 session.is_writing,
             )
             if made is not None and (stops or decay_begins(session, bool(requests))):
@@ -188,16 +189,18 @@ def describe_start(session: Session) -> Started:
     )
 
 
-def decay_is_requested(run: Path, tokens: int) -> bool:
+def decay_is_requested(run: Path, progress: Progress) -> bool:
     """Tell whether the file `decay` asks for the decay: at once, or at the token count in it.
 
-    The count is written when the request is met, so that a resumed run meets it there again.
+    The count is written when the request is met, so that a resumed run meets it there again. One
+    from before the schedule began anew was met then.
     """
     try:
         text = (run / run_folder.DECAY).read_text().strip()
     except FileNotFoundError:
         return False
-    return not text.isdecimal() or tokens >= int(text)
+    start = progress.schedule.start_tokens
+    return not text.isdecimal() or start <= int(text) <= progress.tokens
 
 
 def decay_begins(session: Session, requested: bool) -> bool:
@@ -313,7 +316,7 @@ def validate_holdout(session: Session) -> Iterator[Event]:
         return
     rule = validation_rule(session.corruption, setup.holdout.has_turns)
     rows = setup.recipe.validation.rows or setup.holdout.rows
-    share = replace(session.share, rows_per_step=rows)
+    share = replace(session.share, rows_per_step=rows, origin=0)
     found = validate(session.denoiser, setup.holdout, rule, share, ranks)
     bytes_per_token = setup.holdout_bytes_per_token
     bits = found.bits_per_byte(bytes_per_token) if bytes_per_token else None

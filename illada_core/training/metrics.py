@@ -57,7 +57,8 @@ class Metrics:
     def __init__(self, run: Path, last_step: int, tensorboard: bool) -> None:
         self.lines = StepLines(run / run_folder.METRICS, last_step, METRICS_LINE)
         last = self.lines.last
-        self.is_finished = last is not None and last["kind"] == "finished"
+        is_finished = last is not None and last["kind"] == "finished"
+        self.finished_step = last["step"] if last is not None and is_finished else None
         self.board = open_board(run / run_folder.TENSORBOARD, last_step) if tensorboard else None
 
     def write(self, kind: str, step: int, **values: Any) -> None:

@@ -16,12 +16,12 @@ MIXTURE = "mixture"  # of state.json, and the kind of its line in metrics.jsonl
 
 
 def phases_of(
-    setup: Setup, facts: dict[str, Any], checkpoint: Path | None, step: int
+    setup: Setup, facts: dict[str, Any], checkpoint: Path | None, place: int
 ) -> list[Phase]:
     """Return the phases of a run, the last of which is what is asked for; none without a mixture.
 
-    `facts` are those of its checkpoint. UsageError for a run on a mixture that is given none,
-    CheckpointError if what the checkpoint says of it is damaged.
+    `facts` are those of its checkpoint, `place` how many rows it was trained on. UsageError for a
+    run on a mixture that is given none, CheckpointError if what the checkpoint says is damaged.
     """
     told = facts.get(MIXTURE)
     if setup.slots is None:
@@ -33,7 +33,6 @@ def phases_of(
         return []
     if checkpoint is None:
         return [Phase(0, setup.slots)]
-    place = step * setup.recipe.batch.rows
     if not told:
         return list(go_on(whole_of(facts["dataset"]), setup.slots, place))
     with decoding(checkpoint / run_folder.STATE, CheckpointError):

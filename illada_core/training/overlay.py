@@ -9,7 +9,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from illada_core.training.history import RunHistory
-from illada_core.training.picture import MOST_POINTS, STYLE, curve, label_tokens, smooth, thin
+from illada_core.training.picture import (
+    MOST_POINTS,
+    STYLE,
+    curve,
+    label_tokens,
+    mark_stretches,
+    smooth,
+    thin,
+)
 
 
 def overlay(runs: list[RunHistory], labels: list[str]) -> bytes:
@@ -38,3 +46,4 @@ def draw_run(axes: Any, run: RunHistory, label: str, colour: Any) -> None:
     axes.plot(mean.tokens, mean.values, color=colour, linewidth=1.7, label=told)
     bound = curve(run.of_kind("validation"), "loss")
     axes.plot(bound.tokens, bound.values, color=colour, marker="o", markersize=4, linestyle="none")
+    mark_stretches(axes, run.of_kind("stretch"), colour)

@@ -125,6 +125,7 @@ def draw_losses(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:
     axes.set_ylim(low - margin, high + margin)
     mark_dropped(axes, by_kind.get("dropped", []))
     mark_decay(axes, by_kind.get("decay", []), named=True)
+    mark_stretches(axes, by_kind.get("stretch", []), INK)
     label_tokens(axes)
     axes.set_ylabel("nats per token")
     axes.set_title("Loss of training, and the bound on held-out rows")
@@ -164,6 +165,22 @@ def mark_decay(axes: Any, lines: list[dict[str, Any]], named: bool) -> None:
                 xytext=(5, -12),
                 textcoords="offset points",
             )
+
+
+def mark_stretches(axes: Any, lines: list[dict[str, Any]], colour: Any) -> None:
+    """Mark where settings changed at a resume, and name the keys."""
+    for line in lines:
+        axes.axvline(line["tokens"], color=colour, linewidth=0.9, linestyle=":")
+        axes.annotate(
+            ", ".join(name.partition(".")[2] for name in line.get("changed") or {}),
+            (line["tokens"], 0.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(3, 6),
+            textcoords="offset points",
+            rotation=90,
+            fontsize=7.5,
+            color=colour,
+        )
 
 
 def draw_rate(axes: Any, by_kind: dict[str, list[dict[str, Any]]]) -> None:

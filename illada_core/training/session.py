@@ -5,11 +5,11 @@ The loop (loop.py) decides what happens when; here is what it acts on.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -27,19 +27,17 @@ from illada_core.model.layouts import own_layout
 from illada_core.model.stored import DTYPES
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import Export
-from illada_core.training import run_folder
+from illada_core.training import mixing, run_folder, stretches
 from illada_core.training.checkpoint import (
     Contents,
     Progress,
     load_moments,
-    read_progress,
 )
 from illada_core.training.exporting import export_model
 from illada_core.training.health import check_health
 from illada_core.training.lora import base_fingerprint
 from illada_core.training.memory import check_memory
 from illada_core.training.metrics import Metrics, device_name, record_start
-from illada_core.training.mixing import MIXTURE, describe, phases_of, shares, told_of
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import (
     LONG_WAIT,
@@ -48,9 +46,10 @@ from illada_core.training.parallel import (
     limit_waiting,
     sum_over_ranks,
 )
+from illada_core.training.past import Past, circumstances, read_past
 from illada_core.training.recipe.files import differing_keys, load_recipe, to_toml
 from illada_core.training.recipe.footprint import choose_shard
-from illada_core.training.recipe.keys import Recipe, flat, length_keys
+from illada_core.training.recipe.keys import Recipe
 from illada_core.training.recipe.plan import known_kind
 from illada_core.training.resuming import found_again
 from illada_core.training.samples import Samples
@@ -58,6 +57,7 @@ from illada_core.training.saving_whole import WholeSaver
 from illada_core.training.setup import Setup
 from illada_core.training.sharding import rank_mesh
 from illada_core.training.starting import starting_denoiser
+from illada_core.training.stretches import STRETCH, Stretch
 
 if TYPE_CHECKING:
     from illada_core.training.saving import Saver
@@ -92,6 +92,7 @@ class Session:
     remarks: tuple[str, ...]
     base: str | None
     phases: list[Phase]
+    stretches: tuple[Stretch, ...]
     stopped_by: int = 0
 
     @property
@@ -115,7 +116,8 @@ class Session:
     def share(self) -> Share:
         """What this rank has of each step's rows."""
         keys, ranks = self.setup.recipe.batch, self.ranks
-        return Share(keys.rows, keys.micro_rows, ranks.rank, ranks.world)
+        origin = stretches.place_after(self.stretches, 0)
+        return Share(keys.rows, keys.micro_rows, ranks.rank, ranks.world, origin)
 
     def write(self, kind: str, step: int, **values: object) -> None:
         """Add a line to the metrics, on rank 0."""
@@ -138,7 +140,8 @@ class Session:
         self.sync()
         facts = {
             "dataset": self.setup.train.fingerprint,
-            **told_of(self.phases),
+            **mixing.told_of(self.phases),
+            **stretches.told_of(self.stretches),
             "base": self.base,
             **circumstances(self.ranks, self.shard),
         }
@@ -171,7 +174,8 @@ class Session:
     def export(self) -> Path:
         """Write `model/` in the released layout, in the dtype the model computes in."""
         folder, export = self.run / MODEL, self.exported(self.setup.recipe.run.compute_dtype)
-        is_done = self.metrics is not None and self.metrics.is_finished and folder.is_dir()
+        is_done = self.metrics is not None and self.metrics.finished_step == self.progress.step
+        is_done = is_done and folder.is_dir()
         if not any(sum_over_ranks(self.ranks, is_done)):
             export_model(self.model, folder, export, self.ranks)
             self.write("finished", self.progress.step)
@@ -187,36 +191,25 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
     keys = setup.recipe.run
     check_memory(setup, ranks)
     with ExitStack() as stack:
-        before = None
         with failing_alike(ranks):  # the others wait here until the folder is in order
             if ranks.is_main:
                 run_folder.refuse_foreign(run)
                 stack.enter_context(writing_folder(run))
-                before = earlier_recipe(run, setup.recipe, fresh)
+                refuse_another_recipe(run, setup.recipe, fresh)
         checkpoint = newest_checkpoint(run)
         if keys.threads:
             torch.set_num_threads(keys.threads)
         shard = choose_shard(setup.recipe.parallel.shard, ranks.world, ranks.local_world)
-        progress, remarks, base = Progress(), list(setup.remarks), adapted_base(setup)
-        facts: dict[str, Any] = {}
+        remarks, base = list(setup.remarks), adapted_base(setup)
         mesh = rank_mesh(ranks, shard) if ranks.world > 1 else None
         if mesh is not None:
             limit_waiting(mesh, LONG_WAIT)
             remarks += check_health(ranks, mesh) if setup.recipe.parallel.check_health else []
-        if checkpoint is not None:
-            fingerprint = None if setup.slots else setup.train.fingerprint
-            progress, facts = read_progress(checkpoint, fingerprint, ranks)
-            with failing_alike(ranks):  # rank 0 alone knows the recipe from before
-                check_length(before, setup.recipe, progress)
-            check_base(base, facts)
-            if ranks.is_main:  # what a run has not deleted that was killed after it had saved
-                run_folder.prune_checkpoints(run, setup.recipe.checkpoint)
-            remarks += changed_circumstances(facts, circumstances(ranks, shard))
-        phases = phases_of(setup, facts, checkpoint, progress.step)
-        place = progress.step * setup.recipe.batch.rows
-        is_new_mixture = bool(phases) and phases[-1].first_place == place
-        if is_new_mixture:
-            remarks.append(describe(setup, progress.step))
+        past = read_past(setup, checkpoint, base, ranks, shard)
+        setup, progress = replace(setup, schedule=past.schedule), past.progress
+        if checkpoint is not None and ranks.is_main:
+            # What a run has not deleted that was killed after it had saved.
+            run_folder.prune_checkpoints(run, setup.recipe.checkpoint)
         compute_dtype = DTYPES[keys.compute_dtype]
         config = setup.config
         backend, reason = choose_backend(
@@ -224,17 +217,15 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         )
         denoiser = starting_denoiser(setup, checkpoint, ranks, mesh, backend)
         optimizer = new_optimizer(denoiser, setup.recipe.optimizer)
-        if checkpoint is not None:
-            load_moments(checkpoint, denoiser.transformer, optimizer, progress.updates)
+        if past.moments is not None:
+            load_moments(past.moments, denoiser.transformer, optimizer, progress.updates)
         metrics = samples = None
         if ranks.is_main:
             record_start(run, progress.step, ranks, backend)
             write_file(run / RECIPE, to_toml(setup.recipe).encode())
             metrics = Metrics(run, progress.step, setup.recipe.log.tensorboard)
             stack.callback(metrics.close)
-            if is_new_mixture:
-                step, tokens = progress.step + 1, progress.tokens
-                metrics.write(MIXTURE, step, tokens=tokens, sources=shares(setup))
+            write_changes(metrics, setup, past)
         if setup.prompts:
             samples = Samples(run, progress.step, setup, ranks)
             stack.callback(samples.close)
@@ -263,9 +254,10 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             saver=saver,
             metrics=metrics,
             samples=samples,
-            remarks=tuple(remarks) if ranks.is_main else (),
+            remarks=(*remarks, *past.remarks) if ranks.is_main else (),
             base=base,
-            phases=phases,
+            phases=past.phases,
+            stretches=past.stretches,
         )
 
 
@@ -278,17 +270,17 @@ def new_saver(setup: Setup, run: Path, ranks: Ranks) -> "Saver | WholeSaver":
     return Saver(run, ranks)
 
 
-def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:
-    """Return the recipe of the run in the folder, None if there is none (any more).
+def refuse_another_recipe(run: Path, recipe: Recipe, fresh: bool) -> None:
+    """Clear a folder up, and raise UsageError if it holds a run of another recipe.
 
-    Raises UsageError if it differs from `recipe` in a key that a resume may not change.
+    Another one differs in a key that a resume may not change.
     """
     run_folder.remove_leftovers(run)
     if fresh:
         run_folder.start_over(run)
     path = run / RECIPE
     if not path.exists():
-        return None
+        return
     before = load_recipe(path)
     here = found_again(before, before, run)  # a base may go by another path than it did
     keys = differing_keys(before, recipe)
@@ -297,7 +289,15 @@ def earlier_recipe(run: Path, recipe: Recipe, fresh: bool) -> Recipe | None:
             f"{run} holds a run of another recipe: {', '.join(keys)} changed",
             "give the recipe it began with, another folder with -o, or --fresh to replace it",
         )
-    return before
+
+
+def write_changes(metrics: Metrics, setup: Setup, past: Past) -> None:
+    """Add lines that tell what is new from the next step on: settings, and the mixture."""
+    step, tokens = past.progress.step + 1, past.progress.tokens
+    if past.changes:
+        metrics.write(STRETCH, step, tokens=tokens, changed=past.changes)
+    if past.is_new_mixture:
+        metrics.write(mixing.MIXTURE, step, tokens=tokens, sources=mixing.shares(setup))
 
 
 def adapted_base(setup: Setup) -> str | None:
@@ -305,49 +305,6 @@ def adapted_base(setup: Setup) -> str | None:
     if not setup.recipe.lora.rank:
         return None
     return base_fingerprint(find_model(setup.recipe.model.ckpt))
-
-
-def check_base(base: str | None, facts: dict[str, Any]) -> None:
-    """Raise UsageError if a checkpoint's adapters belong to another base."""
-    if facts.get("base") != base:
-        raise UsageError(
-            "the model that the adapters of this run belong to has changed",
-            "restore what model.ckpt names, or start over with --fresh",
-        )
-
-
-def circumstances(ranks: Ranks, shard: int) -> dict[str, Any]:
-    """Return what must not change for losses to be the same bit for bit."""
-    return {
-        "device": device_name(ranks.device),
-        "ranks": ranks.world,
-        "shard": shard,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
-def changed_circumstances(facts: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Say what is different from when a checkpoint was saved."""
-    return [
-        f"{name} was {facts.get(name)} when the run was saved and is {value} now: "
-        "losses may differ in their last digits"
-        for name, value in now.items()
-        if facts.get(name, value) != value
-    ]
-
-
-def check_length(before: Recipe | None, now: Recipe, progress: Progress) -> None:
-    """Raise UsageError if the length of the run changed after its decay had begun."""
-    if before is None or progress.schedule.decay_start_tokens is None:
-        return
-    old, new = flat(before), flat(now)
-    if changed := [name for name in length_keys() if old[name] != new[name]]:
-        raise UsageError(
-            f"the decay of this run began at {progress.schedule.decay_start_tokens:_} tokens: "
-            f"{', '.join(changed)} can no longer change",
-            "give the old value, or delete the checkpoints since then",
-        )
 
 
 def mask_id(setup: Setup) -> int:

@@ -18,15 +18,16 @@ Source: TypeAlias = Callable[[int], Generator[list[Corrupted]]]
 
 def row_source(rows: TokenDataset | Mixture, rule: Corruption, share: Share) -> Source:
     """Return the source of one rank's rows, read and hidden in the read-ahead thread."""
-    return partial(read_steps, share, make=partial(noisy_rows, rows, rule, share.rows_per_step))
+    return partial(read_steps, share, make=partial(noisy_rows, rows, rule, share))
 
 
 def noisy_rows(
-    rows: TokenDataset | Mixture, rule: Corruption, rows_per_step: int, places: range
+    rows: TokenDataset | Mixture, rule: Corruption, share: Share, places: range
 ) -> Corrupted:
     """Read the rows at some places of a run and hide tokens of them; no rows are a phantom."""
     if not places:
         return phantom(rule)
     if isinstance(rows, Mixture):
-        return corrupt(rows.read_batch(places), rule, rows_per_step)
-    return corrupt(read_batch(rows, places, rule.seed), rule, rows_per_step)
+        return corrupt(rows.read_batch(places), rule, share.rows_per_step, share.origin)
+    batch = read_batch(rows, places, rule.seed)
+    return corrupt(batch, rule, share.rows_per_step, share.origin)

@@ -68,7 +68,7 @@ def validate(
     sums = torch.zeros(2 + 2 * RATIO_BINS, dtype=torch.float64, device=ranks.device)
     with without_gradients(denoiser):
         for places in share.micro_places(step=0):
-            noisy = noisy_rows(dataset, rule, share.rows_per_step, places).to(ranks.device)
+            noisy = noisy_rows(dataset, rule, share, places).to(ranks.device)
             nats, nll_M = denoiser(noisy)
             bin_M = (noisy.ratio_M * RATIO_BINS).long().clamp(0, RATIO_BINS - 1)
             sums[0] += nats.double()

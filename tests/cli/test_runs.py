@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from illada_core.files import LOCK
+from illada_core.training.curves import draw_curves
 from illada_core.training.history import differences, find_runs, read_run
 from illada_core.training.recipe.files import find_recipe, load_recipe, to_toml
 from tests.conftest import command_environment
@@ -80,6 +81,26 @@ def test_runs_are_shown_as_a_table_and_as_json(illada, runs):
     assert [each["run"] for each in told] == ["b"]
     assert told[0]["bound"] == 3.25
     assert contents(runs) == before
+
+
+def test_the_stretches_of_a_run_are_told_and_drawn(illada, runs):
+    path = runs / "b" / "metrics.jsonl"
+    changed = {"batch.rows": [4, 8], "schedule.extension": ["none", "rewarm"]}
+    stretch = {"kind": "stretch", "step": 11, "tokens": 10_000, "changed": changed}
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:10], json.dumps(stretch), *lines[10:], ""]))
+    assert illada("runs", "runs/b").stdout.splitlines()[2:] == [
+        'from step 11 on: batch.rows = 8 (was 4), schedule.extension = "rewarm" (was "none")'
+    ]
+    told = json.loads(illada("runs", "runs/b", "--json").stdout)["stretches"]
+    assert told == [{"step": 11, "tokens": 10_000, "changed": changed}]
+    assert len(illada("runs").stdout.splitlines()) == 3
+    pytest.importorskip("matplotlib")
+    draw_curves(runs / "b")
+    marked = (runs / "b" / "curves.png").read_bytes()
+    path.write_text("\n".join([*lines, ""]))
+    draw_curves(runs / "b")
+    assert (runs / "b" / "curves.png").read_bytes() != marked
 
 
 def test_a_damaged_run_is_told_and_the_others_are_shown(illada, runs):

@@ -15,10 +15,10 @@ from illada_core.training.curves import draw_curves
 from illada_core.training.lines import read_metrics
 from illada_core.training.metrics import StepLines, record_start
 from illada_core.training.parallel import Ranks
+from illada_core.training.past import changed_circumstances, circumstances
 from illada_core.training.recipe.files import load_recipe, packaged_recipes
 from illada_core.training.recipe.plan import plan_run
 from illada_core.training.resuming import last_start
-from illada_core.training.session import changed_circumstances, circumstances
 from illada_core.training.setup import outline
 from tests.fuzz.hostile import decode_or_refuse, fuzzed, hostile_json, hostile_toml
 

@@ -28,9 +28,9 @@ def key(
     return field(default=default, metadata=metadata)
 
 
-def needed(about: str) -> Any:
+def needed(about: str, may_change: bool = False) -> Any:
     """Describe a key that every recipe must give."""
-    return field(metadata={"about": about, "may_change": False, "formerly": {}})
+    return field(metadata={"about": about, "may_change": may_change, "formerly": {}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class ObjectiveKeys:
 class BatchKeys:
     """How many rows make a step, and how many go through the model at once."""
 
-    rows: int = needed("rows of one step, over all ranks and micro-batches")
+    rows: int = needed("rows of one step, over all ranks and micro-batches", may_change=True)
     micro_rows: int = key(1, "rows of one forward and backward pass", may_change=True)
 
 
@@ -131,6 +131,9 @@ class OptimizerKeys:
     beta2: float = key(0.95, "decay of the mean of squared gradients")
     epsilon: float = key(1e-8, "added to the root of the mean square")
     clip_norm: float = key(1.0, "largest global gradient norm; 0: no clipping")
+    keep_moments: bool = key(
+        False, "start with AdamW's moments of model.ckpt too, a run or one of its checkpoints"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +151,12 @@ class ScheduleKeys:
         0, "tokens at which the decay starts; or give decay_share", may_change=True
     )
     decay_share: float = key(0.0, "share of the run's tokens that the decay takes", may_change=True)
+    extension: Literal["none", "rewarm", "constant"] = key(
+        "none",
+        "how a run goes on that is made longer after its decay began: not, by a warm-up from the "
+        "rate it has come to, or at that rate",
+        may_change=True,
+    )
     plateau: bool = key(
         False, "start the decay sooner, when the smoothed loss stops falling", may_change=True
     )
@@ -313,6 +322,10 @@ def rules(recipe: Recipe) -> list[tuple[bool, str]]:
         (batch.micro_rows < 1, "batch.micro_rows must be at least 1"),
         (optimizer.beta1 >= 1 or optimizer.beta2 >= 1, "the optimizer's betas must be below 1"),
         (
+            optimizer.keep_moments and (not model.ckpt or recipe.lora.rank > 0),
+            "optimizer.keep_moments needs model.ckpt, and no adapters (lora.rank)",
+        ),
+        (
             (run.total_tokens > 0) == (run.epochs > 0),
             "give one of run.total_tokens and run.epochs",
         ),
@@ -376,6 +389,7 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 def length_keys() -> list[str]:
     """Return the names of the keys that decide where the decay lies and the run ends."""
     decay = [item.name for item in fields(ScheduleKeys) if item.metadata["may_change"]]
+    decay.remove("extension")
     return ["run.total_tokens", "run.epochs", *(f"schedule.{name}" for name in decay)]
 
 

@@ -2,8 +2,8 @@
 
 Everything is counted in tokens and is a pure function of a small state that the checkpoint keeps,
 so a resumed run follows the same curve. The decay begins where it was planned, or sooner: when
-the smoothed loss stops falling (the paper switched by eye, section 2.1), or on request.
-No torch.
+the smoothed loss stops falling (the paper switched by eye, section 2.1), or on request. A run that
+is made longer after that begins anew from the rate it has come to, or stays at it. No torch.
 """
 
 from dataclasses import dataclass, replace
@@ -36,7 +36,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ScheduleState:
-    """What the schedule remembers: whether the decay has begun, and how the loss has fallen."""
+    """What the schedule remembers: whether the decay has begun, and how the loss has fallen.
+
+    It began at `start_tokens` with `start_lr`, 0 but for a run that was made longer after its
+    decay; if it `is_constant`, it stays there.
+    """
 
     decay_start_tokens: int | None = None
     decay_tokens: int = 0
@@ -45,21 +49,30 @@ class ScheduleState:
     window_nats: float = 0.0
     least_loss: float | None = None
     stale_windows: int = 0
+    start_tokens: int = 0
+    start_lr: float = 0.0
+    is_constant: bool = False
 
 
-def plan_schedule(keys: ScheduleKeys, peak_lr: float, total_tokens: int) -> Schedule:
-    """Work out a schedule over `total_tokens`. Raises UsageError if its parts do not fit."""
+def plan_schedule(
+    keys: ScheduleKeys, peak_lr: float, total_tokens: int, start_tokens: int = 0
+) -> Schedule:
+    """Work out a schedule from `start_tokens` to `total_tokens`.
+
+    Raises UsageError if its parts do not fit.
+    """
+    length = total_tokens - start_tokens
     if keys.decay == "none":
         decay_tokens = 0
     elif keys.decay_start_tokens:
         decay_tokens = total_tokens - keys.decay_start_tokens
     else:
-        decay_tokens = max(1, round(keys.decay_share * total_tokens))
+        decay_tokens = max(1, round(keys.decay_share * length))
     least = 0 if keys.decay == "none" else 1
-    if decay_tokens < least or keys.warmup_tokens > total_tokens - decay_tokens:
+    if decay_tokens < least or keys.warmup_tokens > length - decay_tokens:
         raise UsageError(
             f"recipe: a warm-up of {keys.warmup_tokens:_} tokens and the decay do not fit into "
-            f"{total_tokens:_} tokens",
+            f"{max(length, 0):_} tokens",
             "change schedule.warmup_tokens, the start of the decay, or the length of the run",
         )
     if keys.anneal_tokens > total_tokens:
@@ -82,10 +95,30 @@ def plan_schedule(keys: ScheduleKeys, peak_lr: float, total_tokens: int) -> Sche
     )
 
 
+def plan_stretch(
+    keys: ScheduleKeys, peak_lr: float, total_tokens: int, state: ScheduleState
+) -> Schedule:
+    """Work out the schedule of a run that was made longer after its decay. Raises UsageError."""
+    if state.is_constant:
+        keys = replace(keys, warmup_tokens=0, decay="none", plateau=False)
+    return plan_schedule(keys, peak_lr, total_tokens, state.start_tokens)
+
+
+def extend(
+    schedule: Schedule, state: ScheduleState, tokens: int, is_constant: bool
+) -> ScheduleState:
+    """Return the state of a run that is made longer, from the rate it has come to."""
+    rate = learning_rate(schedule, state, tokens)
+    return ScheduleState(start_tokens=tokens, start_lr=rate, is_constant=is_constant)
+
+
 def learning_rate(schedule: Schedule, state: ScheduleState, tokens: int) -> float:
     """Return the rate of the step that ends at `tokens` tokens."""
-    if tokens < schedule.warmup_tokens:
-        return schedule.peak_lr * tokens / schedule.warmup_tokens
+    if state.is_constant:
+        return state.start_lr
+    since = tokens - state.start_tokens
+    if since < schedule.warmup_tokens:
+        return state.start_lr + (schedule.peak_lr - state.start_lr) * since / schedule.warmup_tokens
     if state.decay_start_tokens is None:
         return schedule.peak_lr
     share = min(1.0, max(0, tokens - state.decay_start_tokens) / state.decay_tokens)
@@ -108,7 +141,7 @@ def begin_decay(
         return state
     if tokens >= schedule.planned_start_tokens:
         return start_decay(state, schedule.planned_start_tokens, schedule.decay_tokens, "plan")
-    if tokens < schedule.warmup_tokens:
+    if tokens - state.start_tokens < schedule.warmup_tokens:
         return state
     reason = "request" if requested else "plateau" if on_plateau(schedule, state) else ""
     return start_decay(state, tokens, schedule.decay_tokens, reason) if reason else state
@@ -127,7 +160,7 @@ def observe_loss(
     schedule: Schedule, state: ScheduleState, tokens: int, step_tokens: int, loss: float
 ) -> ScheduleState:
     """Fold the loss of a step that ended at `tokens` into the window that is being averaged."""
-    if not schedule.plateau or tokens <= schedule.warmup_tokens:
+    if not schedule.plateau or tokens - state.start_tokens <= schedule.warmup_tokens:
         return state
     state = replace(
         state,
