@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# From the Python standard library's own sources to a trained model, on a bare CPU, in minutes.
-# Every command is printed before it runs. Usage: recipes/demo.sh [FOLDER]
+# From nothing to three trained models, on a bare CPU, within ten minutes: one of text, one that
+# answers, one that solves small sudokus. Every command is printed before it runs.
+# Usage: recipes/demo.sh [FOLDER]
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,29 +20,47 @@ step() {
     "$@"
 }
 
-mkdir -p "$out"
+mkdir -p "$out/grids"
 cd "$out"
-sources=("$corpus" --glob '*.py' --glob '!*/site-packages/*' --glob '!*/test*/*' --on-error skip)
 
+# The Python standard library's own sources, in a vocabulary of their own.
+sources=("$corpus" --glob '*.py' --glob '!*/site-packages/*' --glob '!*/test*/*' --on-error skip)
 step illada tokenize "${sources[@]}" --train-vocab 320 -o tokenizer.json
 step illada tokenize "${sources[@]}" --tokenizer tokenizer.json -o tokens
 step illada pack tokens -o packed --sequence-length 64 --holdout 0.05
 step illada pretrain demo --data packed -o base
-step illada generate --ckpt base --max-new-tokens 48 'def __init__(self, name'
 step illada score --ckpt base --prompt 'import ' --choices 'os' --choices 'if' --choices 'self'
-step python "$here/benchmarks/demo_table.py" packed base
 
-# Documented functions become questions, their bodies answers; some are kept for the end.
+# Its documented functions become questions, their bodies answers; some are kept for the end.
 step python "$here/recipes/stdlib_pairs.py" .
 step illada pack --chat pairs.jsonl --tokenizer tokenizer.json -o pairs-packed --sequence-length 128 --holdout 0.05
 step illada sft demo-sft --ckpt base --data pairs-packed -o chat
-for model in base chat; do
-    asked=(illada generate --ckpt "$model" --jsonl held-out.jsonl --max-new-tokens 128 --block-length 16 --json)
-    show "${asked[@]}"
-    "${asked[@]}" > "$model-answers.jsonl"
-    ended=$(grep -c '"finish_reason": "eos"' "$model-answers.jsonl" || true)
-    echo "$model: $ended of $(grep -c . held-out.jsonl) answers end by eos"
-done
 step illada score --ckpt chat --choices choices.jsonl -o scores.jsonl
-show illada chat --ckpt chat
-printf 'def size(self):\n' | illada chat --ckpt chat
+
+# Sudokus: a token a cell, and what is known stands on both sides of what is hidden.
+step python "$here/recipes/sudoku.py" write grids
+step illada tokenize grids/grids.jsonl --tokenizer grids/tokenizer.json -o grids/tokens
+step illada pack grids/tokens -o grids/packed --sequence-length 43 --holdout 0.005
+step illada pretrain sudoku --data grids/packed -o sudoku
+solve=(illada generate --ckpt sudoku --jsonl grids/hidden.jsonl)
+step "${solve[@]}" --remasking random -o grids/random.jsonl
+step "${solve[@]}" -o grids/surest.jsonl
+step "${solve[@]}" --threshold 0.99 -o grids/all-sure.jsonl
+asked=(illada generate --ckpt sudoku --jsonl - --trace grids/trace.jsonl)
+show head -n 1 grids/hidden.jsonl \| "${asked[@]}"
+head -n 1 grids/hidden.jsonl | "${asked[@]}" -q > grids/filled.txt
+
+step python "$here/recipes/sudoku.py" show grids/hidden.jsonl grids/trace.jsonl
+for which in random surest all-sure; do
+    step python "$here/recipes/sudoku.py" count grids/hidden.jsonl "grids/$which.jsonl"
+done
+step python "$here/recipes/sudoku.py" bound sudoku
+step python "$here/benchmarks/demo_table.py" packed base
+cat <<END
+
+Go on, in $out:
+  illada serve --ckpt sudoku        # a page in the browser: paste a grid, select cells, refill them
+  illada chat --ckpt chat           # asked for 'def size(self):', it writes a body, a small model's
+  illada runs .                     # the three runs side by side; curves.png is in each folder
+  illada help                       # what all this is
+END
