@@ -122,6 +122,7 @@ TORCH_FREE = (
     "illada_core/inference/presets.py",
     "illada_core/training/recipe/",
     "illada_core/training/run_folder.py",
+    "illada_core/training/mirror.py",
     "illada_cli/corpus.py",
     "illada_cli/executor.py",
     "illada_cli/tokenize/",

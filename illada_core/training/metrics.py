@@ -102,7 +102,7 @@ def record_start(run: Path, step: int, ranks: Ranks, backend: str) -> None:
     starts = run_folder.read_starts(run)
     starts.append(
         {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "step": step,
             "command": sys.argv,
             "directory": os.getcwd(),

@@ -182,18 +182,21 @@ def content_sha256(content: dict[str, Any]) -> str:
 
 
 def prune_checkpoints(run: Path, keys: CheckpointKeys) -> None:
-    """Delete old checkpoints: all but the newest, and the multiples of `keep_every_steps`.
+    """Delete the checkpoints of a run that need not be kept."""
+    complete = dict(list_checkpoints(run))
+    for step in doomed_steps(list(complete), keys):
+        remove_folder(complete[step])
 
-    One that only guards against a sudden end is kept until there is another.
+
+def doomed_steps(steps: list[int], keys: CheckpointKeys) -> list[int]:
+    """Return which checkpoints go: all but the newest, and the multiples of `keep_every_steps`.
+
+    One that only guards against a sudden end is kept until there is another. `steps` rise.
     """
-    complete = list_checkpoints(run)
-    lasting = [(step, path) for step, path in complete if not is_ephemeral(step, keys)]
-    for step, path in lasting[: -keys.keep_last]:
-        if not keys.keep_every_steps or step % keys.keep_every_steps:
-            remove_folder(path)
-    for step, path in complete[:-1]:
-        if is_ephemeral(step, keys):
-            remove_folder(path)
+    lasting = [step for step in steps if not is_ephemeral(step, keys)]
+    every = keys.keep_every_steps
+    old = [step for step in lasting[: -keys.keep_last] if not every or step % every]
+    return [*old, *(step for step in steps[:-1] if is_ephemeral(step, keys))]
 
 
 def is_ephemeral(step: int, keys: CheckpointKeys) -> bool:

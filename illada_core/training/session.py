@@ -38,6 +38,7 @@ from illada_core.training.health import check_health
 from illada_core.training.lora import base_fingerprint
 from illada_core.training.memory import check_memory
 from illada_core.training.metrics import Metrics, device_name, record_start
+from illada_core.training.mirror import Mirror, restore
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import (
     LONG_WAIT,
@@ -87,6 +88,7 @@ class Session:
     shard: int
     mesh: DeviceMesh | None
     saver: "Saver | WholeSaver"
+    mirror: Mirror | None
     metrics: Metrics | None
     samples: Samples | None
     remarks: tuple[str, ...]
@@ -160,6 +162,10 @@ class Session:
         self.saved_at = run_folder.checkpoint_path(self.run, step)
         if self.ranks.is_main:
             run_folder.prune_checkpoints(self.run, self.setup.recipe.checkpoint)
+        if self.mirror is not None:
+            with failing_alike(self.ranks):
+                if self.ranks.is_main:
+                    self.mirror.begin(step)
         return step
 
     def exported(self, dtype: str) -> Export:
@@ -231,6 +237,9 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             stack.callback(samples.close)
         saver = new_saver(setup, run, ranks)
         stack.callback(saver.close)
+        mirror = Mirror(run, setup.recipe.checkpoint) if setup.recipe.checkpoint.mirror else None
+        if mirror is not None:
+            stack.callback(mirror.close)
         yield Session(
             setup=setup,
             run=run,
@@ -252,6 +261,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             shard=shard,
             mesh=mesh,
             saver=saver,
+            mirror=mirror,
             metrics=metrics,
             samples=samples,
             remarks=(*remarks, *past.remarks) if ranks.is_main else (),
@@ -259,6 +269,8 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             phases=past.phases,
             stretches=past.stretches,
         )
+        if mirror is not None and ranks.is_main:
+            mirror.finish()
 
 
 def new_saver(setup: Setup, run: Path, ranks: Ranks) -> "Saver | WholeSaver":
@@ -278,6 +290,8 @@ def refuse_another_recipe(run: Path, recipe: Recipe, fresh: bool) -> None:
     run_folder.remove_leftovers(run)
     if fresh:
         run_folder.start_over(run)
+    if recipe.checkpoint.mirror:
+        restore(run, recipe.checkpoint.mirror, fresh)
     path = run / RECIPE
     if not path.exists():
         return

@@ -253,6 +253,9 @@ class CheckpointKeys:
     keep_every_steps: int = key(
         0, "also keep every checkpoint at a multiple of this; 0: none", may_change=True
     )
+    mirror: str = key(
+        "", "URL that complete checkpoints are copied to and brought back from", may_change=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
