@@ -64,6 +64,9 @@ def show_other(event: Event, talk: Talk) -> None:
             f"validation after step {event.step}: at most {event.loss:.3f} nats per token, "
             f"perplexity {event.perplexity:.4g}{bits}"
         )
+    elif isinstance(event, Sampled) and event.is_plain:
+        rows = event.answers // 2
+        talk.say(f"step {event.step}: {rows} held-out rows continued and infilled (samples.jsonl)")
     elif isinstance(event, Sampled):
         talk.say(
             f"step {event.step}: {event.ended} of {event.answers} answers to held-out prompts end "

@@ -66,11 +66,12 @@ class Validated:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Held-out prompts were answered, and some answers ended by themselves."""
+    """Held-out prompts were answered, or rows continued and infilled; some ended by themselves."""
 
     step: int
     answers: int
     ended: int
+    is_plain: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
-"""Prompts that were held out, to be answered while a model learns. No torch."""
+"""Prompts and texts that were held out, to be answered and written again while a model learns.
+
+No torch.
+"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice, pairwise
 
 import numpy as np
@@ -8,6 +12,38 @@ import numpy as np
 from illada_core.data.store.dataset import TokenDataset
 from illada_core.data.store.index import ShardIndex
 from illada_core.data.store.turns import turns_between
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written: the ids `before` it, those `after` it, and those that stood there.
+
+    Nothing after it makes it a continuation; nothing that stood there, an answer.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...] = ()
+    original: tuple[int, ...] = ()
+
+
+def held_out_texts(dataset: TokenDataset, count: int, most: int) -> tuple[Wanted, ...]:
+    """Return up to `count` rows twice each: their beginning to be continued, and to be infilled.
+
+    Of a row its first segment is taken: a third, up to `most` tokens, stands before the gap, as
+    much in it, and in the second case as much after it.
+    """
+    wanted: list[Wanted] = []
+    for number in range(dataset.rows):
+        row = dataset.row(number)
+        part = min(int(row.segment_ends[0]) // 3, most)
+        if part and len(wanted) < 2 * count:
+            ids = row.ids[: 3 * part].tolist()
+            before, original = tuple(ids[:part]), tuple(ids[part : 2 * part])
+            wanted.append(Wanted(before, (), original))
+            wanted.append(Wanted(before, tuple(ids[2 * part :]), original))
+        if len(wanted) == 2 * count:
+            break
+    return tuple(wanted)
 
 
 def held_out_prompts(

@@ -11,10 +11,10 @@ from typing import Any
 from illada_core.errors import UsageError
 from illada_core.files import is_being_written
 from illada_core.model.finding import RECIPE
-from illada_core.training.lines import read_metrics
+from illada_core.training.lines import SAMPLE_LINE, read_lines, read_metrics
 from illada_core.training.recipe.files import load_recipe
 from illada_core.training.recipe.keys import Recipe, flat
-from illada_core.training.run_folder import is_run
+from illada_core.training.run_folder import SAMPLES, is_run
 
 RECENT_SHARE, RECENT_LEAST = 0.04, 10  # of the steps, whose mean is the loss now
 # Where a run lies and what it computes on sets no results apart.
@@ -77,6 +77,11 @@ class RunHistory:
         """What each stretch after the first changed, and from which step on."""
         told = ("step", "tokens", "changed")
         return [{name: line.get(name) for name in told} for line in self.of_kind("stretch")]
+
+    def last_samples(self) -> list[dict[str, Any]]:
+        """Return what the run wrote when it last wrote samples. Raises CheckpointError."""
+        lines = read_lines(self.folder / SAMPLES, SAMPLE_LINE)
+        return [line for line in lines if line["step"] == lines[-1]["step"]]
 
     def fields(self) -> dict[str, Any]:
         """Return the JSON object of this run, without its curves."""

@@ -15,6 +15,13 @@ from illada_core.training import run_folder
 
 # What every line must hold; `metrics.jsonl` also which kind of line it is.
 STEP_LINE: dict[str, Any] = {"step": Count}
+SAMPLE_LINE: dict[str, Any] = {
+    **STEP_LINE,
+    "prompt": str | None,
+    "text": str | None,
+    "suffix": str | None,
+    "original": str | None,
+}
 METRICS_LINE: dict[str, Any] = {
     **STEP_LINE,
     "kind": str,

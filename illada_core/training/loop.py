@@ -340,7 +340,8 @@ def answer_prompts(session: Session) -> Iterator[Event]:
     session.progress = replace(session.progress, sampled_step=step)
     if session.samples is not None:
         ended = session.samples.answer(session.denoiser, session.corruption.mask_id, step)
-        yield Sampled(step, len(session.setup.prompts), ended)
+        prompts = session.setup.prompts
+        yield Sampled(step, len(prompts), ended, is_plain=any(each.original for each in prompts))
 
 
 def conclude(session: Session) -> Iterator[Event]:

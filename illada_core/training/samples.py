@@ -1,23 +1,33 @@
 """Answers to held-out prompts while a model learns: text to read beside the bound.
 
-They are drawn as `generate` draws at temperature 0, and stand in samples.jsonl, each step once.
-All ranks answer the same prompts by the logits of rank 0, and so ask the model as often: a sharded
-model needs every rank in every forward.
+On plain text the beginnings of held-out rows are continued and infilled instead. All are drawn as
+`generate` draws at temperature 0, and stand in samples.jsonl, each step once. All ranks write the
+same by the logits of rank 0, and so ask the model as often: a sharded model needs every rank in
+every forward.
 """
 
 from pathlib import Path
 
 from illada_core.diffusion.denoiser import Denoiser
-from illada_core.inference.canvas import continuation
+from illada_core.inference.canvas import Gap, Task, continuation
 from illada_core.inference.rules import ModelIds
 from illada_core.inference.sampler import Sampler, generate
 from illada_core.inference.settings import Settings
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.training import run_folder
+from illada_core.training.held_out import Wanted
 from illada_core.training.metrics import StepLines
 from illada_core.training.parallel import Ranks, share_from_main
 from illada_core.training.setup import NOISE_SEED, Setup
 from illada_core.training.sharding import without_gradients
+
+
+def task_for(wanted: Wanted, most: int, context: int) -> Task:
+    """Return what is wanted as a task; where something stood, the gap is as long as that."""
+    if wanted.after:
+        return Task((wanted.before, wanted.after), (Gap(len(wanted.original)),))
+    room = len(wanted.original) or context - len(wanted.before)
+    return continuation(wanted.before, min(most, room))
 
 
 class Samples:
@@ -40,22 +50,29 @@ class Samples:
             ids,
             batch_tokens=setup.recipe.batch.micro_rows * context,
         )
-        tasks = [
-            continuation(prompt, min(keys.max_new_tokens, context - len(prompt)))
-            for prompt in setup.prompts
-        ]
+        tasks = [task_for(each, keys.max_new_tokens, context) for each in setup.prompts]
         with without_gradients(denoiser):
             completions = generate(sampler, tasks, settings)
         if self.lines is not None:
-            for prompt, completion in zip(setup.prompts, completions, strict=True):
+            for wanted, completion in zip(setup.prompts, completions, strict=True):
                 self.lines.write(
                     step=step,
-                    prompt=self.tokenizer.decode(prompt, keep_special=True),
+                    prompt=self.tokenizer.decode(wanted.before, keep_special=True),
                     text=self.tokenizer.decode(completion.output_ids),
                     finish_reason=completion.finish_reason,
                     new_tokens=len(completion.output_ids),
+                    **self.beside(wanted),
                 )
         return sum(completion.finish_reason != "length" for completion in completions)
+
+    def beside(self, wanted: Wanted) -> dict[str, str]:
+        """Return the texts after a gap and the one that stood in it; of an answer there is none."""
+        found = {"suffix": wanted.after, "original": wanted.original}
+        return {
+            name: self.tokenizer.decode(ids, keep_special=True)
+            for name, ids in found.items()
+            if ids
+        }
 
     def sync(self) -> None:
         """Wait until the lines are on the disk."""

@@ -23,7 +23,7 @@ from illada_core.model.finding import find_model
 from illada_core.places import path_of
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, read_tokenizer_files
-from illada_core.training.held_out import held_out_prompts
+from illada_core.training.held_out import Wanted, held_out_prompts, held_out_texts
 from illada_core.training.recipe.keys import ModelKeys, Recipe
 from illada_core.training.recipe.schedule import Schedule, plan_schedule
 
@@ -36,7 +36,8 @@ NOISE_SEED = 0  # of validation; not the run's, so that two seeds of one recipe 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a run is, before any weight exists; `prompts` are held out, to be answered.
+    """All that a run is, before any weight exists; `prompts` are held out, to be answered
+    or written anew.
 
     `train` is the dataset, or the first of the `sources` of a mixture, which `slots` share out.
     """
@@ -51,7 +52,7 @@ class Setup:
     tokenizer_file: Path | None
     holdout_bytes_per_token: float | None
     defaults: GenerationDefaults
-    prompts: tuple[tuple[int, ...], ...]
+    prompts: tuple[Wanted, ...]
     remarks: tuple[str, ...]
 
     @property
@@ -79,7 +80,7 @@ def prepare(recipe: Recipe) -> Setup:
         holdout = open_packed(path_of(recipe.data.holdout))[0]
     for source in sources:
         check_datasets(source, holdout)
-        check_turns(recipe, source, holdout)
+        check_turns(recipe, source)
     config = config_of(recipe.model, train)
     for dataset in (*sources, holdout):
         if dataset is not None:
@@ -99,12 +100,13 @@ def prepare(recipe: Recipe) -> Setup:
     elif tokenizer is not None:
         rows = recipe.validation.rows or holdout.rows
         held_out_bytes = bytes_per_token(holdout, rows, tokenizer)
-    prompts: tuple[tuple[int, ...], ...] = ()
+    prompts: tuple[Wanted, ...] = ()
     if recipe.validation.sample_every and holdout is not None and tokenizer is not None:
-        wanted = recipe.validation.samples
-        prompts = held_out_prompts(holdout, wanted, config.max_length - 1)
-        if len(prompts) < wanted:
-            remarks.append(f"{holdout.folder} has only {len(prompts)} prompts to answer")
+        prompts = wanted_of(recipe, holdout, config.max_length - 1)
+        found = len(prompts) if holdout.has_turns else len(prompts) // 2
+        if found < recipe.validation.samples:
+            kind = "prompts to answer" if holdout.has_turns else "rows to continue"
+            remarks.append(f"{holdout.folder} has only {found} {kind}")
     return Setup(
         recipe=replace(recipe, model=keys_of(config, recipe.model)),
         config=config,
@@ -125,6 +127,14 @@ def prepare(recipe: Recipe) -> Setup:
         prompts=prompts,
         remarks=tuple(remarks),
     )
+
+
+def wanted_of(recipe: Recipe, holdout: TokenDataset, longest: int) -> tuple[Wanted, ...]:
+    """Return what is to be written of a held-out part: answers, or its rows anew."""
+    count = recipe.validation.samples
+    if holdout.has_turns:
+        return tuple(Wanted(ids) for ids in held_out_prompts(holdout, count, longest))
+    return held_out_texts(holdout, count, recipe.generation.max_new_tokens)
 
 
 def room_remarks(sources: Sequence[TokenDataset]) -> list[str]:
@@ -306,19 +316,14 @@ def check_base_is_given(recipe: Recipe) -> None:
         raise UsageError("recipe: lora.rank needs a base to adapt", "give one: --ckpt BASE")
 
 
-def check_turns(recipe: Recipe, train: TokenDataset, holdout: TokenDataset | None) -> None:
-    """Raise UsageError if a key needs to know whose turn a token is, and the data do not say."""
-    needs = []
-    if recipe.objective.mask != "all":
-        needs.append((f'objective.mask = "{recipe.objective.mask}"', train))
-    if recipe.validation.sample_every and holdout is not None:
-        needs.append((f"validation.sample_every = {recipe.validation.sample_every}", holdout))
-    for asked, dataset in needs:
-        if not dataset.has_turns:
-            raise UsageError(
-                f"recipe: {asked} needs conversations, but {dataset.folder} holds plain text",
-                "pack prompts and responses: illada pack --chat",
-            )
+def check_turns(recipe: Recipe, train: TokenDataset) -> None:
+    """Raise UsageError if the mask needs to know whose turn a token is, and the data do not say."""
+    if recipe.objective.mask != "all" and not train.has_turns:
+        raise UsageError(
+            f'recipe: objective.mask = "{recipe.objective.mask}" needs conversations, but '
+            f"{train.folder} holds plain text",
+            "pack prompts and responses: illada pack --chat",
+        )
 
 
 def check_row_lengths(dataset: TokenDataset, max_length: int, is_fresh: bool) -> None:

@@ -103,6 +103,18 @@ def test_the_stretches_of_a_run_are_told_and_drawn(illada, runs):
     assert (runs / "b" / "curves.png").read_bytes() != marked
 
 
+def test_the_last_samples_of_a_run_are_shown(illada, runs):
+    sample = {"step": 20, "prompt": "the cat", "text": "s\nat", "original": "sits"}
+    lines = [{**sample, "step": 10}, sample, {**sample, "suffix": "down"}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (runs / "b" / "samples.jsonl").write_text(text)
+    assert illada("runs", "runs/b").stdout.splitlines()[2:] == [
+        "samples of step 20, in brackets what was written:",
+        "  the cat [s at]  (was: sits)",
+        "  the cat [s at] down  (was: sits)",
+    ]
+
+
 def test_a_damaged_run_is_told_and_the_others_are_shown(illada, runs):
     (runs / "a" / "metrics.jsonl").write_text('{"kind": 5}\n')
     done = illada("runs")

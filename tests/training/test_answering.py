@@ -160,6 +160,29 @@ def test_a_model_learns_to_answer_and_to_end_its_answers(tmp_path):
         }
 
 
+def test_rows_of_plain_text_are_continued_and_infilled(tmp_path):
+    packed = write_packed(tmp_path / "plain")
+    keys = ("validation.sample_every=6", "validation.samples=3", "generation.block_length=4")
+    events = run_training(tiny_recipe(packed, *keys), tmp_path / "run")
+    sampled = [event for event in events if isinstance(event, Sampled)]
+    assert [(event.step, event.answers, event.is_plain) for event in sampled] == [
+        (6, 6, True),
+        (12, 6, True),
+    ]
+    lines = read_lines(tmp_path / "run" / "samples.jsonl", {})
+    assert [line["step"] for line in lines] == [6] * 6 + [12] * 6
+    rows, tokenizer = open_dataset(packed / "validation"), load_tokenizer(packed, "tokenizers")
+    for number in range(3):
+        text = tokenizer.decode(rows.row(number).ids[:30].tolist())
+        continued, infilled = lines[6 + 2 * number], lines[7 + 2 * number]
+        for line in (continued, infilled):
+            assert (line["prompt"], line["original"]) == (text[:10], text[10:20])
+        assert "suffix" not in continued
+        assert infilled["suffix"] == text[20:]
+        assert infilled["new_tokens"] == 10
+        assert continued["new_tokens"] <= 10
+
+
 def test_fewer_prompts_than_asked_for_are_noticed(chats, tmp_path):
     asked = chats("validation.sample_every=2", "validation.samples=9", "run.total_tokens=512")
     told = [e.sentence for e in run_training(asked, tmp_path / "run") if isinstance(e, Noticed)]

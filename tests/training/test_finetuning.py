@@ -62,8 +62,6 @@ def test_masks_by_turns_need_conversations(recipe):
     with pytest.raises(UsageError, match=r'objective\.mask = "response" needs conv') as caught:
         prepare(recipe("objective.mask=response"))
     assert "--chat" in caught.value.hint
-    with pytest.raises(UsageError, match=r"sample_every = 3 needs conversations"):
-        prepare(recipe("validation.sample_every=3"))
 
 
 def test_adapters_need_their_package(chats, monkeypatch):

@@ -225,9 +225,12 @@ class ValidationKeys:
     every_steps: int = key(0, "steps between validations; 0: only at the end", may_change=True)
     rows: int = key(0, "held-out rows to draw; 0: each once", may_change=True)
     sample_every: int = key(
-        0, "steps between answers to held-out prompts, in samples.jsonl; 0: none", may_change=True
+        0,
+        "steps between answers to held-out prompts, or held-out rows continued and infilled, in "
+        "samples.jsonl; 0: none",
+        may_change=True,
     )
-    samples: int = key(4, "held-out prompts to answer", may_change=True)
+    samples: int = key(4, "held-out prompts to answer, or rows to continue", may_change=True)
 
 
 @dataclass(frozen=True, kw_only=True)
