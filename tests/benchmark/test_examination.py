@@ -13,7 +13,7 @@ from illada_core.benchmark.examination import Share, ask_all, for_checkpoint, ke
 from illada_core.benchmark.rescoring import rescore
 from illada_core.benchmark.results import read_results
 from illada_core.benchmark.shots import choose_shots, pool_of
-from illada_core.errors import DataError, UsageError
+from illada_core.errors import CheckpointError, DataError, UsageError
 from illada_core.evaluation.items import ScoringSettings
 from illada_core.inference.checkpoint import open_checkpoint
 from illada_core.inference.settings import Settings
@@ -117,6 +117,29 @@ def test_a_rank_that_begins_late_leaves_nothing_out(ready, tmp_path):
     run(tmp_path, engine, exams, most=2, share=Share(2, 3))
     run(tmp_path, engine, exams, share=Share(1, 3))
     assert run(tmp_path, engine, exams, share=Share(2, 3))[1] == 0
+
+
+class Overflowing(Guesser):
+    """A guesser whose logits are no numbers where one item is asked."""
+
+    def fill(self, segment, logits):
+        super().fill(segment, logits)
+        if b"number 7?" in bytes(token - 6 for token in segment if 6 <= token < 262):
+            logits.fill_(float("nan"))
+
+
+def test_numbers_that_are_none_stop_the_work_and_cost_no_other_item(ready, tmp_path):
+    """They are told and never graded; what was answered before is kept, the rest is asked later."""
+    engine, (exam, *_) = ready
+    broken = replace(engine_of(Overflowing(), engine.checkpoint), batch_tokens=64)
+    broken.__dict__["weights"] = engine.weights
+    with pytest.raises(CheckpointError, match="not finite numbers"):
+        run(tmp_path, broken, [exam])
+    kept = len((tmp_path / "answers.jsonl").read_text().splitlines())
+    assert run(tmp_path, engine, [exam]) == (12, 0)
+    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert 0 < kept < 12
+    assert sorted(line["doc"] for line in lines) == list(range(12))
 
 
 def test_other_weights_or_settings_are_asked_anew(ready, tmp_path):
