@@ -24,7 +24,7 @@ from illada_core.places import path_of
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, read_tokenizer_files
 from illada_core.training.held_out import Wanted, held_out_prompts, held_out_texts
-from illada_core.training.recipe.keys import ModelKeys, Recipe
+from illada_core.training.recipe.keys import ModelKeys, Recipe, ValidationKeys
 from illada_core.training.recipe.schedule import Schedule, plan_schedule
 
 VOCABULARY_MULTIPLE = 128
@@ -74,7 +74,7 @@ def prepare(recipe: Recipe) -> Setup:
         check_base_is_given(recipe)
     opened = [open_packed(path_of(path)) for path in paths]
     sources = tuple(train for train, _ in opened)
-    remarks = room_remarks(sources)
+    remarks = [*room_remarks(sources), *few_rows(sources, recipe.batch.rows)]
     train, holdout = opened[0]
     if recipe.data.holdout:
         holdout = open_packed(path_of(recipe.data.holdout))[0]
@@ -97,7 +97,9 @@ def prepare(recipe: Recipe) -> Setup:
         )
     if holdout is None:
         remarks.append(f"{train.folder} has no validation part: nothing is validated")
-    elif tokenizer is not None:
+    else:
+        remarks += few_held_out(holdout, recipe.validation)
+    if holdout is not None and tokenizer is not None:
         rows = recipe.validation.rows or holdout.rows
         held_out_bytes = bytes_per_token(holdout, rows, tokenizer)
     prompts: tuple[Wanted, ...] = ()
@@ -146,6 +148,28 @@ def room_remarks(sources: Sequence[TokenDataset]) -> list[str]:
     return [
         f"the data at {far[0].url} takes more room than copies may ({size / 1e9:,.1f} GB): "
         f"shards will be fetched again and again, unless {LIMIT} is larger"
+    ]
+
+
+def few_rows(sources: Sequence[TokenDataset], rows_per_step: int) -> list[str]:
+    """Say so if a step takes more rows than there are."""
+    rows = sum(source.rows for source in sources)
+    if rows >= rows_per_step:
+        return []
+    return [
+        f"there are only {rows} rows, and a step takes {rows_per_step} (batch.rows): some twice"
+    ]
+
+
+def few_held_out(holdout: TokenDataset, keys: ValidationKeys) -> list[str]:
+    """Say so if the bound is measured on fewer tokens than the recipe wants."""
+    share = min(1.0, keys.rows / holdout.rows) if keys.rows else 1.0
+    tokens = round(share * holdout.tokens)
+    if tokens >= keys.least_tokens:
+        return []
+    return [
+        f"the bound is measured on {tokens:_} held-out tokens only, fewer than "
+        f"{keys.least_tokens:_} (validation.least_tokens): small differences in it mean little"
     ]
 
 

@@ -324,6 +324,18 @@ def test_without_tokenizer_and_validation_a_run_says_what_it_lacks(recipe, packe
     assert "no validation part" in told[1]
 
 
+def test_few_rows_and_few_held_out_tokens_are_told(recipe):
+    asked = recipe("batch.rows=25", "validation.least_tokens=257")
+    assert prepare(asked).remarks == (
+        "there are only 24 rows, and a step takes 25 (batch.rows): some twice",
+        "the bound is measured on 256 held-out tokens only, fewer than 257 "
+        "(validation.least_tokens): small differences in it mean little",
+    )
+    assert prepare(recipe("batch.rows=24", "validation.least_tokens=256")).remarks == ()
+    half = prepare(recipe("validation.rows=4", "validation.least_tokens=129")).remarks
+    assert "on 128 held-out tokens" in half[0]
+
+
 def test_a_resume_elsewhere_says_that_the_last_digits_may_differ(recipe, tmp_path):
     run_training(recipe(), tmp_path / "run", stop_after=2)
     threads = torch.get_num_threads()

@@ -41,6 +41,8 @@ compute_dtype = "float32"
 device = "cpu"
 [checkpoint]
 every_steps = 4
+[validation]
+least_tokens = 0
 [log]
 curves = false
 """

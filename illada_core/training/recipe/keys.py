@@ -224,6 +224,9 @@ class ValidationKeys:
 
     every_steps: int = key(0, "steps between validations; 0: only at the end", may_change=True)
     rows: int = key(0, "held-out rows to draw; 0: each once", may_change=True)
+    least_tokens: int = key(
+        32_768, "held-out tokens below which a run warns that the bound is noisy", may_change=True
+    )
     sample_every: int = key(
         0,
         "steps between answers to held-out prompts, or held-out rows continued and infilled, in "

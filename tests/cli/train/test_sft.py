@@ -69,7 +69,7 @@ def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (143, "")
-    assert "run the same command again" in stderr
+    assert "hint: to go on: illada sft --resume run, or the same command again" in stderr
     sft("-o", "run", *long)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     weights = [
