@@ -29,8 +29,10 @@ from illada_cli.app import main
 from illada_core.files import PARTIAL_FOLDER
 from illada_core.model.finding import MODEL, newest_checkpoint
 from illada_core.training import run_folder
+from illada_core.training.history import read_run
 from illada_core.training.lines import read_metrics
 from illada_core.training.recipe.files import to_toml
+from illada_core.training.run_folder import read_starts
 from tests.training.on_ranks import free_port
 from tests.training.test_loop import losses
 from tests.training.tiny import tiny_recipe, write_packed, write_rows
@@ -178,6 +180,12 @@ def kill_one(
     return Kill(rank, moment, before, newest_step(run), time.monotonic() - killed, hung)
 
 
+def going_on(run: Path, file: Path) -> list[str]:
+    """Return the command that goes on with a run, or begins it."""
+    place = ["--resume", str(run)] if run_folder.is_run(run) else [str(file), "-o", str(run)]
+    return ["pretrain", *place, "-q"]
+
+
 def remove_leftovers_of(run: Path) -> None:
     """Remove what a killed save left, so that the next one can be seen to begin."""
     if run.exists():
@@ -197,7 +205,8 @@ def complete(world: int, act: Callable[[], int], folder: Path) -> None:
 def torment(folder: Path, file: Path, world: int, kills: int, seed: int = 0) -> list[Kill]:
     """Kill a run of a recipe so often, complete it, and compare it with one that was left alone.
 
-    Losses and weights must be the same bit for bit, no checkpoint lost, no rank left hanging.
+    It goes on by its folder alone (--resume). Losses and weights must be the same bit for bit, its
+    curves without a seam, no checkpoint lost, no rank left hanging.
     """
     quiet, run, log = folder / "quiet", folder / "killed", folder / "kills.jsonl"
     asked = ["pretrain", str(file), "-q"]
@@ -209,7 +218,7 @@ def torment(folder: Path, file: Path, world: int, kills: int, seed: int = 0) -> 
         chance = random.Random(f"{seed} {tries}")
         moment = MOMENTS[len(done) % len(MOMENTS)]
         rank = len(done) % world if len(done) < world else chance.randrange(world)
-        kill = kill_one(world, [*asked, "-o", str(run)], run, rank, moment, chance)
+        kill = kill_one(world, going_on(run, file), run, rank, moment, chance)
         tries += 1
         assert kill is not None, f"the run ended after {len(done)} kills: make it longer"
         assert kill.step_after >= kill.step_before, kill
@@ -217,8 +226,13 @@ def torment(folder: Path, file: Path, world: int, kills: int, seed: int = 0) -> 
         done.append(kill)
         with log.open("a") as lines:
             lines.write(json.dumps(asdict(kill)) + "\n")
-    complete(world, partial(command, [*asked, "-o", str(run)]), folder)
+    complete(world, partial(command, going_on(run, file)), folder)
     assert losses(run) == losses(quiet)
+    curves = read_run(run).curves()
+    assert curves == read_run(quiet).curves()
+    tokens = [point[0] for point in curves["step"]]
+    assert tokens == sorted(set(tokens))
+    assert len(read_starts(run)) > len(done) // 2, "a kill at a start may come before it is told"
     weights = [(each / MODEL / "model.safetensors").read_bytes() for each in (quiet, run)]
     assert weights[0] == weights[1]
     return done
@@ -282,7 +296,8 @@ def ask() -> None:
         f"{len(done)} kills on {asked.world} ranks, {saves} of them during a save: none lost;",
         end=" ",
     )
-    print(f"the others ended within {slowest:.1f} s; losses and weights are those of a quiet run")
+    print(f"the others ended within {slowest:.1f} s;", end=" ")
+    print("losses, curves and weights are those of a quiet run")
 
 
 if __name__ == "__main__":
