@@ -7,7 +7,7 @@ const HINTS = {
 };
 const SLIDERS = [["block_length", 1, 64, 1], ["steps_per_block", 0, 64, 1], ["threshold", 0, 1, 0.01],
   ["temperature", 0, 1.5, 0.05], ["max_new_tokens", 4, 512, 4]];
-const ORDERS = ["low-confidence", "margin", "entropy", "random"];
+const ORDERS = [];  // those of inference/settings, put in by page.py
 let mode = "chat", turns = [], last = null, sample = 0, stopping = null, timer = null;
 // A run is what the canvas shows: a list of steps {commits, open, done}, and where it began.
 let run = { steps: [], seconds: null }, shown = 0;

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
+from typing import get_args, get_type_hints
+
+from illada_core.inference.settings import Settings
 
 FOLDER = Path(__file__).parent
+ORDERS = "const ORDERS = [];"  # in the script, which is given what there is to choose from
 
 
 def page() -> tuple[str, dict[str, str]]:
@@ -14,6 +19,9 @@ def page() -> tuple[str, dict[str, str]]:
     markup, style, script = (
         (FOLDER / f"page.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "css", "js")
     )
+    assert ORDERS in script, "the page has lost its place for the orders"
+    orders = json.dumps(get_args(get_type_hints(Settings)["remasking"]))
+    script = script.replace(ORDERS, f"const ORDERS = {orders};")
     text = markup.replace("<style>", f"<style>{style}").replace("<script>", f"<script>{script}")
     policy = "; ".join(
         (

@@ -1,5 +1,9 @@
 """Who is served: keys, Host and Origin headers, and requests that are not sound."""
 
+import base64
+import hashlib
+import json
+import re
 import subprocess
 import sys
 from http.client import HTTPConnection
@@ -9,6 +13,7 @@ import pytest
 from illada_cli.serve.options import ServeOptions, check
 from illada_core.errors import UsageError
 from illada_core.inference.settings import Settings
+from illada_core.serving.page import page
 from tests.conftest import command_environment
 
 ASKED = {"prompt": "Once", "max_tokens": 4}
@@ -137,3 +142,12 @@ def test_help_loads_neither_the_server_nor_torch():
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, env=command_environment())
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_page_offers_each_order_of_commits_and_may_run_its_script():
+    text, headers = page()
+    offered = json.loads(re.search(r"const ORDERS = (.*);", text)[1])
+    assert offered == ["low-confidence", "random", "margin", "entropy"]
+    script = text.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in headers["content-security-policy"]

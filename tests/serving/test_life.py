@@ -2,10 +2,14 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
+from http.client import HTTPConnection
 
 import pytest
 
+from tests.conftest import command_environment
 from tests.serving.served import CHAT, serving, wait_until
 
 openai, psutil = map(pytest.importorskip, ("openai", "psutil"))
@@ -128,3 +132,33 @@ def test_a_long_day_leaves_nothing_behind(server):
     wait_until(lambda: jobs(server) == 0)
     assert process.memory_info().rss - before[0] < 4 * 2**20
     assert process.num_threads() <= before[1]
+
+
+BROKEN = """
+import sys
+from illada_cli.app import main
+from illada_core.inference.sampler import Sampler
+
+def step(self):
+    raise RuntimeError("the device is gone")
+
+Sampler.step = step
+sys.exit(main(["serve", "--ckpt", sys.argv[1], "--port", "0"]))
+"""
+
+
+def test_an_engine_that_fails_fails_its_requests_and_ends_the_process_with_1(byte_model):
+    command = [sys.executable, "-c", BROKEN, str(byte_model)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=command_environment(), text=True, **pipes) as process:
+        address = process.stdout.readline().split("/")[2]
+        asking = HTTPConnection(address, timeout=60)
+        asking.request("POST", "/v1/completions", json.dumps({"prompt": "a", "max_tokens": 4}))
+        response = asking.getresponse()
+        told = json.loads(response.read())
+        asking.close()
+        said = process.communicate(timeout=60)[1]
+    assert response.status >= 500
+    assert told["error"]["message"]
+    assert process.returncode == 1
+    assert "the device is gone" in said
