@@ -10,6 +10,7 @@ import typer
 
 from illada_cli.options import OUTPUT, DryRun, Fresh, Quiet, Set, Verbose
 from illada_cli.words import Words, recipes
+from illada_core.places import path_of
 
 MACHINES = "Machines"
 PLAN = "Plan (with --dry-run)"
@@ -45,7 +46,13 @@ Mixture = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="Run folder [default: runs/NAME].", rich_help_panel=OUTPUT),
+    typer.Option(
+        "-o",
+        "--output",
+        help="Run folder [default: runs/NAME].",
+        rich_help_panel=OUTPUT,
+        parser=path_of,
+    ),
 ]
 Nproc = Annotated[
     int | None,

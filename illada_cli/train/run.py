@@ -22,6 +22,7 @@ from illada_cli.train.options import TrainOptions
 from illada_cli.train.plan import plan_lines
 from illada_cli.ui import Talk
 from illada_core.errors import SIGNAL_EXIT_BASE, StoppedBySignal, UsageError
+from illada_core.places import url_of
 from illada_core.training.recipe.files import find_recipe, load_recipe, to_toml
 from illada_core.training.recipe.keys import Recipe
 from illada_core.training.recipe.plan import plan_run
@@ -68,6 +69,11 @@ def what_to_train(verb: str, asked: TrainOptions) -> tuple[Recipe, Path]:
         raise UsageError(
             "there is nothing to train",
             f"give a recipe, illada {verb} RECIPE, or a run to go on with, --resume RUN",
+        )
+    if asked.output is not None and url_of(asked.output):
+        raise UsageError(
+            f"a run is written to a folder here, not to {asked.output}",
+            "its checkpoints are copied to the URL that checkpoint.mirror names",
         )
     file = find_recipe(asked.recipe)
     recipe = changed(load_recipe(file, asked.set_), asked)

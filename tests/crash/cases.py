@@ -62,6 +62,7 @@ def make_inputs(folder: Path) -> list[Case]:
     prompts = ("--jsonl", str(folder / "prompts.jsonl"))
     packing = ("--sequence-length", "64", "-o", "out", "--workers", "1", "-q")
     tokenize = (*shards, "-o", "out")
+    pack = ("pack", str(folder / "tokens"), "--holdout", "0.2", *packing)
     trained = ("tokenize", str(corpus), "--train-vocab", "280", "-o", "out/tokenizer.json", "-q")
     chat = (str(folder / "pairs.jsonl"), "--chat", "--tokenizer", tokenizer, *packing)
     pretrain = ("pretrain", str(folder / "tiny.toml"), "--data", str(folder / "rows"))
@@ -76,7 +77,9 @@ def make_inputs(folder: Path) -> list[Case]:
         Case("tokenize --part", (*tokenize, "--part", "0/2")),
         Case("tokenize --merge", (*tokenize, "--merge"), (*tokenize, "--part", "0/1")),
         Case("tokenize --train-vocab", trained),
-        Case("pack", ("pack", str(folder / "tokens"), "--holdout", "0.2", *packing)),
+        Case("pack", pack),
+        Case("pack --part", (*pack, "--part", "0/2")),
+        Case("pack --merge", (*pack, "--merge"), (*pack, "--part", "0/1")),
         Case("pack --chat", ("pack", *chat)),
         Case("pack --chat --fresh", ("pack", *chat, "--fresh"), ("pack", *chat, "--seed", "1")),
         Case("pretrain", pretrain),

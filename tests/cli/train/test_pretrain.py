@@ -309,3 +309,10 @@ def test_blocks_of_a_gpus_memory_grow_unless_its_user_chose_otherwise(monkeypatc
     monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
     expected = {name: "max_split_size_mb:64"} if name else None
     assert chosen == (expected or {"PYTORCH_ALLOC_CONF": "expandable_segments:True"})
+
+
+def test_a_run_is_not_written_to_a_url(illada, tmp_path, tiny):
+    refused = illada("pretrain", tiny(), "-o", "s3://bucket/run", code=2)
+    assert "illada: a run is written to a folder here, not to s3://bucket/run" in refused.stderr
+    assert "checkpoint.mirror" in refused.stderr
+    assert not (tmp_path / "s3:").exists()
