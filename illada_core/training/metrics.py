@@ -1,4 +1,4 @@
-"""What a run leaves to read: metrics.jsonl, environment.json and, if asked for, TensorBoard.
+"""What a run leaves to read: metrics.jsonl and environment.json. Trackers get the numbers too.
 
 Numbers that are not finite are null. On resume the lines after the checkpoint are cut off, so
 each step stands there once.
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -24,6 +24,7 @@ from illada_core.files import flush, write_all, write_file, write_json
 from illada_core.training import run_folder
 from illada_core.training.lines import METRICS_LINE, STEP_LINE, read_lines
 from illada_core.training.parallel import Ranks
+from illada_core.training.trackers import Tracker
 
 
 class StepLines:
@@ -52,22 +53,25 @@ class StepLines:
 
 
 class Metrics:
-    """The open metrics of a run, and its TensorBoard."""
+    """The open metrics of a run, and what else takes them."""
 
-    def __init__(self, run: Path, last_step: int, tensorboard: bool) -> None:
+    def __init__(self, run: Path, last_step: int, trackers: Sequence[Tracker] = ()) -> None:
         self.lines = StepLines(run / run_folder.METRICS, last_step, METRICS_LINE)
         last = self.lines.last
         is_finished = last is not None and last["kind"] == "finished"
         self.finished_step = last["step"] if last is not None and is_finished else None
-        self.board = open_board(run / run_folder.TENSORBOARD, last_step) if tensorboard else None
+        self.trackers = trackers
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Add one line."""
         self.lines.write(kind=kind, step=step, **values)
-        if self.board is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self.board.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {
+            f"{kind}/{name}": value
+            for name, value in values.items()
+            if isinstance(value, int | float)
+        }
+        for tracker in self.trackers:
+            tracker.write(step, numbers)
 
     def sync(self) -> None:
         """Wait until the lines are on the disk."""
@@ -75,8 +79,8 @@ class Metrics:
 
     def close(self) -> None:
         self.lines.close()
-        if self.board is not None:
-            self.board.close()
+        for tracker in self.trackers:
+            tracker.close()
 
 
 def encode_line(line: dict[str, Any]) -> bytes:
@@ -88,13 +92,6 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [jsonable(each) for each in value]
     return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def open_board(folder: Path, last_step: int) -> Any:
-    """Return a TensorBoard writer that forgets steps after `last_step`."""
-    from torch.utils.tensorboard import SummaryWriter  # needs tensorboard, an extra
-
-    return SummaryWriter(str(folder), purge_step=last_step + 1)
 
 
 def record_start(run: Path, step: int, ranks: Ranks, backend: str) -> None:

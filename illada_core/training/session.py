@@ -59,6 +59,7 @@ from illada_core.training.setup import Setup
 from illada_core.training.sharding import rank_mesh
 from illada_core.training.starting import starting_denoiser
 from illada_core.training.stretches import STRETCH, Stretch
+from illada_core.training.trackers import open_trackers
 
 if TYPE_CHECKING:
     from illada_core.training.saving import Saver
@@ -229,7 +230,8 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         if ranks.is_main:
             record_start(run, progress.step, ranks, backend)
             write_file(run / RECIPE, to_toml(setup.recipe).encode())
-            metrics = Metrics(run, progress.step, setup.recipe.log.tensorboard)
+            trackers = open_trackers(run, progress.step, setup.recipe)
+            metrics = Metrics(run, progress.step, trackers)
             stack.callback(metrics.close)
             write_changes(metrics, setup, past)
         if setup.prompts:

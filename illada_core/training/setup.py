@@ -325,6 +325,8 @@ def check_packages(recipe: Recipe) -> None:
     """Raise UsageError if a key asks for a package that is not installed."""
     for asked, name, extra, package, without in (
         (recipe.log.tensorboard, "log.tensorboard", "tensorboard", "tensorboard", "false"),
+        (recipe.log.tracker == "wandb", "log.tracker", "wandb", "wandb", "none"),
+        (recipe.log.tracker == "trackio", "log.tracker", "trackio", "trackio", "none"),
         (recipe.lora.rank, "lora.rank", "lora", "peft", "0"),
         (recipe.run.float8, "run.float8", "float8", "torchao", "false"),
     ):

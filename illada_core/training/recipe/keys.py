@@ -270,6 +270,9 @@ class LogKeys:
 
     curves: bool = key(True, "keep curves.png up to date (needs matplotlib)", may_change=True)
     tensorboard: bool = key(False, "write TensorBoard events too", may_change=True)
+    tracker: Literal["none", "wandb", "trackio"] = key(
+        "none", "send metrics to Weights & Biases or trackio too, where installed", may_change=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
