@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_FLAGS := --quiet --constraint constraints.txt
 
-.PHONY: kills venv demo demo-adapt test lint unit wheel crash fuzz harness cluster completions clean
+.PHONY: kills venv demo demo-adapt test lint unit wheel release checked crash fuzz harness cluster completions clean
 
 venv: .venv/installed
 
@@ -44,6 +44,22 @@ wheel: venv
 	cd build && wheel-venv/bin/illada --version && wheel-venv/bin/illada --help >/dev/null
 	cd build && echo some text | wheel-venv/bin/illada tokenize - --train-vocab 263 -o - -q >/dev/null
 	rm -rf build/wheel-venv
+
+# What is published: a wheel and an sdist. Each is installed in an environment made for it, where every command
+# of the README and of the tutorial must do what they say; no package of this checkout is in sight.
+release: venv
+	rm -rf build/release
+	$(BIN)/python -m build --quiet --outdir build/release/dist
+	for kind in whl tar.gz; do $(MAKE) checked FILE=$$(ls build/release/dist/*.$$kind) || exit; done
+
+CHECKED := build/release/checked
+checked:
+	rm -rf $(CHECKED) && mkdir -p $(CHECKED)
+	$(PYTHON) -m venv $(CHECKED)/venv
+	$(CHECKED)/venv/bin/python -m pip install $(PIP_FLAGS) '$(FILE)[serve,plot]' pytest
+	cp -r README.md docs tests $(CHECKED)
+	cd $(CHECKED) && venv/bin/python -m pytest -q --import-mode=importlib tests/test_readme.py tests/test_tutorial.py tests/cli/help
+	rm -rf $(CHECKED)
 
 # Every verb, killed or failed at each operation on a file and run again: half an hour or less.
 crash: venv

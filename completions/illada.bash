@@ -142,7 +142,7 @@ _illada() {
     case "${COMP_WORDS[1]}" in
         pretrain) COMPREPLY+=($(compgen -W "100m 1b 8b-sft 8b adapt demo-sft demo sudoku" -- "$word")) ;;
         sft) COMPREPLY+=($(compgen -W "100m 1b 8b-sft 8b adapt demo-sft demo sudoku" -- "$word")) ;;
-        help) COMPREPLY+=($(compgen -W "design evaluation families formats generation python recipes reliability reproduce scale scoring serving" -- "$word")) ;;
+        help) COMPREPLY+=($(compgen -W "design evaluation families formats generation python recipes reliability reproduce scale scoring serving tutorial" -- "$word")) ;;
     esac
 }
 complete -o filenames -F _illada illada

@@ -349,4 +349,4 @@ complete -c illada -n "__fish_seen_subcommand_from serve" -l cache-tokens -r -d 
 complete -c illada -n "__fish_seen_subcommand_from serve" -l quiet -s q -d 'Errors and results only'
 complete -c illada -n "__fish_seen_subcommand_from serve" -l verbose -s v -d 'Say more on stderr'
 complete -c illada -n "__fish_seen_subcommand_from help" -l help -s h -d 'Show this message and exit.'
-complete -c illada -n "__fish_seen_subcommand_from help" -a 'design evaluation families formats generation python recipes reliability reproduce scale scoring serving'
+complete -c illada -n "__fish_seen_subcommand_from help" -a 'design evaluation families formats generation python recipes reliability reproduce scale scoring serving tutorial'

@@ -48,11 +48,11 @@ VERBS: dict[str, Callable[..., Any]] = {
 }
 # The page of docs/ that says more of a verb.
 PAGES = {
-    "tokenize": "formats",
-    "pack": "formats",
+    "tokenize": "tutorial",
+    "pack": "tutorial",
     "pretrain": "recipes",
     "sft": "recipes",
-    "runs": "recipes",
+    "runs": "tutorial",
     "generate": "generation",
     "score": "scoring",
     "eval": "evaluation",

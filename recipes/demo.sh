@@ -62,5 +62,5 @@ Go on, in $out:
   illada serve --ckpt sudoku        # a page in the browser: paste a grid, select cells, refill them
   illada chat --ckpt chat           # asked for 'def size(self):', it writes a body, a small model's
   illada runs .                     # the three runs side by side; curves.png is in each folder
-  illada help                       # what all this is
+  illada help tutorial              # what all this is
 END

@@ -13,7 +13,7 @@ def show_help(asked: HelpOptions) -> None:
     \b
     Examples:
       illada help                      # every page, with its title
-      illada help recipes              # what a training run may be told
+      illada help tutorial             # from nothing to a model that is served
       illada help generate             # what illada generate --help says
       illada help formats | less
 
