@@ -25,7 +25,7 @@ from illada_core.errors import SIGNAL_EXIT_BASE, StoppedBySignal, UsageError
 from illada_core.places import url_of
 from illada_core.training.recipe.files import find_recipe, load_recipe, to_toml
 from illada_core.training.recipe.keys import Recipe
-from illada_core.training.recipe.plan import plan_run
+from illada_core.training.recipe.plan import HERE, plan_run
 from illada_core.training.resuming import (
     check_data_are_there,
     last_start,
@@ -136,7 +136,12 @@ def print_plan(recipe: Recipe) -> None:
     else:
         config, total, assumed = outline(recipe)
         row_tokens = float(config.max_length)
-    plan = plan_lines(plan_run(recipe, config, total, row_tokens), recipe, assumed)
+    here = None
+    if recipe.plan.device == HERE:
+        from illada_core.training.machine import this_machine  # torch, which nothing else needs
+
+        here = this_machine(recipe.run)
+    plan = plan_lines(plan_run(recipe, config, total, row_tokens, here), recipe, assumed)
     print(to_toml(recipe), *(f"# {line}".rstrip() for line in plan), sep="\n")
 
 

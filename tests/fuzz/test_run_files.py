@@ -17,7 +17,7 @@ from illada_core.training.metrics import StepLines, record_start
 from illada_core.training.parallel import Ranks
 from illada_core.training.past import changed_circumstances, circumstances
 from illada_core.training.recipe.files import load_recipe, packaged_recipes
-from illada_core.training.recipe.plan import plan_run
+from illada_core.training.recipe.plan import DEVICE_KINDS, HERE, plan_run
 from illada_core.training.resuming import last_start
 from illada_core.training.setup import outline
 from tests.fuzz.hostile import decode_or_refuse, fuzzed, hostile_json, hostile_toml
@@ -101,7 +101,8 @@ def test_any_recipe(name, tmp_path_factory, data):
         recipe = load_recipe(path)
         if not recipe.model.ckpt and recipe.model.layers:
             config, total, _ = outline(recipe)
-            plan_run(recipe, config, total, float(config.max_length))
+            here = DEVICE_KINDS["L4"] if recipe.plan.device == HERE else None
+            plan_run(recipe, config, total, float(config.max_length), here)
 
     decode_or_refuse(plan)
     decode_or_refuse(lambda: load_recipe(path, [f"run.seed={text[:200]}"]))

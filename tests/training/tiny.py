@@ -45,6 +45,8 @@ every_steps = 4
 least_tokens = 0
 [log]
 curves = false
+[plan]
+device = "H100"
 """
 
 

@@ -279,8 +279,8 @@ class LogKeys:
 class PlanKeys:
     """The hardware that the printed plan is counted for; training does not read it."""
 
-    device: str = key("H100", "kind of device", may_change=True)
-    devices: int = key(8, "number of devices", may_change=True)
+    device: str = key("here", "kind of device, as H100; here: this machine's", may_change=True)
+    devices: int = key(1, "number of devices", may_change=True)
     mfu: float = key(0.4, "share of the peak that the plan expects", may_change=True)
     write_gb_per_s: float = key(
         1.0, "GB/s at which a checkpoint is expected to be written", may_change=True

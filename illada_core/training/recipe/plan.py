@@ -23,6 +23,7 @@ from illada_core.training.recipe.traffic import Forwards, forwards_of, step_traf
 # the share of the rest that an allocator cannot use. Estimates.
 CONTEXT_BYTES, COMMUNICATION_BYTES, FRAGMENTS = 0.8e9, 1.2e9, 0.05
 RECOMPUTES = ("none", "selective", "full")
+HERE = "here"  # the kind of device that this machine has
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class DeviceKind:
     """One kind of accelerator: dense bfloat16 peak and memory, from the vendors' data sheets.
 
     `matrix_flops` and `attention_flops` are rates that large products and attention were measured
-    at, where they are known: what no run can be faster than.
+    at, where they are known: what no run can be faster than. Those of the table go by its keys.
     """
 
     peak_flops: float
     memory_bytes: float
     matrix_flops: float = 0.0
     attention_flops: float = 0.0
+    name: str = ""
 
 
 # Sought in this order in the name that the driver reports: "H100 PCIe" must come before "H100".
@@ -67,10 +69,10 @@ def known_kind(device_name: str) -> DeviceKind | None:
 
     "L40" is no L4; "GH200" is an H200.
     """
-    return next(
-        (kind for name, kind in DEVICE_KINDS.items() if re.search(rf"{name}(?!\w)", device_name)),
-        None,
-    )
+    for name, kind in DEVICE_KINDS.items():
+        if re.search(rf"{name}(?!\w)", device_name):
+            return replace(kind, name=name)
+    return None
 
 
 def step_flops(
@@ -171,15 +173,31 @@ class Plan:
         return self.total_tokens / self.tokens_per_second
 
 
-def plan_run(recipe: Recipe, config: ModelConfig, total_tokens: int, row_tokens: float) -> Plan:
-    """Count a run whose rows have `row_tokens` tokens on average. Raises UsageError."""
-    name = next((each for each in DEVICE_KINDS if each.lower() == recipe.plan.device.lower()), "")
-    kind = DEVICE_KINDS.get(name)
-    if kind is None:
+def kind_named(name: str) -> DeviceKind:
+    """Return a kind of the table, whose names count in any case. Raises UsageError."""
+    known = {each.lower(): each for each in DEVICE_KINDS}
+    if name.lower() not in known:
         raise UsageError(
-            f"recipe: plan.device {recipe.plan.device} is not known",
-            f"known: {', '.join(DEVICE_KINDS)}",
+            f"recipe: plan.device {name} is not known", f"{HERE}, {', '.join(DEVICE_KINDS)}"
         )
+    found = known[name.lower()]
+    return replace(DEVICE_KINDS[found], name=found)
+
+
+def plan_run(
+    recipe: Recipe,
+    config: ModelConfig,
+    total_tokens: int,
+    row_tokens: float,
+    here: DeviceKind | None = None,
+) -> Plan:
+    """Count a run whose rows have `row_tokens` tokens on average, on the devices it names.
+
+    `here` is what plan.device means by that name. Raises UsageError.
+    """
+    if here and recipe.plan.devices > 1:
+        raise UsageError("several devices to plan for are of no kind", "--gpu h100, or plan.device")
+    kind = here or kind_named(recipe.plan.device)
     objective = recipe.objective
     hidden_share = objective.epsilon + (1 - objective.epsilon) / 2
     pairs = expected_token_pairs(row_tokens, objective.split_probability) / row_tokens
@@ -207,7 +225,7 @@ def plan_run(recipe: Recipe, config: ModelConfig, total_tokens: int, row_tokens:
         shard=shard,
         tokens_per_step=recipe.batch.rows * row_tokens,
         total_tokens=total_tokens,
-        device=name,
+        device=kind.name,
         devices=devices,
         mfu=recipe.plan.mfu,
         device_memory_bytes=kind.memory_bytes,

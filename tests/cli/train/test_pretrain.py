@@ -197,7 +197,9 @@ def test_every_recipe_has_a_plan_that_can_be_fed_back(illada, tmp_path, name):
     recipe = recipe_from(tomllib.loads(done.stdout), name)
     assert to_toml(recipe) in done.stdout
     assert "# parameters" in done.stdout
-    assert illada("pretrain", "mine.toml", "--dry-run").stdout == done.stdout
+    again = illada("pretrain", "mine.toml", "--dry-run").stdout
+    measured = "# on 1 x CPU"  # what follows is another rate each time
+    assert again.partition(measured)[0] == done.stdout.partition(measured)[0]
     assert not (tmp_path / "runs").exists()
 
 
@@ -209,6 +211,19 @@ def test_the_plan_of_8b_is_the_papers(illada):
     alone = ("--set", "plan.devices=1", "--set", "run.recompute=none")
     kept = illada("pretrain", "8b", "-n", *alone).stdout
     assert "does not fit into one H200" in kept
+
+
+def test_a_recipe_that_names_no_device_is_planned_for_this_machine(illada):
+    plan = illada("pretrain", "demo", "-n", "--set", "run.device=cpu").stdout
+    assert re.search(r"# on 1 x CPU of \d+ cores at 40% MFU", plan)
+    assert "does not fit" not in plan
+    rate = float(re.search(r"tokens per second +([\d.]+) k", plan)[1])
+    assert 0.1 < rate < 1000, "thousands of tokens a second"
+    large = illada(
+        "pretrain", "demo", "-n", "--set", "model.layers=9000", "--set", "run.device=cpu"
+    )
+    assert "does not fit into one CPU" in large.stdout
+    assert "--gpu h100" in illada("pretrain", "demo", "-n", "--gpus", "2", code=2).stderr
 
 
 def test_with_data_the_plan_knows_vocabulary_and_rows(illada, tiny, packed):
