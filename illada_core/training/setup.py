@@ -13,7 +13,6 @@ import numpy as np
 from illada_core.data.batches import row_at
 from illada_core.data.mixture import Entry, Slots, parse_mixture, share_out
 from illada_core.data.store.dataset import TokenDataset, open_packed
-from illada_core.data.store.views import LIMIT, limit_bytes
 from illada_core.errors import DataError, UsageError
 from illada_core.inference.defaults import GenerationDefaults, generation_defaults
 from illada_core.model.config import ModelConfig
@@ -24,8 +23,9 @@ from illada_core.places import path_of
 from illada_core.text.tokenizer import Tokenizer, load_tokenizer
 from illada_core.text.tokenizer_files import TOKENIZER_FILE, read_tokenizer_files
 from illada_core.training.held_out import Wanted, held_out_prompts, held_out_texts
-from illada_core.training.recipe.keys import ModelKeys, Recipe, ValidationKeys
+from illada_core.training.recipe.keys import ModelKeys, Recipe
 from illada_core.training.recipe.schedule import Schedule, plan_schedule
+from illada_core.training.remarks import few_held_out, few_rows, room_remarks
 
 VOCABULARY_MULTIPLE = 128
 SIZES = ("layers", "width", "heads", "kv_heads", "ffn_size", "max_length")
@@ -137,40 +137,6 @@ def wanted_of(recipe: Recipe, holdout: TokenDataset, longest: int) -> tuple[Want
     if holdout.has_turns:
         return tuple(Wanted(ids) for ids in held_out_prompts(holdout, count, longest))
     return held_out_texts(holdout, count, recipe.generation.max_new_tokens)
-
-
-def room_remarks(sources: Sequence[TokenDataset]) -> list[str]:
-    """Say so if datasets at URLs are larger than the cache that their shards are read through."""
-    far = [source for source in sources if source.url]
-    size = sum(shard.bytes for source in far for shard in source.manifest.shards)
-    if size <= limit_bytes():
-        return []
-    return [
-        f"the data at {far[0].url} takes more room than copies may ({size / 1e9:,.1f} GB): "
-        f"shards will be fetched again and again, unless {LIMIT} is larger"
-    ]
-
-
-def few_rows(sources: Sequence[TokenDataset], rows_per_step: int) -> list[str]:
-    """Say so if a step takes more rows than there are."""
-    rows = sum(source.rows for source in sources)
-    if rows >= rows_per_step:
-        return []
-    return [
-        f"there are only {rows} rows, and a step takes {rows_per_step} (batch.rows): some twice"
-    ]
-
-
-def few_held_out(holdout: TokenDataset, keys: ValidationKeys) -> list[str]:
-    """Say so if the bound is measured on fewer tokens than the recipe wants."""
-    share = min(1.0, keys.rows / holdout.rows) if keys.rows else 1.0
-    tokens = round(share * holdout.tokens)
-    if tokens >= keys.least_tokens:
-        return []
-    return [
-        f"the bound is measured on {tokens:_} held-out tokens only, fewer than "
-        f"{keys.least_tokens:_} (validation.least_tokens): small differences in it mean little"
-    ]
 
 
 def outline(recipe: Recipe) -> tuple[ModelConfig, int, str]:
