@@ -309,9 +309,10 @@ function control(name, input) {
   return label;
 }
 
-function buildSettings(defaults) {
-  for (const [name, min, max, step] of SLIDERS) {
+function buildSettings(defaults, context) {
+  for (const [name, min, most, step] of SLIDERS) {
     const input = element("input"), output = element("output");
+    const max = ["block_length", "max_new_tokens"].includes(name) ? Math.min(most, context) : most;
     Object.assign(input, { type: "range", min, max, step, value: defaults[name] ?? 0 });
     const tell = () => { output.value = Number(input.value) || name === "temperature" ? input.value : "–"; };
     input.addEventListener("input", tell);
@@ -332,7 +333,7 @@ async function begin() {
   if (!response.ok) return;
   const [model] = (await response.json()).data;
   $("model").textContent = `${model.id} · context ${model.max_model_len.toLocaleString("en")}`;
-  buildSettings(model.settings);
+  buildSettings(model.settings, model.max_model_len);
 }
 
 $("modes").addEventListener("click", (event) => event.target.dataset.mode && choose(event.target.dataset.mode));
