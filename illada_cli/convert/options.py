@@ -59,6 +59,18 @@ class ConvertOptions:
             rich_help_panel=shared.OUTPUT,
         ),
     ] = False
+    merge_lora: Annotated[
+        Path | None,
+        typer.Option(
+            "--merge-lora",
+            metavar="DIR",
+            help="Add low-rank adapters to the weights: a folder in peft's layout.",
+            exists=True,
+            file_okay=False,
+            show_default=False,
+            rich_help_panel=shared.OUTPUT,
+        ),
+    ] = None
     shard_size: Annotated[
         str,
         typer.Option(

@@ -6,7 +6,7 @@ import json
 
 from illada_cli.convert.options import ConvertOptions
 from illada_cli.ui import Talk, si
-from illada_core.errors import CheckpointError
+from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import make_folder, writing_file
 from illada_core.model.conversion import (
     Asked,
@@ -21,6 +21,10 @@ from illada_core.model.weights import refuse_foreign_files
 
 def run(asked: ConvertOptions, talk: Talk) -> None:
     """Look at the source, write the copy, and see that it is the same model."""
+    if asked.merge_lora is not None and asked.verify:
+        raise UsageError(
+            "--verify compares with the source, which --merge-lora makes another model"
+        )
     conversion = plan_conversion(
         asked.source,
         Asked(
@@ -30,6 +34,7 @@ def run(asked: ConvertOptions, talk: Talk) -> None:
             adds_mask=asked.add_mask,
             writes_card=asked.card,
             reading=Reading(asked.attention, asked.shift),
+            adapters=asked.merge_lora,
         ),
     )
     refuse_foreign_files(asked.output)

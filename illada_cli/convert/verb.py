@@ -9,7 +9,7 @@ from illada_cli.ui import Talk
 
 @takes_options
 def convert(asked: ConvertOptions) -> None:
-    """Write a model in another layout or dtype, with a mask token, or in other shards.
+    """Write a model in another layout or dtype, with a mask token or adapters, or in other shards.
 
     \b
     Examples:
@@ -17,6 +17,7 @@ def convert(asked: ConvertOptions) -> None:
       illada convert runs/first/model -o small --dtype bfloat16 --shard-size 500MB
       illada convert SmolLM2-135M -o donor --add-mask --card
       illada convert a2d-model -o told --attention full
+      illada convert iLLaDA-8B-Base -o tuned --merge-lora runs/tuned/adapter
 
     \b
     Tokenizer, chat template and generation defaults travel along. The folder is complete or

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import read_json
+from illada_core.model.adapters import Adapters, check_shapes, read_adapters
 from illada_core.model.config import ModelConfig, parameter_count
 from illada_core.model.configfile import config_facts, read_config
 from illada_core.model.families.family import Reading
@@ -49,6 +50,7 @@ class Asked:
     adds_mask: bool = False
     writes_card: bool = False
     reading: Reading = field(default_factory=Reading)
+    adapters: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Conversion:
     stored: Mapping[str, StoredTensor]
     export: Export
     new_mask_id: int | None = None
+    adapters: Adapters | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -78,6 +81,7 @@ class Conversion:
             "dtype": self.export.dtype,
             "bytes": parameter_count(self.after) * named_dtype(self.export.dtype).itemsize,
             "tokenizer": self.export.tokenizer is not None,
+            "merged": len(self.adapters.factors) if self.adapters else None,
         }
 
 
@@ -105,7 +109,11 @@ def plan_conversion(source: str | Path, asked: Asked) -> Conversion:
     generation = read_json(folder / GENERATION_FILE) or None
     export = Export(layout, tokenizer, dtype, asked.shard_bytes, generation)
     config_facts(after, layout, dtype)  # what the layout cannot say is told before any work
-    conversion = Conversion(folder, before, after, stored, export, new_mask_id)
+    adapters = None
+    if asked.adapters is not None:
+        adapters = read_adapters(asked.adapters, before)
+        check_shapes(adapters, stored, asked.adapters)
+    conversion = Conversion(folder, before, after, stored, export, new_mask_id, adapters)
     if asked.writes_card:
         return replace(conversion, export=replace(export, card=card_of(conversion)))
     return conversion
@@ -143,10 +151,12 @@ def convert(conversion: Conversion, folder: Path) -> None:
 
 
 def weights_of(conversion: Conversion) -> Callable[[str], Tensor]:
-    """Return how to read each weight, the mask's row of a table as the mean of the others."""
+    """Return how to read each weight: adapters added, the mask's row of a table as the mean."""
 
     def weight_of(name: str) -> Tensor:
         stored_VC = conversion.stored[name].rows(slice(None))
+        if conversion.adapters is not None:
+            stored_VC = conversion.adapters.added(name, stored_VC)
         mask_id = conversion.new_mask_id
         if mask_id is None or name not in TABLES:
             return stored_VC

@@ -1,8 +1,9 @@
 """Low-rank adapters, through peft: the base stays as it is, two thin matrices a projection learn.
 
 The base is kept in the dtype the run computes in; adapters, their gradients and moments are
-float32. A checkpoint holds the adapters alone, the exported model has them merged. peft is an
-extra, and is met only where adapters are made or merged.
+float32. A checkpoint holds the adapters alone; the exported model has them merged, and beside it
+they lie as peft reads them. peft is an extra, and is met only where adapters are made, merged or
+written.
 """
 
 import hashlib
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor
 
 from illada_core.errors import CheckpointError
-from illada_core.files import sha256_of
+from illada_core.files import new_folder, sha256_of
 from illada_core.model.initial import named_generator
+from illada_core.model.layouts import own_layout, stored_names
 from illada_core.model.stored import StoredTensor
 from illada_core.model.transformer import Transformer
+from illada_core.model.weights import write_tensors
 from illada_core.training.recipe.adapters import target_pattern
 from illada_core.training.recipe.keys import LoraKeys
 from illada_core.training.sharding import local_part, local_rows, whole
@@ -64,6 +67,38 @@ def adapter_tensors(model: Transformer) -> dict[str, Tensor]:
         for name, parameter in model.named_parameters()
         if ".lora_" in name
     }
+
+
+def layout_tensors(model: Transformer) -> dict[str, Tensor]:
+    """Return the adapters on the host by the names that peft gives them in the released layout.
+
+    Every rank must ask for them.
+    """
+    keys = stored_names(model.config, own_layout(model.config))
+    found = {}
+    for name, adapter in adapter_tensors(model).items():
+        projection, _, factor = name.partition(".lora_")
+        key = keys[f"{projection}.weight"].removesuffix(".weight")
+        tensor = whole(adapter.detach()).cpu().contiguous()
+        found[f"base_model.model.{key}.lora_{factor}"] = tensor
+    return found
+
+
+def write_adapters(tensors: Mapping[str, Tensor], folder: Path, keys: LoraKeys, base: str) -> None:
+    """Write `layout_tensors` of a base as peft keeps adapters, complete or not at all."""
+    from peft import LoraConfig
+
+    projections = {name.partition(".lora_")[0].rpartition(".")[2] for name in tensors}
+    config = LoraConfig(
+        r=keys.rank,
+        lora_alpha=keys.alpha or 2 * keys.rank,
+        target_modules=sorted(projections),
+        base_model_name_or_path=base,
+        inference_mode=True,
+    )
+    with new_folder(folder) as aside:
+        config.save_pretrained(str(aside))
+        write_tensors(tensors, aside / "adapter_model.safetensors")
 
 
 def base_name(name: str) -> str:

@@ -1,7 +1,7 @@
 """The folder of a run: what is ours in it, and checkpoints that are complete or absent. No torch.
 
     recipe.toml  environment.json  metrics.jsonl  samples.jsonl  curves.png
-    checkpoints/step-…/  model/
+    checkpoints/step-…/  model/  adapter/
 
 The newest checkpoint is found by listing, never by a pointer that could lie. It holds the hashes
 of its files: files.py makes it complete or absent, and what was changed since is found here.
@@ -36,7 +36,8 @@ CHECKPOINT_FORMAT = 2
 READABLE_FORMATS = (1, 2)  # in the first, weights and moments are never in parts
 ENVIRONMENT, METRICS, SAMPLES = "environment.json", "metrics.jsonl", "samples.jsonl"
 CURVES, TENSORBOARD, DECAY = "curves.png", "tensorboard", "decay"
-FOLDERS = (CHECKPOINTS, MODEL, TENSORBOARD)
+ADAPTER = "adapter"  # in peft's layout
+FOLDERS = (CHECKPOINTS, MODEL, ADAPTER, TENSORBOARD)
 # The last one makes a folder that of a run, and so goes last.
 FILES = (METRICS, SAMPLES, CURVES, DECAY, RECIPE, ENVIRONMENT)
 STATE = "state.json"

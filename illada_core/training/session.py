@@ -35,7 +35,7 @@ from illada_core.training.checkpoint import (
 )
 from illada_core.training.exporting import export_model
 from illada_core.training.health import check_health
-from illada_core.training.lora import base_fingerprint
+from illada_core.training.lora import base_fingerprint, layout_tensors, write_adapters
 from illada_core.training.memory import check_memory
 from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.mirror import Mirror, restore
@@ -179,12 +179,22 @@ class Session:
         )
 
     def export(self) -> Path:
-        """Write `model/` in the released layout, in the dtype the model computes in."""
+        """Write `model/` in the released layout, in the dtype the model computes in.
+
+        Adapters are merged into it, and lie beside it as peft reads them.
+        """
         folder, export = self.run / MODEL, self.exported(self.setup.recipe.run.compute_dtype)
         is_done = self.metrics is not None and self.metrics.finished_step == self.progress.step
         is_done = is_done and folder.is_dir()
         if not any(sum_over_ranks(self.ranks, is_done)):
             export_model(self.model, folder, export, self.ranks)
+            if self.base is not None:
+                adapters = layout_tensors(self.model)
+                if self.ranks.is_main:
+                    recipe = self.setup.recipe
+                    write_adapters(
+                        adapters, self.run / run_folder.ADAPTER, recipe.lora, recipe.model.ckpt
+                    )
             self.write("finished", self.progress.step)
         return folder
 

@@ -1,13 +1,15 @@
 """Adapters: the base never changes, they learn, are saved, taken up again and merged."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.model.attention import Segments
+from illada_core.model.conversion import Asked, convert, plan_conversion
 from illada_core.model.finding import find_model, newest_checkpoint
 from illada_core.model.weights import load_model
 from illada_core.training.events import Sampled
@@ -159,3 +161,88 @@ def test_the_plan_counts_what_learns(adapting, tmp_path, targets):
     whole = plan_run(replace(setup.recipe, lora=LoraKeys()), setup.config, 1000, 32.0)
     assert plan.flops_per_token < whole.flops_per_token
     assert sum(plan.memory_bytes.values()) < sum(whole.memory_bytes.values())
+
+
+def test_peft_reads_the_adapters_and_makes_the_merged_model_of_them(adapting, tmp_path):
+    transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    recipe = adapting("run.compute_dtype=float32")
+    run_training(recipe, tmp_path / "run")
+    config = prepare(recipe).config
+    shape = transformers.LlamaConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.width,
+        intermediate_size=config.ffn_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        head_dim=config.head_size,
+        rms_norm_eps=config.norm_eps,
+        tie_word_embeddings=config.tied,
+    )
+    ids_1T = torch.arange(6, 30)[None]
+    logits = []
+    for folder, adapter in (
+        (tmp_path / "base", tmp_path / "run" / "adapter"),
+        (tmp_path / "run", None),
+    ):
+        model = transformers.LlamaForCausalLM(shape)
+        weights = load_file(find_model(folder) / WEIGHTS)
+        left = model.load_state_dict(weights, strict=False)
+        assert not left.unexpected_keys
+        assert set(left.missing_keys) <= {"lm_head.weight"}
+        before = model(ids_1T).logits.detach()
+        if adapter is not None:
+            model = peft.PeftModel.from_pretrained(model, adapter)
+        logits.append((before, model(ids_1T).logits.detach()))
+    (base, adapted), (merged, _) = logits
+    assert not torch.allclose(base, merged, atol=1e-4)
+    torch.testing.assert_close(adapted, merged, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adapters_of_a_run_merged_into_its_base_are_its_model(adapting, tmp_path, dtype):
+    run_training(adapting(f"run.compute_dtype={dtype}"), tmp_path / "run")
+    asked = Asked(dtype=dtype, adapters=tmp_path / "run" / "adapter")
+    if dtype == "bfloat16":  # a run keeps its base in the dtype that it computes in
+        convert(plan_conversion(tmp_path / "base", Asked(dtype=dtype)), tmp_path / "rounded")
+    base = tmp_path / ("base" if dtype == "float32" else "rounded")
+    convert(plan_conversion(base, asked), tmp_path / "merged")
+    merged, trained = (
+        load_file(find_model(tmp_path / name) / WEIGHTS) for name in ("merged", "run")
+    )
+    assert merged.keys() == trained.keys()
+    for name, weight in trained.items():
+        torch.testing.assert_close(merged[name], weight, rtol=1e-6, atol=1e-7)
+
+
+def test_other_adapters_are_refused_by_name(adapting, tmp_path):
+    run_training(adapting(), tmp_path / "run")
+    folder = tmp_path / "run" / "adapter"
+    facts = json.loads((folder / "adapter_config.json").read_text())
+    asked = Asked(adapters=folder)
+    for field, value in (("use_dora", True), ("rank_pattern", {"q_proj": 2}), ("bias", "all")):
+        (folder / "adapter_config.json").write_text(json.dumps({**facts, field: value}))
+        with pytest.raises(UsageError, match=f"not computed here: {field}"):
+            plan_conversion(tmp_path / "base", asked)
+    for field, value in (("r", 0), ("r", "4"), ("lora_alpha", None)):
+        (folder / "adapter_config.json").write_text(json.dumps({**facts, field: value}))
+        with pytest.raises(CheckpointError, match=field):
+            plan_conversion(tmp_path / "base", asked)
+    (folder / "adapter_config.json").write_text(json.dumps(facts))
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    first = min(tensors)
+    for changed, told in (
+        ({first: tensors[first][:, :3].contiguous()}, "has another shape"),
+        ({"base_model.model.lm_head.lora_A.weight": tensors[first].clone()}, "fits no weight"),
+        ({"base_model.model.score.weight": tensors[first].clone()}, "fits no weight"),
+    ):
+        save_file({**tensors, **changed}, file)
+        with pytest.raises(CheckpointError, match=told):
+            plan_conversion(tmp_path / "base", asked)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError):
+        plan_conversion(tmp_path / "base", asked)
+    file.unlink()
+    with pytest.raises(CheckpointError):
+        plan_conversion(tmp_path / "base", asked)
