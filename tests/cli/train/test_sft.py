@@ -86,7 +86,9 @@ def test_packaged_recipes_take_their_sizes_from_the_base(illada, tmp_path, name)
     recipe = recipe_from(tomllib.loads(done.stdout), name)
     assert to_toml(recipe) in done.stdout
     assert "# parameters" in done.stdout
-    assert illada("sft", "mine.toml", "-n").stdout == done.stdout
+    again = illada("sft", "mine.toml", "-n").stdout
+    measured = "# on 1 x CPU"  # what follows is another rate each time
+    assert again.partition(measured)[0] == done.stdout.partition(measured)[0]
     assert not (tmp_path / "runs").exists()
 
 
