@@ -20,7 +20,7 @@ from illada_core.model.layouts import own_layout, stored_names
 from illada_core.model.stored import StoredTensor
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import write_tensors
-from illada_core.training.recipe.adapters import target_pattern
+from illada_core.training.recipe.adapters import alpha_of, target_pattern
 from illada_core.training.recipe.keys import LoraKeys
 from illada_core.training.sharding import local_part, local_rows, whole
 
@@ -36,7 +36,7 @@ def add_adapters(model: Transformer, keys: LoraKeys, seed: int) -> None:
 
     config = LoraConfig(
         r=keys.rank,
-        lora_alpha=keys.alpha or 2 * keys.rank,
+        lora_alpha=alpha_of(keys),
         target_modules=target_pattern(keys),
         lora_dropout=0.0,
         init_lora_weights=False,
@@ -91,7 +91,7 @@ def write_adapters(tensors: Mapping[str, Tensor], folder: Path, keys: LoraKeys, 
     projections = {name.partition(".lora_")[0].rpartition(".")[2] for name in tensors}
     config = LoraConfig(
         r=keys.rank,
-        lora_alpha=keys.alpha or 2 * keys.rank,
+        lora_alpha=alpha_of(keys),
         target_modules=sorted(projections),
         base_model_name_or_path=base,
         inference_mode=True,

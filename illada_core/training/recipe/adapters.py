@@ -14,6 +14,11 @@ def target_pattern(keys: LoraKeys) -> str:
     return rf"layers\.\d+\.({TARGETS[keys.targets]})\.\w+"
 
 
+def alpha_of(keys: LoraKeys) -> float:
+    """Return what the adapters' product is scaled by, times their rank."""
+    return keys.alpha or 2 * keys.rank
+
+
 def adapter_count(config: ModelConfig, keys: LoraKeys) -> int:
     """Count the parameters of all adapters."""
     return config.layers * sum(keys.rank * sum(shape) for shape in adapted_shapes(config, keys))
