@@ -7,6 +7,7 @@ Shapes: T packed tokens, M asked rows, V vocabulary.
 
 import copy
 import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -20,8 +21,9 @@ from illada_core.diffusion.corruption import Corrupted, Corruption, corrupt
 from illada_core.diffusion.denoiser import Denoiser
 from illada_core.errors import UsageError
 from illada_core.inference.cache import Cache
-from illada_core.inference.candidates import OpenRows, choose, gumbel_noise
+from illada_core.inference.candidates import Choosing, OpenRows
 from illada_core.inference.canvas import continuation
+from illada_core.inference.draws import gumbel_noise
 from illada_core.inference.rules import ModelIds, Rules
 from illada_core.inference.sampler import Completion, Sampler, generate
 from illada_core.inference.settings import Settings
@@ -230,20 +232,22 @@ def check_choice(device: torch.device) -> Verdict:
     different, apart = 0, 0.0
     for way in ways:
         rules = Rules(ids=IDS, settings=replace(SETTINGS, **way))
-        here = choose(logits_MV.clone(), rows, rules)
-        there = choose(logits_MV.clone().to(device), rows, rules)
-        different += int((here.token_M != there.token_M).sum())
-        apart = max(apart, float(np.abs(here.confidence_M - there.confidence_M).max()))
+        here = Choosing(rows, rules, "cpu").choose(logits_MV.clone()).numbers
+        there = Choosing(rows, rules, device).choose(logits_MV.clone().to(device)).numbers.cpu()
+        different += int((here[0] != there[0]).sum())
+        apart = max(apart, float((here[2] - there[2]).abs().max()))
     return different == 0 and apart < 1e-4, f"{different} tokens differ, confidences {apart:.1e}"
 
 
-def continued(model: Transformer | Replay, settings: Settings, together: bool) -> list[Completion]:
+def continued(
+    model: Transformer | Replay, settings: Settings, together: bool, ahead: int = 1
+) -> list[Completion]:
     """Continue ragged prompts, in one packed call a step or one by one."""
     tasks = [continuation(text.tolist(), 32) for text in segments(3)]
     groups = [tasks] if together else [[task] for task in tasks]
     found: list[Completion] = []
     for group in groups:
-        sampler = Sampler(model.logits_at, IDS, cache=Cache(model, 4096, FULL_OWN))
+        sampler = Sampler(model.logits_at, IDS, cache=Cache(model, 4096, FULL_OWN), ahead=ahead)
         found += generate(sampler, group, settings)
     return found
 
@@ -302,6 +306,39 @@ def check_graphs(device: torch.device) -> Verdict:
     return passed, f"logits {worst:.1e} apart, {same} of {count} tokens alike"
 
 
+def check_ahead(device: torch.device) -> Verdict:
+    """Steps decided on the device write the texts of one at a time; the host waits once for all."""
+    model = model_on(device, torch.bfloat16)
+    same = count = 0
+    ways = ({}, {"cache": "block"}, {"threshold": 0.02}, {"temperature": 0.5, "seed": 3})
+    for way in ways:
+        settings = replace(SETTINGS, **way)
+        texts = continued(model, settings, True, 4), continued(model, settings, True)
+        of_way = alike(*texts)
+        same, count = same + of_way[0], count + of_way[1]
+    figure, passed = f"{same} of {count} tokens alike", same > 0.95 * count
+    if device.type == "cuda":
+        sampler = Sampler(model.logits_at, IDS, ahead=4)
+        sampler.add(continuation(segments(0)[0].tolist(), 32, grows=False), SETTINGS)
+        sampler.step()
+        waits = waited(sampler.step)
+        figure, passed = f"{figure}, {waits} waits in 4 steps", passed and waits == 1
+    return passed, figure
+
+
+def waited(work: Callable[[], object]) -> int:
+    """Count how often a host waits for its GPU."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            work()
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return sum("synchronizing" in str(each.message) for each in told)
+
+
 def check_compiled(device: torch.device) -> Verdict:
     """Compiled layers give the loss and gradients of plain ones, over two packings."""
     plain = model_on(device, torch.bfloat16)
@@ -351,6 +388,7 @@ CHECKS: dict[str, Callable[[torch.device], Verdict]] = {
     "generation": check_generation,
     "cached generation": check_cache,
     "passes replayed as graphs": check_graphs,
+    "steps decided ahead": check_ahead,
     "compiled layers": check_compiled,
     "weights in 8 and 4 bits": check_quantized,
 }

@@ -229,7 +229,8 @@ def generation(machine: Machine) -> Iterator[Row]:
     if model.backend in PACKED_BACKENDS:
         passes["replayed"] = Replay(model)
     for count, prompt in cases:
-        for cache, how in product(("none", "block"), passes):
+        ways = [(how, ahead) for how in passes for ahead in (1, 4)]
+        for cache, (how, ahead) in product(("none", "block"), ways):
             settings = Settings(
                 max_new_tokens=new, block_length=32, steps_per_block=16, cache=cache
             )
@@ -240,9 +241,9 @@ def generation(machine: Machine) -> Iterator[Row]:
 
             own, kept = passes[how], Cache(passes[how], 16_384, FULL_OWN)
 
-            def write(tasks=tasks, settings=settings, own=own, kept=kept) -> None:
+            def write(tasks=tasks, settings=settings, own=own, kept=kept, ahead=ahead) -> None:
                 nonlocal calls
-                sampler = Sampler(own.logits_at, IDS, 16_384, kept)
+                sampler = Sampler(own.logits_at, IDS, 16_384, kept, ahead)
                 generate(sampler, tasks, settings)
                 calls = sampler.forwards
 
@@ -251,6 +252,7 @@ def generation(machine: Machine) -> Iterator[Row]:
                 "prompts": f"{count} x {prompt}",
                 "cache": cache,
                 "passes": how,
+                "ahead": ahead,
                 "forwards/s": round(calls / seconds, 1),
                 "of the roof": f"{calls / seconds / roof:.0%}",
                 "tokens/s": round(count * new / seconds, 1),

@@ -122,6 +122,14 @@ Quantize = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Graphs = Annotated[
+    bool,
+    typer.Option(
+        "--graphs",
+        help="Replay small passes as CUDA graphs: the same texts sooner, on a GPU.",
+        rich_help_panel=MODEL,
+    ),
+]
 MaskId = Annotated[
     int | None,
     typer.Option(

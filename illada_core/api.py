@@ -37,7 +37,7 @@ from illada_core.inference.text_sampler import (
 from illada_core.model.config import ModelConfig
 from illada_core.model.families.family import Reading
 from illada_core.model.quantized import Quantization
-from illada_core.model.replay import Replay
+from illada_core.model.replay import replayed
 from illada_core.model.transformer import Transformer
 from illada_core.text.messages import Dialogue, Message, parse_dialogue
 from illada_core.text.tokenizer import Tokenizer
@@ -56,13 +56,15 @@ def load(
     shift: bool | None = None,
     quantize: Quantization | None = None,
     graphs: bool = False,
+    ahead: int | None = None,
 ) -> "Model":
     """Open a run folder, a model folder or a hub id, and load its weights.
 
     `auto` is a GPU if there is one, and bfloat16 there, else the dtype of the files; `quantize`
     keeps the layers' weights in 8 or 4 bits ("int8", "int4"; extra: quant). At most
     `batch_tokens` packed tokens go through the model at once, and keys and values are kept of at
-    most `cache_tokens`. With `graphs` small passes of generation are replayed as CUDA graphs.
+    most `cache_tokens`. With `graphs` small passes of generation are replayed as CUDA graphs; up to
+    `ahead` steps (on a GPU 4) are asked for before the first is read. Neither changes a text.
     `attention` (full or causal) and `shift` (a row of logits speaks of the next token) hold against
     what the files say. Raises CheckpointError for weights that are missing or damaged, UsageError
     for a device, dtype or mask id that cannot be. Warns of what the files of the tokenizer disagree
@@ -73,7 +75,7 @@ def load(
         warnings.warn(notice, stacklevel=2)
     device = choose_device(device)
     model = checkpoint.load(device, dtype, quantize)
-    return Model(checkpoint, model, device, batch_tokens, cache_tokens, graphs)
+    return Model(checkpoint, model, device, batch_tokens, cache_tokens, graphs, ahead)
 
 
 class Model:
@@ -92,9 +94,10 @@ class Model:
         batch_tokens: int | None = None,
         cache_tokens: int | None = None,
         graphs: bool = False,
+        ahead: int | None = None,
     ) -> None:
-        self.checkpoint, self.model = checkpoint, model
-        self.writer = Replay(model) if graphs else model
+        self.checkpoint, self.model, self.ahead = checkpoint, model, ahead
+        self.writer = replayed(model, graphs)
         self.device, self.batch_tokens, self.cache_tokens = device, batch_tokens, cache_tokens
 
     @property
@@ -301,7 +304,7 @@ class Model:
 
     def sampler(self) -> TextSampler:
         """Return a sampler around the model, for those who want to drive it step by step."""
-        budgets = (self.batch_tokens, self.cache_tokens)
+        budgets = (self.batch_tokens, self.cache_tokens, self.ahead)
         return TextSampler(self.checkpoint, self.writer, self.device, *budgets)
 
     def scores(self, items: Sequence[Item], settings: ScoringSettings) -> list[Scores]:

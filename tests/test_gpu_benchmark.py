@@ -21,9 +21,9 @@ def test_every_check_and_table_runs_without_an_index(tmp_path):
     done = run("--smoke", "--json", "gpu.json", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "gpu.json").read_text())
-    assert len(report["checks"]) == 13
+    assert len(report["checks"]) == 14
     assert {check["passed"] for check in report["checks"]} <= {True, None}
-    assert [len(report[name]) for name in ("generation", "scoring", "training")] == [4, 1, 2]
+    assert [len(report[name]) for name in ("generation", "scoring", "training")] == [8, 1, 2]
 
 
 def test_a_check_that_fails_or_breaks_is_told(tmp_path):

@@ -24,6 +24,7 @@ from illada_core.errors import IlladaError, StoppedBySignal
 from illada_core.inference.checkpoint import choose_device
 from illada_core.inference.requests import Prompting
 from illada_core.inference.text_sampler import complete_settings
+from illada_core.model.replay import replayed
 
 
 def run(asked: ChatOptions, talk: ui.Talk) -> None:
@@ -34,7 +35,7 @@ def run(asked: ChatOptions, talk: ui.Talk) -> None:
     device = choose_device(asked.device)
     chat = Chat(
         checkpoint,
-        checkpoint.load(device, asked.dtype, asked.quantize),
+        replayed(checkpoint.load(device, asked.dtype, asked.quantize), asked.graphs),
         device,
         asked.settings,
         Prompting(truncate=asked.truncate),

@@ -22,6 +22,7 @@ from illada_core.inference.text_sampler import (
     TextSampler,
     complete_settings,
 )
+from illada_core.model.replay import Replay
 from illada_core.model.transformer import Transformer
 from illada_core.text.chat_template import Message
 
@@ -64,7 +65,7 @@ class Chat:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        model: Transformer | Logits,
+        model: Transformer | Replay | Logits,
         device: str,
         settings: Settings,
         prompting: Prompting,

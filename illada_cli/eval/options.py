@@ -144,6 +144,7 @@ class EvalOptions:
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
     quantize: shared.Quantize = None
+    graphs: shared.Graphs = False
     mask_id: shared.MaskId = None
     batch_tokens: shared.BatchTokens = None
     cache_tokens: shared.CacheTokens = None

@@ -55,6 +55,7 @@ def run(asked: EvalOptions, talk: Talk) -> None:
         device,
         asked.batch_tokens,
         asked.cache_tokens,
+        asked.graphs,
     )
     if asked.dry_run:
         tell_plan(exams, checkpoint, engine, asked)

@@ -28,6 +28,7 @@ from illada_core.inference.settings import Settings
 from illada_core.inference.tasks import TextTask, prepare
 from illada_core.inference.text_sampler import Generation, TextSampler, complete_settings
 from illada_core.inference.trace import Trace, open_trace
+from illada_core.model.replay import replayed
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import digest_of_weights
 
@@ -73,7 +74,8 @@ def run(asked: GenerateOptions, requests: Requests, talk: Talk) -> None:
         arriving = iter(list(arriving))
     device = choose_device(asked.device)
     weights = checkpoint.load(device, asked.dtype, asked.quantize)
-    sampler = TextSampler(checkpoint, weights, device, asked.batch_tokens, asked.cache_tokens)
+    budgets = (asked.batch_tokens, asked.cache_tokens)
+    sampler = TextSampler(checkpoint, replayed(weights, asked.graphs), device, *budgets)
     talk.detail(f"{checkpoint.folder} on {sampler.device}")
     numbered = number_samples(arriving, asked.samples)
     keep = ledger_path(asked.output)

@@ -105,6 +105,7 @@ class ServeOptions:
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
     quantize: shared.Quantize = None
+    graphs: shared.Graphs = False
     mask_id: shared.MaskId = None
     attention: shared.Attention = None
     shift: shared.Shift = None

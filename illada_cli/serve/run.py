@@ -17,6 +17,7 @@ from illada_core.evaluation.questions import reader_for
 from illada_core.inference.checkpoint import Checkpoint, choose_device
 from illada_core.inference.requests import Prompting
 from illada_core.inference.text_sampler import TextSampler, complete_settings
+from illada_core.model.replay import replayed
 from illada_core.serving.bodies import Desk
 from illada_core.serving.engine import Engine
 from illada_core.serving.jobs import TextJob
@@ -80,7 +81,8 @@ def start_engine(asked: ServeOptions, checkpoint: Checkpoint) -> Engine:
     """Load the weights, and return the engine that they are computed by."""
     device = choose_device(asked.device)
     weights = checkpoint.load(device, asked.dtype, asked.quantize)
-    sampler = TextSampler(checkpoint, weights, device, asked.batch_tokens, asked.cache_tokens)
+    budgets = (asked.batch_tokens, asked.cache_tokens)
+    sampler = TextSampler(checkpoint, replayed(weights, asked.graphs), device, *budgets)
     reader = reader_for(weights, checkpoint.mask_id, 0.0, device, asked.batch_tokens)
     return Engine(sampler, reader)
 

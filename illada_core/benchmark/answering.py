@@ -17,6 +17,7 @@ from illada_core.evaluation.questions import reader_for
 from illada_core.evaluation.scoring import Scorer, Scores
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.text_sampler import Generation, TextSampler
+from illada_core.model.replay import Replay, replayed
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import digest_of_weights
 
@@ -33,6 +34,12 @@ class Engine:
     device: str
     batch_tokens: int | None = None
     cache_tokens: int | None = None
+    graphs: bool = False
+
+    @cached_property
+    def writer(self) -> Transformer | Replay:
+        """The model as it writes texts."""
+        return replayed(self.model, self.graphs)
 
     @cached_property
     def weights(self) -> str:
@@ -137,7 +144,7 @@ class TextWork:
 
     def __init__(self, engine: Engine, first: Ask) -> None:
         budgets = (engine.batch_tokens, engine.cache_tokens)
-        self.sampler = TextSampler(engine.checkpoint, engine.model, engine.device, *budgets)
+        self.sampler = TextSampler(engine.checkpoint, engine.writer, engine.device, *budgets)
         self.asks: dict[int, Ask] = {}
 
     @property

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from illada_core.inference.canvas import Canvas
+from illada_core.inference.decisions import Call
 from illada_core.model.families.family import Reading
 from illada_core.model.memory import KeyValues, Window
 
 FIRST_SLOTS = 1024  # a memory begins with as many, and doubles
 MOST_TOKENS = {"cpu": 16_384, "cuda": 65_536}
+MANY = 1 << 30
 FREE_SHARE = 1 / 3  # of a GPU's free memory, at most
 
 
@@ -170,8 +172,18 @@ class Cache:
             return every_row(canvas)
         return block_rows(canvas, bool(self.reading.shift))
 
-    def logits(self, views: Sequence[View]) -> Tensor:
-        """Return logits_MV of the open positions of each view, from one call of the model."""
+    def passes_alike(self, next_one: Pass) -> int:
+        """Return how many passes in turn compute the same rows, if what is written is as foreseen.
+
+        The rest may come sooner: where a block ends, or enough tokens have been written.
+        """
+        settings, kept = next_one.canvas.rules.settings, self.kept[next_one.index]
+        if self.is_causal or is_due(kept, next_one.canvas):
+            return 1
+        return settings.refresh_every - kept.forwards if settings.refresh_every else MANY
+
+    def call(self, views: Sequence[View]) -> Call:
+        """Return the call for the open positions of each view."""
         spans = [self.span(view) for view in views]
         self.grow(max(end for _, end in spans))
         rows = [view.of.row_R for view in views]
@@ -183,14 +195,11 @@ class Cache:
                 for start, own, view in zip(starts, rows, views, strict=True)
             ]
         )
-        for view in views:
-            if not view.is_blind:
-                self.note(view.of)
-        return self.model.logits_in(
+        window, asked_M = Window.of([own.tolist() for own in rows], spans), torch.from_numpy(rows_M)
+        return Call(
+            lambda ids_T: self.model.logits_in(ids_T, window, asked_M, self.memory),
             torch.from_numpy(ids_T),
-            Window.of([own.tolist() for own in rows], spans),
-            torch.from_numpy(rows_M),
-            self.memory,
+            asked_M,
         )
 
     def span(self, view: View) -> tuple[int, int]:

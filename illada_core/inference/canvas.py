@@ -159,13 +159,13 @@ class Canvas:
                 may_B |= (self.open_B >= fill.start) & (self.open_B < fill.stop)
         return may_B
 
-    def commit(self, picks: np.ndarray, tokens: np.ndarray) -> bool:
-        """Write tokens at the picked open positions; return whether that completed a block."""
-        self.ids[self.open_B[picks]] = tokens
-        self.open_B = np.delete(self.open_B, picks)
+    def commit(self, positions: np.ndarray, tokens: np.ndarray) -> bool:
+        """Write tokens at some open positions; return whether that completed a block."""
+        self.ids[positions] = tokens
+        self.open_B = self.open_B[self.ids[self.open_B] == self.mask_id]
         self.quotas.pop(0)
         self.step += 1
-        self.committed += len(picks)
+        self.committed += len(positions)
         for fill in self.stages[0]:
             if fill.gap.may_end:
                 self.end_at_token(fill)

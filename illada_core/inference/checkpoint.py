@@ -23,6 +23,7 @@ from illada_core.text.tokenizer_files import TOKENIZER_FILE
 
 DEVICE_KINDS = ("cpu", "cuda")
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
+AHEAD = {"cpu": 1, "cuda": 4}
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,14 @@ def choose_device(wanted: str) -> str:
 def batch_tokens_for(device: str | torch.device) -> int:
     """Return how many packed tokens go through the model at once where nobody says."""
     return BATCH_TOKENS.get(torch.device(device).type, BATCH_TOKENS["cuda"])
+
+
+def ahead_for(device: str | torch.device) -> int:
+    """Return how many steps are asked for before the first is read, where nobody says.
+
+    A GPU would stand still meanwhile; a CPU that computes has nothing to wait for.
+    """
+    return AHEAD.get(torch.device(device).type, AHEAD["cuda"])
 
 
 def open_checkpoint(

@@ -1,14 +1,16 @@
 """When candidates become tokens: step quotas, commit rules, the end-of-thinking boost.
 
-Pure functions over one prompt's open positions, in numpy on the host. Ties go to the leftmost
-position. Shapes: M open positions.
+Pure functions. Commits are of many prompts at once, on the device of the candidates; ties go to the
+leftmost position. Shapes: N prompts, B open positions of one.
 """
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
 
 from illada_core.inference.candidates import Candidates
+from illada_core.inference.draws import NEVER
 from illada_core.inference.rules import Rules
 from illada_core.inference.settings import Settings
 
@@ -44,39 +46,42 @@ def dream_quotas(masks: int, steps: int) -> list[int]:
     return [quota for quota in (*quotas, left) if quota]
 
 
-def picks(candidates: Candidates, quota: int, settings: Settings) -> np.ndarray:
-    """Return the indices of the candidates to commit, most confident first.
+def taken(candidates: Candidates, open_NB: Tensor, quota_N: Tensor, settings: Settings) -> Tensor:
+    """Return which candidates [N, B] are committed, of those that are open, where they lie.
 
     Each rule commits at least the step's quota, so no step is empty and a block ends in time.
     Threshold: all with p >= threshold (Fast-dLLM). Factor: the most probable n with
     (n + 1) (1 - p_n) < factor (Fast-dLLM). Entropy bound: the longest prefix in order of
     confidence whose entropies, without the largest, sum to at most the bound (EB-Sampler).
     """
-    order = np.argsort(-candidates.confidence_M, kind="stable")
-    sure = np.zeros(len(order), dtype=bool)
-    sure[:quota] = True
+    order_NB = falling(candidates.confidence, open_NB)
+    rank_B = torch.arange(open_NB.shape[1], device=open_NB.device)
+    sure_NB = placed(rank_B < quota_N[:, None], order_NB)
     if settings.threshold is not None:
-        sure |= candidates.probability_M[order] >= settings.threshold
+        sure_NB |= candidates.probability >= settings.threshold
     elif settings.factor is not None:
-        by_probability = np.argsort(-candidates.probability_M, kind="stable")
-        count = factor_count(candidates.probability_M[by_probability], settings.factor)
-        sure |= np.isin(order, by_probability[:count])
+        by_probability_NB = falling(candidates.probability, open_NB)
+        falling_NB = candidates.probability.gather(1, by_probability_NB)
+        passes_NB = (rank_B + 2) * (1 - falling_NB) < settings.factor
+        passes_NB &= open_NB.gather(1, by_probability_NB)
+        count_N1 = (passes_NB * (rank_B + 1)).amax(-1, keepdim=True)
+        sure_NB |= placed(rank_B < count_N1, by_probability_NB)
     elif settings.entropy_bound is not None:
-        sure[: entropy_count(candidates.entropy_M[order], settings.entropy_bound)] = True
-    return order[sure]
+        entropy_NB = candidates.entropy.gather(1, order_NB)
+        joint_NB = entropy_NB.cumsum(-1) - entropy_NB.cummax(-1).values
+        sure_NB |= placed(joint_NB <= settings.entropy_bound, order_NB)
+    return sure_NB & open_NB
 
 
-def factor_count(falling_M: np.ndarray, factor: float) -> int:
-    """Return the largest n with (n + 1) (1 - p_n) < factor, for probabilities that fall."""
-    counts = np.arange(1, len(falling_M) + 1)
-    passing = np.flatnonzero((counts + 1) * (1 - falling_M) < factor)
-    return int(passing[-1]) + 1 if len(passing) else 0
+def falling(values_NB: Tensor, open_NB: Tensor) -> Tensor:
+    """Return the places of each row's values, the largest first, those that are not open last."""
+    finite_NB = values_NB.clamp(min=torch.finfo(values_NB.dtype).min)
+    return finite_NB.masked_fill(~open_NB, NEVER).neg().argsort(dim=-1, stable=True)
 
 
-def entropy_count(entropy_M: np.ndarray, gamma: float) -> int:
-    """Return the longest prefix whose entropies sum, the largest left out, to at most gamma."""
-    joint = np.cumsum(entropy_M) - np.maximum.accumulate(entropy_M)
-    return int(np.searchsorted(joint, gamma, side="right"))
+def placed(chosen_NB: Tensor, order_NB: Tensor) -> Tensor:
+    """Return at its own place what is said of each value in an order."""
+    return torch.zeros_like(order_NB, dtype=torch.bool).scatter(1, order_NB, chosen_NB)
 
 
 def thinking_boost(written: np.ndarray, budget: int, rules: Rules) -> tuple[int, float] | None:

@@ -1,13 +1,13 @@
 """Many prompts on their way through one model: ragged, packed, each leaving when it has ended.
 
 The model is a callable, `logits(ids_T, segment_ends, rows_M) -> logits_MV`, and is asked for the
-rows of open positions only; all that it is given lies on the host. A prompt's tokens do not depend
-on its company: segments do not see each other, noise is keyed by the prompt's own ids and seed, and
-rules belong to the prompt.
+rows of open positions only; what it is given lies on the host, but for the ids of later steps. A
+prompt's tokens do not depend on its company: segments do not see each other, noise is keyed by the
+prompt's own ids and seed, and rules belong to the prompt.
 Shapes: T packed ids, M open positions of all prompts, B those of one prompt, V vocabulary.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,8 @@ from torch import Tensor
 
 from illada_core.errors import DataError
 from illada_core.inference.cache import Cache, Pass, View, every_row
-from illada_core.inference.candidates import Candidates, OpenRows, choose, guide, seed_words
 from illada_core.inference.canvas import Canvas, Task
-from illada_core.inference.commits import picks, thinking_boost
+from illada_core.inference.decisions import Call, Decision, decide, foreseen
 from illada_core.inference.rules import FindStop, ModelIds, Rules
 from illada_core.inference.settings import DEFAULTS, Settings
 
@@ -70,7 +69,10 @@ class Completion:
 
 
 class Sampler:
-    """Prompts in work; `add` brings one in, `step` is one call of the model for those that fit.
+    """Prompts in work; `add` brings one in, `step` calls the model for those that fit.
+
+    It does so once, or up to `ahead` times before it looks at what the first of them has written;
+    what is written does not depend on that.
 
     At most `batch_tokens` rows are computed in a step (one prompt always may), the oldest first;
     the others wait with their state. Prompts whose settings keep keys and values need a `cache`;
@@ -83,9 +85,10 @@ class Sampler:
         ids: ModelIds,
         batch_tokens: int = 8192,
         cache: Cache | None = None,
+        ahead: int = 1,
     ) -> None:
         self.logits, self.ids, self.cache = logits, ids, cache
-        self.batch_tokens = batch_tokens
+        self.batch_tokens, self.ahead = batch_tokens, ahead
         self.live: dict[int, Canvas] = {}
         self.added = 0
         self.forwards = 0
@@ -138,13 +141,13 @@ class Sampler:
         return rows < self.batch_tokens and (not self.cache or kept < self.cache.most_tokens)
 
     def step(self) -> list[Commit | Completion]:
-        """Compute what fits, commit what the rules allow, and return what happened."""
+        """Compute what fits, commit what the rules allow, and return what happened, in order."""
         events: list[Commit | Completion] = []
         passes = self.fitting()
         for keeps in (False, True):
             together = [own for own in passes if own.canvas.rules.settings.keeps == keeps]
-            candidates = self.ask(together, self.cache if keeps else None) if together else {}
-            events += [commit(own, candidates[own.index]) for own in together]
+            if together:
+                events += self.ask(together, self.cache if keeps else None)
         for index in [index for index, canvas in self.live.items() if canvas.is_finished]:
             events.append(complete(index, self.live.pop(index)))
             self.release(index)
@@ -174,9 +177,8 @@ class Sampler:
             return every_row(canvas)
         return self.cache.rows(index, canvas) if self.cache.admit(index, canvas) else None
 
-    @torch.inference_mode()
-    def ask(self, passes: list[Pass], cache: Cache | None) -> dict[int, Candidates]:
-        """Return candidates for the open positions of each canvas, from one call of the model."""
+    def ask(self, passes: list[Pass], cache: Cache | None) -> list[Commit]:
+        """Write on each canvas what the next steps decide; one transfer from the device for all."""
         groups = alike(passes)
         ordered = [own for group in groups for own in group]
         views = [View(own, own.canvas.shown_ids()) for own in ordered]
@@ -185,33 +187,48 @@ class Sampler:
             for own in ordered
             if own.canvas.rules.settings.cfg
         ]
-        self.forwards += 1
-        logits_MV = self.read(views) if cache is None else cache.logits(views)
-        candidates: dict[int, Candidates] = {}
-        row, blind_row = 0, sum(len(own.canvas.open_B) for own in ordered)
-        for group in groups:
-            rules, canvases = group[0].canvas.rules, [own.canvas for own in group]
-            rows = sum(len(canvas.open_B) for canvas in canvases)
-            group_MV = logits_MV[row : row + rows]
-            row += rows
-            if cfg := rules.settings.cfg:
-                group_MV = guide(group_MV, logits_MV[blind_row : blind_row + rows], cfg)
-                blind_row += rows
-            candidates.update(deal(choose(group_MV, open_rows(canvases), rules), group))
-        return candidates
+        steps = min(self.ahead, *(self.foreseen(own, cache) for own in ordered))
+        self.forwards += steps
+        call = self.call(views) if cache is None else cache.call(views)
+        together = [[own.canvas for own in group] for group in groups]
+        decided = decide(call, together, steps)
+        return [
+            each
+            for own, decisions in zip(ordered, decided, strict=True)
+            for each in self.follow(own, decisions)
+        ]
 
-    def read(self, views: list[View]) -> Tensor:
-        """Return the logits of the open positions of each view, in order: views are segments."""
+    def foreseen(self, own: Pass, cache: Cache | None) -> int:
+        """Return how many steps of a canvas are the same pass over other ids, by all we know."""
+        steps = foreseen(own.canvas)
+        return min(steps, cache.passes_alike(own)) if cache else steps
+
+    def follow(self, own: Pass, decisions: list[Decision]) -> Iterator[Commit]:
+        """Write step by step what was decided, as long as the next is the same pass."""
+        canvas, geometry, open_B = own.canvas, own.canvas.geometry, own.canvas.open_B
+        for step, decision in enumerate(decisions):
+            if step and not self.goes_on(own, geometry):
+                return
+            if self.cache and canvas.rules.settings.keeps:
+                self.cache.note(own)
+            yield commit(own, open_B, decision)
+
+    def goes_on(self, own: Pass, geometry: int) -> bool:
+        """Tell whether the next pass over a canvas computes the same rows in the same places."""
+        if own.canvas.is_finished or own.canvas.geometry != geometry:
+            return False
+        row_R = self.rows(own.index, own.canvas)
+        return row_R is not None and np.array_equal(row_R, own.row_R)
+
+    def call(self, views: list[View]) -> Call:
+        """Return the call for the open positions of each view, in order: views are segments."""
         ends = np.cumsum([len(view.ids) for view in views])
         starts = (0, *ends[:-1].tolist())
-        rows_M = np.concatenate(
-            [start + view.open_B for start, view in zip(starts, views, strict=True)]
-        )
-        return self.logits(
-            torch.from_numpy(np.concatenate([view.ids for view in views])),
-            tuple(ends.tolist()),
-            torch.from_numpy(rows_M),
-        )
+        rows = [start + view.open_B for start, view in zip(starts, views, strict=True)]
+        rows_M = torch.from_numpy(np.concatenate(rows))
+        ids_T = torch.from_numpy(np.concatenate([view.ids for view in views]))
+        ends_D = tuple(ends.tolist())
+        return Call(lambda ids_T: self.logits(ids_T, ends_D, rows_M), ids_T, rows_M)
 
 
 def alike(passes: list[Pass]) -> list[list[Pass]]:
@@ -222,54 +239,22 @@ def alike(passes: list[Pass]) -> list[list[Pass]]:
     return list(groups.values())
 
 
-def open_rows(canvases: Collection[Canvas]) -> OpenRows:
-    """Describe the open positions of some canvases, row by row."""
-    counts = [len(canvas.open_B) for canvas in canvases]
-    firsts = np.cumsum([0, *counts[:-1]]).tolist()
-    boosts = zip(firsts, map(boost, canvases), strict=True)
-    seeds = [seed_words(canvas.rules.settings.seed) for canvas in canvases]
-    return OpenRows(
-        seed_M2=np.repeat(np.array(seeds), counts, axis=0),
-        key_M=np.repeat([canvas.task.noise_key for canvas in canvases], counts),
-        step_M=np.repeat([canvas.step for canvas in canvases], counts),
-        position_M=np.concatenate([canvas.open_B for canvas in canvases]),
-        may_end_M=np.concatenate([canvas.may_end_B() for canvas in canvases]),
-        boosts=tuple((row, *found) for row, found in boosts if found),
-    )
-
-
-def deal(candidates: Candidates, passes: list[Pass]) -> Iterator[tuple[int, Candidates]]:
-    """Yield the candidates of each canvas, which lie one canvas after the other."""
-    start = 0
-    for own in passes:
-        stop = start + len(own.canvas.open_B)
-        yield own.index, candidates.part(start, stop)
-        start = stop
-
-
-def boost(canvas: Canvas) -> tuple[int, float] | None:
-    """Return the end-of-thinking boost (token, addition) for the first open position."""
-    if canvas.rules.settings.end_thinking_boost <= 0 or not canvas.task.is_continuation:
-        return None
-    return thinking_boost(canvas.filled()[0], canvas.task.gaps[0].length, canvas.rules)
-
-
-def commit(done: Pass, candidates: Candidates) -> Commit:
-    """Write the picked candidates on a canvas."""
+def commit(done: Pass, open_B: np.ndarray, decision: Decision) -> Commit:
+    """Write on a canvas what a step decided about some of its positions."""
     canvas = done.canvas
     canvas.rows_computed += done.rows
     canvas.refreshes += done.is_whole
     canvas.exact &= done.is_exact
-    picked = picks(candidates, canvas.quotas[0], canvas.rules.settings)
-    position_B, token_B = canvas.open_B[picked], candidates.token_M[picked]
+    order = decision.order
+    position_B, token_B = open_B[order], decision.token_B[order]
     step = canvas.step
-    block_done = canvas.commit(picked, token_B)
+    block_done = canvas.commit(position_B, token_B)
     return Commit(
         index=done.index,
         step=step,
         position_B=position_B,
         token_B=token_B,
-        confidence_B=candidates.confidence_M[picked],
+        confidence_B=decision.confidence_B[order],
         block_done=block_done,
         filled=canvas.filled(),
         exact=done.is_exact,

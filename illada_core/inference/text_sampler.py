@@ -12,7 +12,7 @@ import torch
 
 from illada_core.errors import UsageError
 from illada_core.inference.cache import Cache, cache_tokens_for
-from illada_core.inference.checkpoint import Checkpoint, batch_tokens_for
+from illada_core.inference.checkpoint import Checkpoint, ahead_for, batch_tokens_for
 from illada_core.inference.requests import Request
 from illada_core.inference.rules import Rules
 from illada_core.inference.sampler import Commit, Completion, Logits, Sampler
@@ -82,7 +82,8 @@ class TextSampler:
 
     `model` may be any callable like `Transformer.logits_at`, and computes on `device`; keys and
     values are kept of a Transformer only, replayed or not, of at most `cache_tokens` positions at
-    once.
+    once. A step may call it up to `ahead` times before it reads what was written: texts are the
+    same, and what has ended meanwhile was computed for nothing.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class TextSampler:
         device: torch.device | str = "cpu",
         batch_tokens: int | None = None,
         cache_tokens: int | None = None,
+        ahead: int | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         cache = None
@@ -100,7 +102,7 @@ class TextSampler:
             cache = Cache(model, most, checkpoint.reading)
             model = model.logits_at
         budget = batch_tokens or batch_tokens_for(device)
-        self.sampler = Sampler(model, checkpoint.ids, budget, cache)
+        self.sampler = Sampler(model, checkpoint.ids, budget, cache, ahead or ahead_for(device))
         self.device = torch.device(device)
         self.tasks: dict[int, TextTask] = {}
         self.filled: dict[int, list[int]] = {}
@@ -141,7 +143,7 @@ class TextSampler:
         return index
 
     def step(self) -> list[tuple[int, Commit | Generation]]:
-        """Call the model once; return, by index, what each request got and what is finished."""
+        """Go a step on; return, by index, what each request got and what is finished, in order."""
         events: list[tuple[int, Commit | Generation]] = []
         for event in self.sampler.step():
             if isinstance(event, Commit):

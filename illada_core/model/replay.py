@@ -26,6 +26,7 @@ from illada_core.model.transformer import Transformer
 
 MOST_ROWS = 256  # a pass over more takes a GPU longer than it takes its host
 FEWEST_ROWS, FEWEST_KEYS = 32, 1024
+MOST_APART = 0.01  # of the largest logit, between a replayed pass and the pass itself
 
 
 class Bucket(NamedTuple):
@@ -118,7 +119,8 @@ class Replay:
     def logits_in(self, ids_T: Tensor, window: Window, rows_M: Tensor, memory: KeyValues) -> Tensor:
         """Return logits_MV about some tokens of a window; its keys and values stay in the memory.
 
-        All but the memory comes from the host.
+        All but the memory comes from the host, and ids may. Raises UsageError where the first
+        replay in a bucket differs from the pass itself.
         """
         if len(ids_T) > MOST_ROWS or self.model.config.is_causal:
             return self.model.logits_in(ids_T, window, rows_M, memory)
@@ -130,8 +132,8 @@ class Replay:
             keys=at_least(FEWEST_KEYS, len(places.slots_S)),
             asked=at_least(FEWEST_ROWS, len(rows_M)),
         )
-        parts = (
-            filled_up(ids_T, bucket.rows),
+        device = memory.k_LSGK.device
+        told = (
             filled_up(window.positions_T, bucket.rows),
             filled_up(window.slots_T, bucket.rows),
             # What fills up the rows belongs to the last text; texts that fill up have none.
@@ -140,7 +142,8 @@ class Replay:
             filled_up(places.slots_S, bucket.keys),
             filled_up(rows_M, bucket.asked),
         )
-        numbers_N = sent(torch.cat(parts), memory.k_LSGK.device)
+        ids = filled_up(sent(ids_T, device), bucket.rows)
+        numbers_N = torch.cat((ids, sent(torch.cat(told), device)))
         passes = self.passes.setdefault(memory, {})
         if bucket not in passes:
             passes[bucket] = self.recorded(bucket, numbers_N, memory)
@@ -161,7 +164,25 @@ class Replay:
             window = Window(positions_T, slots_T, places)
             return self.model.logits_in(ids_T, window, rows_M, memory)
 
-        return Pass(buffer_N, self.record(work))
+        recorded = self.record(work)
+        recorded.replay()
+        refuse_other(recorded.result, work())
+        return Pass(buffer_N, recorded)
+
+
+def replayed(model: Transformer, graphs: bool) -> "Transformer | Replay":
+    """Return a model, replayed if asked for."""
+    return Replay(model) if graphs else model
+
+
+def refuse_other(found_MV: Tensor, expected_MV: Tensor) -> None:
+    """Raise UsageError where replayed logits are not those of the pass that was recorded."""
+    apart = (found_MV - expected_MV).abs().max() / expected_MV.abs().max()
+    if not apart <= MOST_APART:
+        raise UsageError(
+            f"a replayed pass gives other logits than the pass itself, {float(apart):.1e} apart",
+            "without graphs each pass is computed as ever",
+        )
 
 
 def at_least(least: int, size: int) -> int:

@@ -299,7 +299,9 @@ def test_under_the_shift_a_window_reads_the_rows_before_its_block():
         own = Pass(index, canvas, cache.rows(index, canvas), len(canvas.ids))
         assert own.row_R.tolist() == rows.tolist()
         with torch.inference_mode():
-            found.append(cache.logits([View(own, canvas.ids)]))
+            call = cache.call([View(own, canvas.ids)])
+            found.append(call.logits(call.ids_T))
+            cache.note(own)
     with torch.inference_mode():
         ids_T = torch.from_numpy(canvas.ids)
         raw_TV = model.head(model(ids_T, Segments.of((11,), torch.device("cpu"))))

@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from illada_core.inference.candidates import Candidates
-from illada_core.inference.commits import picks, step_quotas, thinking_boost
+from illada_core.inference.commits import step_quotas, taken, thinking_boost
+from illada_core.inference.decisions import Decision
 from illada_core.inference.rules import ModelIds, Rules
 from illada_core.inference.settings import Settings
 
@@ -14,13 +16,18 @@ MASK = 99
 
 
 def candidates(probability, confidence=None, entropy=None):
-    probability = np.array(probability, dtype=np.float64)
-    return Candidates(
-        token_M=np.arange(len(probability)),
-        probability_M=probability,
-        confidence_M=probability if confidence is None else np.array(confidence),
-        entropy_M=np.zeros(len(probability)) if entropy is None else np.array(entropy),
-    )
+    numbers = [np.arange(len(probability)), probability]
+    numbers += [probability if confidence is None else confidence]
+    numbers += [np.zeros(len(probability)) if entropy is None else entropy]
+    return Candidates(torch.tensor(np.array(numbers, dtype=np.float64)))
+
+
+def picks(candidates, quota, settings):
+    """Which candidates of one prompt are taken, the surest first."""
+    is_open = torch.ones(1, candidates.numbers.shape[1], dtype=torch.bool)
+    alone = Candidates(candidates.numbers[:, None])
+    found = taken(alone, is_open, torch.tensor([quota]), settings)[0].numpy()
+    return Decision(np.zeros(len(found)), candidates.confidence.numpy(), found).order
 
 
 def test_quotas_spread_the_masks_and_early_steps_take_the_remainder():

@@ -18,7 +18,7 @@ from illada_core.evaluation.scoring import (
     one_shot,
     score,
 )
-from illada_core.inference.candidates import OpenRows, choose
+from illada_core.inference.candidates import Choosing, OpenRows
 from illada_core.inference.canvas import Gap, Task, continuation
 from illada_core.inference.checkpoint import open_checkpoint
 from illada_core.inference.commits import dream_quotas, step_quotas
@@ -119,21 +119,22 @@ def choice(settings, logits, rows=None):
         position_M=np.array([3]),
         may_end_M=np.array([True]),
     )
-    return choose(torch.tensor(logits).log(), rows, Rules(ids=ModelIds(4), settings=settings))
+    rules = Rules(ids=ModelIds(4), settings=settings)
+    return Choosing(rows, rules, "cpu").choose(torch.tensor(logits).log())
 
 
 def test_confidence_is_that_of_the_distribution_drawn_from():
     logits = [[0.5, 0.3, 0.1, 0.1, 1e-9]]
     raw = choice(Settings(), logits)
-    assert raw.confidence_M[0] == pytest.approx(0.5, abs=1e-6)
+    assert raw.confidence[0] == pytest.approx(0.5, abs=1e-6)
     tempered = Settings(confidence_from="tempered", temperature=0.5, seed=3)
     squares = {token: p**2 / 0.36 for token, p in enumerate(logits[0])}
     found = choice(tempered, logits)
-    assert found.confidence_M[0] == pytest.approx(squares[int(found.token_M[0])], abs=1e-6)
+    assert found.confidence[0] == pytest.approx(squares[int(found.token[0])], abs=1e-6)
     cut = choice(Settings(confidence_from="tempered", top_p=0.6), logits)
-    assert cut.confidence_M[0] == pytest.approx(0.5 / 0.8, abs=1e-6)
+    assert cut.confidence[0] == pytest.approx(0.5 / 0.8, abs=1e-6)
     cut = choice(Settings(confidence_from="tempered", top_k=3, remasking="margin"), logits)
-    assert cut.confidence_M[0] == pytest.approx(0.2 / 0.9, abs=1e-6)
+    assert cut.confidence[0] == pytest.approx(0.2 / 0.9, abs=1e-6)
 
 
 def many_rows(count, seed=1):
@@ -150,7 +151,7 @@ def many_rows(count, seed=1):
 def test_top_k_draws_only_from_the_likeliest():
     logits = [[0.4, 0.3, 0.2, 0.1, 1e-9]] * 500
     found = choice(Settings(temperature=1.0, top_k=2), logits, many_rows(500))
-    shares = np.bincount(found.token_M, minlength=5) / 500
+    shares = np.bincount(found.token, minlength=5) / 500
     assert shares[2:].tolist() == [0, 0, 0]
     assert shares[0] == pytest.approx(4 / 7, abs=0.07)
 
@@ -162,7 +163,7 @@ def test_the_order_is_drawn_by_the_temperature_of_the_confidence():
     first = 0
     for seed in range(400):
         found = choice(replace(settings, seed=seed), sure, many_rows(2, seed))
-        first += int(found.confidence_M[0] > found.confidence_M[1])
+        first += int(found.confidence[0] > found.confidence[1])
     expected = np.exp(0.9 / 0.3) / (np.exp(0.9 / 0.3) + np.exp(0.6 / 0.3))
     assert first / 400 == pytest.approx(expected, abs=0.08)
 

@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 
+from illada_core.errors import UsageError
 from illada_core.inference.cache import Cache
 from illada_core.inference.canvas import continuation
 from illada_core.inference.rules import ModelIds
@@ -131,10 +132,33 @@ def test_texts_are_the_same(keeps, changes):
     ]
     found = []
     for asked in (model, replayed):
-        sampler = Sampler(asked.logits_at, IDS, cache=Cache(asked, 4096, FULL_OWN))
-        found.append([done.fills for done in generate(sampler, tasks, settings)])
-    assert found[0] == found[1]
+        for ahead in (1, 4):
+            cache = Cache(asked, 4096, FULL_OWN)
+            sampler = Sampler(asked.logits_at, IDS, cache=cache, ahead=ahead)
+            found.append([done.fills for done in generate(sampler, tasks, settings)])
+    assert found[0] == found[1] == found[2] == found[3]
     assert recorded
+
+
+def test_a_replay_that_differs_from_its_pass_is_refused():
+    """A graph that kept a number of the host's would write wrong texts in silence."""
+    model = new_model(TINY, seed=0, backend="varlen")
+
+    class Other(Again):
+        def replay(self):
+            self.result.copy_(1.1 * self.work())
+
+    ids_T, rows_M = drawn_ids(0, 9), torch.tensor([0, 2])
+    for wrong in (Other, NotDone):
+        with pytest.raises(UsageError, match="replayed pass gives other logits"):
+            Replay(model, wrong).logits_at(ids_T, (9,), rows_M)
+
+
+class NotDone(Again):
+    """Work whose result nobody writes."""
+
+    def replay(self):
+        pass
 
 
 def test_what_was_recorded_for_a_memory_goes_with_it():

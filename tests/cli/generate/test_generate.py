@@ -249,6 +249,12 @@ def test_sigterm_leaves_with_143_and_finished_lines_written(start_illada, byte_m
     assert "again to quit now" in process.stderr.read()
 
 
+def test_graphs_where_nothing_can_be_recorded_are_refused(illada, byte_model):
+    done = illada("generate", "--ckpt", byte_model, "a", "--graphs", "--device", "cpu", code=2)
+    assert "graphs need a packed kernel of attention, not " in done.stderr
+    assert "on a GPU in bfloat16 there is one" in done.stderr
+
+
 def test_wrong_options_are_code_two_without_loading_torch(illada):
     wrong = [
         ("generate", "a"),
