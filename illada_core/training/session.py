@@ -28,6 +28,7 @@ from illada_core.model.stored import DTYPES
 from illada_core.model.transformer import Transformer
 from illada_core.model.weights import Export
 from illada_core.training import mixing, run_folder, stretches
+from illada_core.training.casting import cast_once, holds_masters
 from illada_core.training.checkpoint import (
     Contents,
     Progress,
@@ -234,6 +235,8 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         )
         denoiser = starting_denoiser(setup, checkpoint, ranks, mesh, backend)
         optimizer = new_optimizer(denoiser, setup.recipe.optimizer)
+        if mesh is None and holds_masters(setup.recipe):
+            cast_once(denoiser.transformer, optimizer)
         if past.moments is not None:
             load_moments(past.moments, denoiser.transformer, optimizer, progress.updates)
         metrics = samples = None

@@ -20,6 +20,7 @@ from illada_core.diffusion.denoiser import Denoiser
 from illada_core.model.attention import Segments
 from illada_core.model.families.illada import ILLADA_8B
 from illada_core.model.transformer import Transformer
+from illada_core.training.casting import cast_once
 from illada_core.training.layers import wrap_layers
 from illada_core.training.optim import gradient_norm, new_optimizer, update
 from illada_core.training.parallel import Ranks
@@ -76,6 +77,8 @@ def peak_of_a_step(recipe, config, row_tokens, fake=False):
         if mesh is not None:
             shard_model(denoiser, mesh, torch.bfloat16)
         optimizer = new_optimizer(denoiser, recipe.optimizer)
+        if mesh is None:
+            cast_once(model, optimizer)
         noisy = half_hidden(row_tokens)
         peak = Peak(*denoiser.parameters())
         with peak:

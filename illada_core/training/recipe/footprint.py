@@ -64,7 +64,7 @@ def memory_bytes(
     if shard > 1:
         at_work = {"weights gathered": gathered_bytes(config, compute_bytes, is_frozen)}
     else:
-        casts = cast_bytes(config, compute_bytes, recipe.run.recompute != "none", is_frozen)
+        casts = cast_bytes(config, compute_bytes, is_frozen)
         at_work = {"weights cast for the step": casts}
     frozen = {"frozen base": parameters * compute_bytes / shard} if is_frozen else {}
     return {
@@ -80,15 +80,10 @@ def memory_bytes(
     }
 
 
-def cast_bytes(config: ModelConfig, compute_bytes: int, recomputes: bool, is_frozen: bool) -> float:
+def cast_bytes(config: ModelConfig, compute_bytes: int, is_frozen: bool) -> float:
     """Return what a step keeps of weights in the compute dtype, where they are kept in float32."""
-    if is_frozen or compute_bytes == FP32_BYTES:
-        return 0.0
-    cast = parameter_count(config)
-    if recomputes:  # of the layer at work, and of the head
-        body = non_embedding_parameter_count(config)
-        cast = body // config.layers + config.vocab_size * config.width
-    return float(cast * compute_bytes)
+    is_cast = not is_frozen and compute_bytes != FP32_BYTES
+    return float(parameter_count(config) * compute_bytes) if is_cast else 0.0
 
 
 def kept_channels(config: ModelConfig, selective: bool) -> int:
