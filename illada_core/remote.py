@@ -20,6 +20,7 @@ from illada_core.errors import DataError, IlladaError, UsageError
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0)  # between two tries
 BLOCK_BYTES = 8 << 20
+UNFINISHED = ".partial"  # ends the name of a file that is not whole yet
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}  # of our own package
 # Under which names stores tell what changes with the content of a file, and when it was written.
 VERSIONS = ("ETag", "etag", "generation", "version_id", "blob_id")
@@ -195,15 +196,14 @@ def download(url: str, file: BinaryIO) -> str:
 
 
 def upload(path: Path, url: str) -> None:
-    """Put a file at a URL; a store shows it when it is whole.
+    """Put a file at a URL, where it is shown when it is whole.
 
     Raises DataError and UsageError.
     """
 
     def put() -> None:
         files, target = filesystem(url)
-        files.makedirs(target.rpartition("/")[0], exist_ok=True)
-        files.put_file(str(path), target)
+        put_whole(files, target, lambda at: files.put_file(str(path), at))
         files.invalidate_cache(target)
         if (size := files.info(target)["size"]) != path.stat().st_size:
             raise ConnectionError(f"{size:,} of {path.stat().st_size:,} bytes arrived")
@@ -216,11 +216,25 @@ def write(url: str, data: bytes) -> None:
 
     def put() -> None:
         files, target = filesystem(url)
-        files.makedirs(target.rpartition("/")[0], exist_ok=True)
-        files.pipe_file(target, data)
+        put_whole(files, target, lambda at: files.pipe_file(at, data))
         files.invalidate_cache(target)
 
     trying("write", url, put)
+
+
+def put_whole(files: Any, target: str, put: Callable[[str], None]) -> None:
+    """Let `put` write a file. Stores show it when it is whole; a folder (file://) shows it before.
+
+    There it gets its name at last.
+    """
+    from fsspec.implementations.local import LocalFileSystem
+
+    files.makedirs(target.rpartition("/")[0], exist_ok=True)
+    if not isinstance(files, LocalFileSystem):
+        put(target)
+        return
+    put(target + UNFINISHED)
+    files.mv(target + UNFINISHED, target)
 
 
 def remove(url: str) -> None:

@@ -134,18 +134,31 @@ def attempt(
 ) -> Iterator[Event]:
     """Do a part of saving, which returns the step of a checkpoint if that is complete now.
 
-    What fails may leave the run without a checkpoint, if its recipe says so.
+    What fails may leave the run without a checkpoint, or one without a copy, if its recipe says so.
     """
+    may_go_on = session.setup.recipe.checkpoint.on_error == "continue"
     try:
         step = act()
     except (IlladaError, OSError) as error:
-        if not may_fail or session.setup.recipe.checkpoint.on_error == "stop":
+        if not (may_fail and may_go_on):
             raise
-        if session.ranks.is_main:
-            yield Noticed(f"a checkpoint was not written, and training goes on: {error}")
+        yield from going_on(session, "written", error)
         return
-    if step is not None:
-        yield Saved(step, run_folder.checkpoint_path(session.run, step))
+    if step is None:
+        return
+    yield Saved(step, run_folder.checkpoint_path(session.run, step))
+    try:
+        session.begin_copy(step)
+    except (IlladaError, OSError) as error:
+        if not may_go_on:
+            raise
+        yield from going_on(session, "copied", error)
+
+
+def going_on(session: Session, what: str, error: Exception) -> Iterator[Event]:
+    """Say on rank 0 what was not done with a checkpoint, and that the run goes on without it."""
+    if session.ranks.is_main:
+        yield Noticed(f"a checkpoint was not {what}, and training goes on: {error}")
 
 
 def is_complete(session: Session) -> bool:

@@ -131,7 +131,7 @@ def restore(run: Path, url: str, fresh: bool) -> None:
         raise UsageError(f"recipe: checkpoint.mirror is no URL: {url}", "such as s3://bucket/run")
     url = url.rstrip("/")
     there = remote.list_files(url)
-    if not there:
+    if all(name.endswith(remote.UNFINISHED) for name in there):
         return
     starts = starts_at(url, there)
     if fresh:
@@ -160,7 +160,7 @@ def starts_at(url: str, there: Iterable[str]) -> list[dict[str, Any]]:
     told = parse_json(remote.read(name), Path(name)) if ENVIRONMENT in there else {}
     starts = told.get("starts")
     if not isinstance(starts, list):
-        first = min(there)
+        first = min(name for name in there if not name.endswith(remote.UNFINISHED))
         raise UsageError(
             f"{url} is not the mirror of a run, but holds {first}",
             "name another URL with checkpoint.mirror",

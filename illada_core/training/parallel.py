@@ -24,6 +24,7 @@ Said = TypeVar("Said")
 JOIN_WAIT = timedelta(minutes=10)  # for all ranks to be there
 # Before the first step and after the last one: while models are read, compiled and exported.
 LONG_WAIT = timedelta(hours=1)
+COPY_WAIT = timedelta(hours=12)  # while rank 0 alone brings a checkpoint from its mirror, or there
 GLOO_PLACE = re.compile(r"^\[\S*gloo/\S+:\d+\] |\. This is typically .*")
 
 

@@ -42,6 +42,7 @@ from illada_core.training.metrics import Metrics, device_name, record_start
 from illada_core.training.mirror import Mirror, restore
 from illada_core.training.optim import new_optimizer
 from illada_core.training.parallel import (
+    COPY_WAIT,
     LONG_WAIT,
     Ranks,
     failing_alike,
@@ -164,11 +165,25 @@ class Session:
         self.saved_at = run_folder.checkpoint_path(self.run, step)
         if self.ranks.is_main:
             run_folder.prune_checkpoints(self.run, self.setup.recipe.checkpoint)
+        return step
+
+    def begin_copy(self, step: int) -> None:
+        """Begin to copy a checkpoint to the mirror, if there is one.
+
+        Raises on all ranks alike what an earlier copy met with.
+        """
         if self.mirror is not None:
             with failing_alike(self.ranks):
                 if self.ranks.is_main:
                     self.mirror.begin(step)
-        return step
+
+    def finish_copies(self) -> None:
+        """Wait until all is at the mirror. Raises on all ranks alike what a copy met with."""
+        if self.mirror is not None:
+            self.limit_waiting(COPY_WAIT)
+            with failing_alike(self.ranks):
+                if self.ranks.is_main:
+                    self.mirror.finish()
 
     def exported(self, dtype: str) -> Export:
         """Say how weights are written."""
@@ -208,7 +223,11 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
     """
     keys = setup.recipe.run
     check_memory(setup, ranks)
+    shard = choose_shard(setup.recipe.parallel.shard, ranks.world, ranks.local_world)
+    mesh = rank_mesh(ranks, shard) if ranks.world > 1 else None
     with ExitStack() as stack:
+        if mesh is not None:
+            limit_waiting(mesh, COPY_WAIT if setup.recipe.checkpoint.mirror else LONG_WAIT)
         with failing_alike(ranks):  # the others wait here until the folder is in order
             if ranks.is_main:
                 run_folder.refuse_foreign(run)
@@ -217,9 +236,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         checkpoint = newest_checkpoint(run)
         if keys.threads:
             torch.set_num_threads(keys.threads)
-        shard = choose_shard(setup.recipe.parallel.shard, ranks.world, ranks.local_world)
         remarks, base = list(setup.remarks), adapted_base(setup)
-        mesh = rank_mesh(ranks, shard) if ranks.world > 1 else None
         if mesh is not None:
             limit_waiting(mesh, LONG_WAIT)
             remarks += check_health(ranks, mesh) if setup.recipe.parallel.check_health else []
@@ -255,7 +272,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
         mirror = Mirror(run, setup.recipe.checkpoint) if setup.recipe.checkpoint.mirror else None
         if mirror is not None:
             stack.callback(mirror.close)
-        yield Session(
+        session = Session(
             setup=setup,
             run=run,
             ranks=ranks,
@@ -284,8 +301,8 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             phases=past.phases,
             stretches=past.stretches,
         )
-        if mirror is not None and ranks.is_main:
-            mirror.finish()
+        yield session
+        session.finish_copies()
 
 
 def new_saver(setup: Setup, run: Path, ranks: Ranks) -> "Saver | WholeSaver":

@@ -5,7 +5,6 @@
 Every rank leaves what it found in FOLDER/REPORT-RANK.pt. FOLDER has packed rows and conversations.
 """
 
-import os
 import socket
 import subprocess
 import sys
@@ -74,12 +73,15 @@ def start_all(world, command):
     ]
 
 
-def play(world, folder, *scenarios):
-    """Play scenarios on some ranks; return what each rank found, by scenario."""
-    command = [sys.executable, "-m", "tests.training.on_ranks", str(folder), *scenarios]
+def play(world, folder, *scenarios, module="tests.training.on_ranks", codes=None):
+    """Play scenarios of a module on some ranks; return what each rank found, by scenario.
+
+    `codes` are those that the ranks end with, where that is not 0.
+    """
+    command = [sys.executable, "-m", module, str(folder), *scenarios]
     processes = start_all(world, command)
     told = [process.communicate(timeout=240) for process in processes]
-    assert [process.returncode for process in processes] == [0] * world, told
+    assert [process.returncode for process in processes] == (codes or [0] * world), told
     return [torch.load(folder / f"report-{rank}.pt", weights_only=True) for rank in range(world)]
 
 
@@ -312,8 +314,14 @@ def adapted_recipe(folder):
     return tiny_recipe(folder / "chats", *base, *keys)
 
 
+def take_part(scenarios):
+    """Play the scenarios that the command line names, as one rank, and report after each."""
+    folder, names, report = Path(sys.argv[1]), sys.argv[2:], {}
+    with join_ranks("cpu") as ranks:
+        for name in names:
+            report[name] = scenarios[name](folder, ranks)
+            torch.save(report, folder / f"report-{ranks.rank}.pt")
+
+
 if __name__ == "__main__":
-    place, names = Path(sys.argv[1]), sys.argv[2:]
-    with join_ranks("cpu") as here:
-        report = {name: globals()[name](place, here) for name in names}
-        torch.save(report, place / f"report-{os.environ['RANK']}.pt")
+    take_part(globals())
