@@ -9,6 +9,7 @@ and content hashes come from the shards' indexes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -106,14 +107,20 @@ def first_blocks(dataset: TokenDataset, block_tokens: int) -> Counts:
     return np.cumsum([0, *blocks])
 
 
-def plan_windows(dataset: TokenDataset, part: Part) -> Windows:
-    """Order the blocks of a dataset and group them into windows of about equal size."""
-    starts = first_blocks(dataset, part.sizes.block_tokens)
-    tokens = np.zeros(starts[-1], np.int64)
+def tokens_of_blocks(dataset: TokenDataset, parts: Sequence[Part]) -> list[Counts]:
+    """Return how many tokens of each block every part takes, from one look at all indexes."""
+    size = parts[0].sizes.block_tokens
+    starts = first_blocks(dataset, size)
+    tokens = [np.zeros(starts[-1], np.int64) for _ in parts]
     for shard, index in enumerate(dataset.indexes()):
-        pieces = shard_pieces(index, shard, part)
-        blocks = starts[shard] + pieces["start"] // part.sizes.block_tokens
-        np.add.at(tokens, blocks, pieces["length"])
+        for part, counted in zip(parts, tokens, strict=True):
+            pieces = shard_pieces(index, shard, part)
+            np.add.at(counted, starts[shard] + pieces["start"] // size, pieces["length"])
+    return tokens
+
+
+def plan_windows(part: Part, tokens: Counts) -> Windows:
+    """Order blocks of which a part takes so many tokens, and group them into equal windows."""
     order = np.arange(len(tokens))
     if part.seed is not None:
         keys = random_words(part.seed, STREAM_DOCUMENT_ORDER, BLOCK_ORDER, order, 0)

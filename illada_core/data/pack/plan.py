@@ -21,6 +21,7 @@ from illada_core.data.pack.order import (
     Sizes,
     Windows,
     plan_windows,
+    tokens_of_blocks,
     window_pieces,
 )
 from illada_core.data.pack.packing import fit_rows, stream_rows, tokens_between
@@ -65,12 +66,14 @@ class ShardRows:
     row_ends: Counts
 
 
+@lru_cache(1)  # whoever counts first and packs then reads all indexes once
 def plan_parts(
     source: TokenDataset, settings: PackSettings, sizes: Sizes = SIZES
-) -> list[PartPlan]:
+) -> tuple[PartPlan, ...]:
     """Plan the parts that the settings make of a dataset of documents, training first.
 
-    Reads indexes only. DataError if there is nothing to pack, or nothing left to train on.
+    Reads indexes only, and all of them: which documents are held out decides where rows begin.
+    DataError if there is nothing to pack, or nothing left to train on.
     """
     if source.manifest.kind != "documents":
         raise UsageError(f"{source.folder} is packed already", "pack the dataset it came from")
@@ -78,12 +81,16 @@ def plan_parts(
         raise DataError(f"{source.folder} is empty: there is nothing to pack")
     longest = settings.sequence_length if settings.mode == "fit" else sizes.block_tokens
     sizes = replace(sizes, window_tokens=max(sizes.window_tokens, settings.sequence_length))
-    plans = []
-    for name, seed in ((TRAIN, settings.seed), (VALIDATION, VALIDATION_SEED)):
-        part = Part(name, settings.holdout, longest, seed if settings.shuffle else None, sizes)
-        windows = plan_windows(source, part)
-        if windows.tokens:
-            plans.append(PartPlan(part, windows, settings, source))
+    parts = [
+        Part(name, settings.holdout, longest, seed if settings.shuffle else None, sizes)
+        for name, seed in ((TRAIN, settings.seed), (VALIDATION, VALIDATION_SEED))
+    ]
+    planned = zip(parts, tokens_of_blocks(source, parts), strict=True)
+    plans = tuple(
+        PartPlan(part, plan_windows(part, tokens), settings, source)
+        for part, tokens in planned
+        if tokens.any()
+    )
     if plans[0].part.name != TRAIN:
         raise DataError(
             f"a holdout of {settings.holdout:g} takes every document of {source.folder}",

@@ -10,7 +10,7 @@ from illada_core.data.pack.plan import PackSettings
 from illada_core.data.pack.portions import pack_portion, portion_tokens, require_shards
 from illada_core.data.pack.write import clear_packed, pack
 from illada_core.data.portion import Portion
-from illada_core.data.store.dataset import open_packed
+from illada_core.data.store.dataset import TokenDataset, open_packed
 from illada_core.errors import DataError, UsageError
 
 SIZES = Sizes(block_tokens=300, window_tokens=2_000)
@@ -94,3 +94,14 @@ def test_two_never_write_one_shard_and_nobody_clears_it_meanwhile(source, tmp_pa
     first.close()
     clear_packed(folder)
     assert list(folder.rglob("shard-*")) == []
+
+
+def test_a_portion_is_counted_and_packed_by_one_look_at_the_indexes(source, tmp_path, monkeypatch):
+    """Each of n processes plans for all shards: what that costs, n times, is not packing."""
+    looks = []
+    indexes = TokenDataset.indexes
+    monkeypatch.setattr(TokenDataset, "indexes", lambda own: looks.append(own) or indexes(own))
+    settings, own = settings_of("stream"), Portion(1, 3)
+    assert portion_tokens(source, settings, own, SIZES) > 0
+    list(pack_portion(source, tmp_path / "rows", settings, own, sizes=SIZES))
+    assert looks == [source]
