@@ -18,7 +18,8 @@ from typing import IO, Protocol
 from illada_core.places import with_urls
 
 PLAIN_PROGRESS_EVERY_S = 5.0
-WIDE_COLUMNS = 100  # in narrower terminals the bar leaves its place to the note
+WIDEST_BAR, NARROWEST_BAR = 30, 6  # columns; a narrower one gives its place to the note
+LONGEST_TIME = len("0:00:00")
 
 
 def is_rich_terminal(stream: IO[str]) -> bool:
@@ -118,15 +119,15 @@ def live_progress(title: str, total: float | None, unit: str, before: float) -> 
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True, no_color=not has_colour(sys.stderr))
-    columns = (
+    drawn = BarColumn()
+    words = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30 if console.width >= WIDE_COLUMNS else 12),
         TextColumn("{task.fields[counted]}", markup=False),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}", markup=False),
     )
     started = time.monotonic()
-    with Progress(*columns, console=console) as bar:
+    with Progress(*words, console=console) as bar:
         task = bar.add_task(title, total=total, completed=int(before), counted="", note="")
         done = before
 
@@ -137,9 +138,26 @@ def live_progress(title: str, total: float | None, unit: str, before: float) -> 
             share = f" of {si(total)}{unit}" if total else ""
             counted = f"{si(done)}{unit}{share}, {si(rate)}{unit}/s"
             reached = min(done, total) if total else done
-            bar.update(task, completed=reached, counted=counted, note=printable(note))
+            room = console.width - len(f"{title} {counted} ") - LONGEST_TIME - 1
+            drawn.bar_width, shown = bar_and_note(room, printable(note))
+            bar.columns = (words[0], drawn, *words[1:]) if drawn.bar_width else words
+            bar.update(task, completed=reached, counted=counted, note=shown)
 
         yield advance
+
+
+def bar_and_note(room: int, note: str) -> tuple[int, str]:
+    """Share out the columns that a line has left: how wide the bar is, and what of the note fits.
+
+    The note goes first; where no bar fits beside it, there is none (0), and its end may be lost.
+    """
+    from rich.cells import cell_len, set_cell_size
+
+    bar = min(WIDEST_BAR, room - 1 - cell_len(note))
+    if bar >= NARROWEST_BAR:
+        return bar, note
+    fits = cell_len(note) <= room
+    return 0, note if fits else set_cell_size(note, max(0, room - 1)) + "…" * (room > 0)
 
 
 class PlainProgress:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from illada_cli.chat.session import Chat
-from illada_cli.ui import os_error_sentence
+from illada_cli.ui import os_error_sentence, plural
 from illada_core.errors import DataError, UsageError
 from illada_core.inference.settings import change_settings, parse_setting
 from illada_core.inference.trace import open_trace
@@ -67,7 +67,7 @@ def save(chat: Chat, argument: str) -> str:
 
 def load(chat: Chat, argument: str) -> str:
     chat.conversation.load(needed_path(argument, chat.autosave))
-    return f"loaded {len(chat.conversation.turns)} turns"
+    return f"loaded {plural(len(chat.conversation.turns), 'turn')}"
 
 
 def needed_path(argument: str, usual: Path | None) -> Path:
@@ -136,7 +136,7 @@ def trace(chat: Chat, argument: str) -> str:
             assert file is not None
             for step in chat.last.steps:
                 file.write(step)
-        return f"wrote {len(chat.last.steps)} steps to {path}"
+        return f"wrote {plural(len(chat.last.steps), 'step')} to {path}"
     written = {
         position: (token, step.step + 1)
         for step in chat.last.steps

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from illada_cli.chat.conversation import Conversation
 from illada_cli.chat.view import View
-from illada_cli.ui import Talk, os_error_sentence
+from illada_cli.ui import Talk, os_error_sentence, plural
 from illada_core.errors import DataError, UsageError
 from illada_core.inference.checkpoint import Checkpoint
 from illada_core.inference.requests import Prompting, Request
@@ -52,7 +52,7 @@ class Answer:
         """Say what it took."""
         new, forwards = self.generation.new_tokens, self.generation.forwards
         return (
-            f"{new:,} new tokens in {forwards:,} forwards "
+            f"{plural(new, 'new token')} in {plural(forwards, 'forward')} "
             f"({new / max(1, forwards):.2f} tokens per forward), {self.seconds:.2f} s, "
             f"{new / max(self.seconds, 1e-9):.1f} tokens/s, "
             f"ended by {self.generation.finish_reason}"

@@ -51,11 +51,11 @@ class GenerationTally:
         """Say it in a line: end tokens and what was cut are not counted as new."""
         peak_bytes, kept_bytes = peak_memory_bytes(sampler.device), sampler.kept_bytes
         kept = f", keys and values {kept_bytes / 2**30:.2f} GiB" if kept_bytes else ""
-        texts = "1 text" if self.finished == 1 else f"{self.finished:,} texts"
         return (
-            f"{texts}, {self.new_tokens:,} new tokens in {self.forwards:,} forwards "
+            f"{plural(self.finished, 'text')}, {plural(self.new_tokens, 'new token')} "
+            f"in {plural(self.forwards, 'forward')} "
             f"({self.new_tokens / max(1, self.forwards):.2f} tokens per forward, "
-            f"{sampler.forwards:,} calls of the model), {self.seconds:.2f} s, "
+            f"{plural(sampler.forwards, 'call')} of the model), {self.seconds:.2f} s, "
             f"{self.new_tokens / max(1e-9, self.seconds):.1f} tokens/s, "
             f"peak memory {peak_bytes / 2**30:.2f} GiB{kept}"
         )
@@ -145,7 +145,7 @@ def prepare_all(
         if task.is_short:
             talk.say_once(
                 f"the context of {context:,} leaves room for fewer than "
-                f"{settings.max_new_tokens:,} new tokens"
+                f"{plural(settings.max_new_tokens, 'new token')}"
             )
         yield task
 
@@ -184,7 +184,7 @@ def write_texts(
         tally = generate_all(sampler, iter(sound), writer, trace, advance, stop)
     talk.say(tally.sentence(sampler))
     resume = "run the same command again to go on" if isinstance(writer, LedgerWriter) else None
-    stop.leave(f"stopped by a signal, with {sampler.live} texts unfinished", resume)
+    stop.leave(f"stopped by a signal, with {plural(sampler.live, 'text')} unfinished", resume)
     sound.raise_fault()
 
 

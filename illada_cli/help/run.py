@@ -11,6 +11,7 @@ from illada_cli.help.options import HelpOptions
 from illada_core.packaged import packaged, unknown
 
 PAGES = "docs"
+PAGE_COLUMNS = 100  # longer lines are hard to read
 
 
 def run(asked: HelpOptions) -> None:
@@ -45,6 +46,6 @@ def show(text: str) -> None:
     from rich.markdown import Markdown
 
     os.environ.setdefault("LESS", "-FR")  # colours pass, and what fits on the screen stays there
-    console = Console(width=min(ui.WIDE_COLUMNS, Console().width))
+    console = Console(width=min(PAGE_COLUMNS, Console().width))
     with console.pager(styles=ui.has_colour(sys.stdout)):
         console.print(Markdown(text, hyperlinks=False))

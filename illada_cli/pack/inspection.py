@@ -38,9 +38,9 @@ def check_dataset(folder: Path, over: Mapper, as_json: bool, talk: ui.Talk) -> N
                 problems.append(problem)
             show_verdict(dataset.folder, part, dataset.tokens, problems[before:], as_json)
     if problems:
-        count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
         raise DataError(
-            f"{count} in {folder}", "restore the damaged files, or make the dataset again"
+            f"{ui.plural(len(problems), 'problem')} in {folder}",
+            "restore the damaged files, or make the dataset again",
         )
 
 
@@ -51,5 +51,5 @@ def show_verdict(folder: Path, part: str, tokens: int, problems: list[str], as_j
         facts = {"dataset": told(folder), "part": part, "tokens": tokens, "problems": told_of}
         print(json.dumps(facts), flush=True)
     else:
-        for line in problems or [f"{folder}: {tokens:,} tokens, every byte is sound"]:
+        for line in problems or [f"{folder}: {ui.plural(tokens, 'token')}, every byte is sound"]:
             print(ui.printable(with_urls(line)), flush=True)

@@ -202,7 +202,7 @@ def write_portion(
     if whole_at(output).is_finished(dataset, output, settings):
         asked.talk.say(f"{output} is complete already")
     else:
-        asked.talk.say(f"{title}: {tokens:,} tokens; {MERGE_HINT}")
+        asked.talk.say(f"{title}: {ui.plural(tokens, 'token')}; {MERGE_HINT}")
     described = {"output": told(output), "part": str(portion), "tokens": tokens}
     print(json.dumps(described) if asked.as_json else ui.printable(told(output)))
 
@@ -243,15 +243,16 @@ def show_result(output: Path, as_json: bool, talk: ui.Talk) -> None:
     facts_of = outline if url_of(output) else describe
     opened = open_parts(output)
     parts = {name: facts_of(part) for name, part in opened.items()}
-    noun = "examples" if opened[TRAIN].has_turns else "documents"
+    noun = "example" if opened[TRAIN].has_turns else "document"
     for name, facts in parts.items():
-        held = f" of {facts['documents']:,} {noun}" if "documents" in facts else ""
+        held = f" of {ui.plural(facts['documents'], noun)}" if "documents" in facts else ""
         talk.say(
-            f"{name}: {facts['rows']:,} rows, {facts['tokens']:,} tokens{held}, "
+            f"{name}: {ui.plural(facts['rows'], 'row')}, "
+            f"{ui.plural(facts['tokens'], 'token')}{held}, "
             f"{facts['empty_share']:.3%} empty"
         )
     if VALIDATION not in parts and parts[TRAIN]["settings"]["holdout"]:
-        talk.say(f"no {noun[:-1]} fell into the holdout: there is no validation part")
+        talk.say(f"no {noun} fell into the holdout: there is no validation part")
     print(json.dumps({"output": told(output), **parts}) if as_json else ui.printable(told(output)))
 
 

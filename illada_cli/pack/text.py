@@ -113,7 +113,7 @@ def tokenize_first(job: Job, output: Path, asked: PackOptions) -> Path:
         is_about_text = error.hint in (SKIP_HINT, KEY_HINT) and not job.chat
         raise DataError(error.sentence, MORE_OPTIONS if is_about_text else error.hint) from error
     noun = "example" if job.chat else "document"
-    talk.say(f"tokens: {report.tokens:,} tokens of {plural(report.documents, noun)} in {folder}")
+    talk.say(f"{plural(report.tokens, 'token')} of {plural(report.documents, noun)} in {folder}")
     if report.cut:
         talk.say(f"cut to fit a row: {plural(report.cut, noun)}")
     if report.skipped:

@@ -157,6 +157,7 @@ def tell(line: Line, talk: Talk) -> None:
     told = f"{line.client} {line.path} {line.status} {line.seconds:.2f} s"
     if isinstance(line.job, TextJob):
         job = line.job
-        told += f", {job.prompt_tokens:,} + {job.new_tokens:,} tokens in {job.forwards:,} forwards"
+        told += f", {job.prompt_tokens:,} + {plural(job.new_tokens, 'token')} "
+        told += f"in {plural(job.forwards, 'forward')}"
         told += ", dropped" * (not job.is_done) + ", timed out" * job.is_timed_out
     talk.say(told)

@@ -44,7 +44,7 @@ def make_on_cluster(job: Job, folder: Path, steps: Steps, asked: TokenizeOptions
 def finish_dataset(job: Job, folder: Path, asked: TokenizeOptions, merge: bool) -> None:
     """Write what is missing of a dataset, or merge its parts, and tell what is in it."""
     workers = worker_count(asked.workers)
-    asked.talk.detail(f"encoding with {job.tokenizer.engine}, {workers} threads")
+    asked.talk.detail(f"encoding with {job.tokenizer.engine}, {ui.plural(workers, 'thread')}")
     started = time.monotonic()
     if merge:
         report = merge_tokens(job, folder, workers, asked.talk)
@@ -64,7 +64,7 @@ def make_part(job: Job, portion: Portion, folder: Path, asked: TokenizeOptions) 
     if isinstance(done, Report):
         asked.talk.say(summary(done, 0)[0])
     else:
-        facts = f"{ui.plural(done.documents, 'document')}, {done.tokens:,} tokens"
+        facts = f"{ui.plural(done.documents, 'document')}, {ui.plural(done.tokens, 'token')}"
         asked.talk.say(f"part {portion}: {facts} in {ui.plural(done.shards, 'shard')}")
         if done.skipped:
             asked.talk.say(name_skipped(done, "document"))
@@ -75,14 +75,14 @@ def make_part(job: Job, portion: Portion, folder: Path, asked: TokenizeOptions) 
 
 def summary(report: Report, seconds: float) -> list[str]:
     """Describe a finished dataset in lines for people."""
-    facts = f"{ui.plural(report.documents, 'document')}, {report.tokens:,} tokens"
+    facts = f"{ui.plural(report.documents, 'document')}, {ui.plural(report.tokens, 'token')}"
     if report.was_complete:
         return [f"complete already: {facts}"]
     size, bytes_a_token = ui.si(report.text_bytes), report.text_bytes / report.tokens
     lines = [f"{facts}, {size}B of text, {bytes_a_token:.2f} bytes a token"]
     if report.resumed_shards:
         done, shards = report.resumed_shards, report.shards
-        lines.append(f"{done} of {shards} shards were finished by an earlier run")
+        lines.append(f"{ui.plural(shards, 'shard')}, {done:,} of them finished by an earlier run")
     else:
         lines.append(f"{seconds:.1f} s, {ui.si(report.text_bytes / seconds)}B/s")
     if report.skipped:

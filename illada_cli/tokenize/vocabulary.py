@@ -53,7 +53,7 @@ def make(sources: Sequence[Source], size: int, path: Path | None, asked: Tokeniz
         if not asked.fresh and vocabulary.is_another(content, path):
             raise UsageError(f"{path} exists, and is another vocabulary", FRESH_HINT)
         vocabulary.write_vocabulary(content, path)
-    asked.talk.say(f"{len(content['model']['vocab']):,} tokens")
+    asked.talk.say(f"{ui.plural(len(content['model']['vocab']), 'token')}")
     print(ui.printable(str(path)))
 
 
@@ -77,7 +77,7 @@ def train(sources: Sequence[Source], size: int, asked: TokenizeOptions) -> dict[
 
         content = wait_for(lambda: vocabulary.train_vocabulary(texts(), size), stop)
     if (found := len(content["model"]["vocab"])) < size:
-        talk.warn(f"the text holds pairs for {found:,} tokens only, not {size:,}")
+        talk.warn(f"the text holds pairs for {ui.plural(found, 'token')} only, not {size:,}")
     return content
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from illada_cli.ui import duration, si, table
+from illada_cli.ui import duration, plural, si, table
 from illada_core.training.recipe.keys import Recipe
 from illada_core.training.recipe.plan import Plan
 
@@ -25,7 +25,7 @@ def plan_lines(plan: Plan, recipe: Recipe, assumed: str) -> list[str]:
 
 def work_rows(plan: Plan, recipe: Recipe) -> list[tuple[str, str]]:
     """Say what is to be computed."""
-    step = f"{recipe.batch.rows} rows of {plan.tokens_per_step / recipe.batch.rows:.4g}"
+    step = f"{plural(recipe.batch.rows, 'row')} of {plan.tokens_per_step / recipe.batch.rows:.4g}"
     again = plan.recomputed_flops_per_token
     return [
         ("parameters", f"{plan.parameters:,}"),

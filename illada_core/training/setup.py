@@ -108,7 +108,10 @@ def prepare(recipe: Recipe) -> Setup:
         found = len(prompts) if holdout.has_turns else len(prompts) // 2
         if found < recipe.validation.samples:
             kind = "prompts to answer" if holdout.has_turns else "rows to continue"
-            remarks.append(f"{holdout.folder} has only {found} {kind}")
+            remarks.append(
+                f"{holdout.folder} has too few {kind}: {found}, and validation.samples asks for "
+                f"{recipe.validation.samples}"
+            )
     return Setup(
         recipe=replace(recipe, model=keys_of(config, recipe.model)),
         config=config,

@@ -187,7 +187,7 @@ def test_fewer_prompts_than_asked_for_are_noticed(chats, tmp_path):
     asked = chats("validation.sample_every=2", "validation.samples=9", "run.total_tokens=512")
     told = [e.sentence for e in run_training(asked, tmp_path / "run") if isinstance(e, Noticed)]
     assert len(told) == 1
-    assert told[0].endswith("has only 8 prompts to answer")
+    assert told[0].endswith("has too few prompts to answer: 8, and validation.samples asks for 9")
 
 
 def test_every_model_folder_of_a_run_tells_how_to_generate_with_it(chats, tmp_path):
