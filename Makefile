@@ -57,7 +57,7 @@ checked:
 	rm -rf $(CHECKED) && mkdir -p $(CHECKED)
 	$(PYTHON) -m venv $(CHECKED)/venv
 	$(CHECKED)/venv/bin/python -m pip install $(PIP_FLAGS) '$(FILE)[serve,plot,lora]' pytest
-	cp -r README.md docs tests $(CHECKED)
+	cp -r README.md docs tests pyproject.toml $(CHECKED)
 	cd $(CHECKED) && venv/bin/python -m pytest -q --import-mode=importlib tests/test_readme.py tests/test_tutorial.py tests/cli/help
 	rm -rf $(CHECKED)
 
