@@ -45,7 +45,7 @@ def run(verb: str, asked: TrainOptions) -> None:
             "there is no model to fine-tune", "give a model folder or a run: --ckpt BASE"
         )
     if asked.dry_run:
-        print_plan(recipe)
+        print_plan(recipe, Talk(quiet=asked.quiet))
     elif launches(asked) and not is_rank():
         machines = find_machines(asked)
         launch(processes(asked), machines, asked.restarts, Talk(quiet=asked.quiet))
@@ -127,12 +127,17 @@ def changed(recipe: Recipe, asked: TrainOptions) -> Recipe:
     return recipe
 
 
-def print_plan(recipe: Recipe) -> None:
-    """Print the recipe as its data complete it, and under it what it will cost."""
+def print_plan(recipe: Recipe, talk: Talk) -> None:
+    """Print the recipe as its data complete it, and under it what it will cost.
+
+    What is to be known of the data is said as the run itself would say it.
+    """
     if recipe.data.path or recipe.data.mixture:
         setup = prepare(recipe)
         recipe, config, total = setup.recipe, setup.config, setup.schedule.total_tokens
         row_tokens, assumed = setup.row_tokens, ""
+        for remark in setup.remarks:
+            talk.warn(remark)
     else:
         config, total, assumed = outline(recipe)
         row_tokens = float(config.max_length)

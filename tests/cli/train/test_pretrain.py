@@ -203,6 +203,18 @@ def test_every_recipe_has_a_plan_that_can_be_fed_back(illada, tmp_path, name):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_plan_warns_of_what_its_run_warns_of(illada, tiny):
+    """Once, on stderr: what is printed can still be fed back."""
+    asked = tiny("batch.rows=25", "validation.least_tokens=257", "run.total_tokens=800")
+    plan, run = illada("pretrain", asked, "-n"), illada("pretrain", asked, "-o", "run", "-q")
+    assert plan.stderr == run.stderr
+    told = plan.stderr.splitlines()
+    assert [line.split(": ")[1] for line in told] == ["warning", "warning"]
+    assert "only 24 rows, and a step takes 25" in told[0]
+    assert "measured on 256 held-out tokens only" in told[1]
+    assert tomllib.loads(plan.stdout)["batch"]["rows"] == 25
+
+
 def test_the_plan_of_8b_is_the_papers(illada):
     plan = illada("pretrain", "8b", "-n").stdout
     assert "7,615,025,152" in plan
