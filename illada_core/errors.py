@@ -56,3 +56,8 @@ class StoppedBySignal(IlladaError):
     def __init__(self, sentence: str, signal_number: int, hint: str | None = None) -> None:
         super().__init__(sentence, hint)
         self.code = SIGNAL_EXIT_BASE + signal_number
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's message, its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from illada_core.errors import DataError, IlladaError, UsageError
+from illada_core.errors import DataError, IlladaError, UsageError, first_line
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0)  # between two tries
 BLOCK_BYTES = 8 << 20
@@ -299,8 +299,3 @@ def final(doing: str, url: str, error: Exception) -> IlladaError | None:
     if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
         return DataError(f"no right to {doing} {url}: {first_line(error)}", RIGHTS_HINT)
     return None
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's message, its name where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

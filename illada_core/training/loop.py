@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from illada_core.errors import DivergedError, IlladaError
@@ -63,6 +64,7 @@ def train(
     recipe, ranks = session.setup.recipe, session.ranks
     yield describe_start(session)
     yield from (Noticed(remark) for remark in session.remarks)
+    yield from of_trackers(session)
     if recipe.log.curves and ranks.is_main and not can_draw():
         yield Noticed("curves.png is not drawn: matplotlib is missing (extra: plot)")
     speed, curves = Speed(), CurvesClock()
@@ -130,35 +132,23 @@ class Made:
 
 
 def attempt(
-    session: Session, act: Callable[[], int | None], may_fail: bool = True
+    session: Session, act: Callable[[], int | None], may_fail: bool = True, what: str = "written"
 ) -> Iterator[Event]:
     """Do a part of saving, which returns the step of a checkpoint if that is complete now.
 
     What fails may leave the run without a checkpoint, or one without a copy, if its recipe says so.
     """
-    may_go_on = session.setup.recipe.checkpoint.on_error == "continue"
     try:
         step = act()
     except (IlladaError, OSError) as error:
-        if not (may_fail and may_go_on):
+        if not may_fail or session.setup.recipe.checkpoint.on_error == "stop":
             raise
-        yield from going_on(session, "written", error)
+        if session.ranks.is_main:
+            yield Noticed(f"a checkpoint was not {what}, and training goes on: {error}")
         return
-    if step is None:
-        return
-    yield Saved(step, run_folder.checkpoint_path(session.run, step))
-    try:
-        session.begin_copy(step)
-    except (IlladaError, OSError) as error:
-        if not may_go_on:
-            raise
-        yield from going_on(session, "copied", error)
-
-
-def going_on(session: Session, what: str, error: Exception) -> Iterator[Event]:
-    """Say on rank 0 what was not done with a checkpoint, and that the run goes on without it."""
-    if session.ranks.is_main:
-        yield Noticed(f"a checkpoint was not {what}, and training goes on: {error}")
+    if step is not None:
+        yield Saved(step, run_folder.checkpoint_path(session.run, step))
+        yield from attempt(session, partial(session.begin_copy, step), what="copied")
 
 
 def is_complete(session: Session) -> bool:
@@ -273,6 +263,7 @@ def settle(session: Session, made: Made, speed: Speed) -> Iterator[Event]:
         schedule=state,
     )
     yield record_step(session, result, made.step_tokens, speed)
+    yield from of_trackers(session)
     if session.progress.bad_steps >= session.setup.recipe.run.max_bad_steps:
         yield from attempt(session, session.finish_save)
         redraw_curves(session)
@@ -371,6 +362,15 @@ def conclude(session: Session) -> Iterator[Event]:
     if complete:
         yield Finished(step, session.progress.tokens, session.export())
     redraw_curves(session)
+    if session.metrics is not None:
+        session.metrics.trackers.close()
+    yield from of_trackers(session)
+
+
+def of_trackers(session: Session) -> Iterator[Event]:
+    """Say which trackers have failed; the run goes on without them."""
+    if session.metrics is not None:
+        yield from (Noticed(sentence) for sentence in session.metrics.trackers.told())
 
 
 def redraw_curves(session: Session) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -24,7 +24,7 @@ from illada_core.files import flush, write_all, write_file, write_json
 from illada_core.training import run_folder
 from illada_core.training.lines import METRICS_LINE, STEP_LINE, read_lines
 from illada_core.training.parallel import Ranks
-from illada_core.training.trackers import Tracker
+from illada_core.training.trackers import Trackers
 
 
 class StepLines:
@@ -55,7 +55,7 @@ class StepLines:
 class Metrics:
     """The open metrics of a run, and what else takes them."""
 
-    def __init__(self, run: Path, last_step: int, trackers: Sequence[Tracker] = ()) -> None:
+    def __init__(self, run: Path, last_step: int, trackers: Trackers) -> None:
         self.lines = StepLines(run / run_folder.METRICS, last_step, METRICS_LINE)
         last = self.lines.last
         is_finished = last is not None and last["kind"] == "finished"
@@ -70,8 +70,7 @@ class Metrics:
             for name, value in values.items()
             if isinstance(value, int | float)
         }
-        for tracker in self.trackers:
-            tracker.write(step, numbers)
+        self.trackers.write(step, numbers)
 
     def sync(self) -> None:
         """Wait until the lines are on the disk."""
@@ -79,8 +78,7 @@ class Metrics:
 
     def close(self) -> None:
         self.lines.close()
-        for tracker in self.trackers:
-            tracker.close()
+        self.trackers.close()
 
 
 def encode_line(line: dict[str, Any]) -> bytes:

@@ -24,6 +24,7 @@ from illada_core.data.sources.reading import (
     missing_column,
     utf8_size,
 )
+from illada_core.errors import first_line
 from illada_core.files import sha256_of
 
 CHUNK_ROWS = 4096
@@ -186,8 +187,3 @@ def add_value(result: Texts, value: Any, number: int, record: int) -> None:
 def file_digest(number: int, source: Source, path: str) -> Digest:
     """Hash the whole file of a source."""
     return Digest(number, source.bytes, sha256_of(path))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's message."""
-    return (str(error) or type(error).__name__).splitlines()[0]

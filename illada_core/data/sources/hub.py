@@ -8,10 +8,10 @@ from typing import Any
 
 import datasets
 
-from illada_core.data.sources.columns import CHUNK_ROWS, add_value, first_line
+from illada_core.data.sources.columns import CHUNK_ROWS, add_value
 from illada_core.data.sources.listing import HUB_PREFIX, Source
 from illada_core.data.sources.reading import CHUNK_BYTES, Chunk, Digest, Texts, chunk_of, end_chunk
-from illada_core.errors import DataError, UsageError
+from illada_core.errors import DataError, UsageError, first_line
 
 DEFAULT_SPLIT = "train"
 
