@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,28 @@ def run(asked: RunsOptions) -> None:
             print(json.dumps({**each.fields(), "recipe": values_at(apart, place)}))
     elif found:
         told = details(found[0]) if len(found) == 1 else []
-        print(printable("\n".join([table(rows_of(found, apart)), *told])))
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(printable("\n".join([shown(found, apart, columns), *told])))
 
 
-def rows_of(runs: list[RunHistory], apart: dict[str, list[Any]]) -> list[tuple[str, ...]]:
-    """Return the rows of the table: a column for each key in which the recipes differ."""
-    rows = [(*HEAD, *apart)]
-    for place, each in enumerate(runs):
+def shown(runs: list[RunHistory], apart: dict[str, list[Any]], columns: int | None) -> str:
+    """Lay out runs as a table, with a column for each key in which their recipes differ.
+
+    Where the lines would be longer than `columns`, the keys become the lines of a second table.
+    """
+    rows = rows_of(runs)
+    lines = [(name, *map(str, values)) for name, values in apart.items()]
+    wide = table([(*row, *(line[place] for line in lines)) for place, row in enumerate(rows)])
+    if columns is None or not apart or max(map(len, wide.splitlines())) <= columns:
+        return wide
+    names = ("recipe", *(each.name for each in runs))
+    return f"{table(rows)}\n\n{table([names, *lines])}"
+
+
+def rows_of(runs: list[RunHistory]) -> list[tuple[str, ...]]:
+    """Return what is known of each run, under a head."""
+    rows: list[tuple[str, ...]] = [HEAD]
+    for each in runs:
         numbers = (each.loss, each.bound, each.bits_per_byte)
         rows.append(
             (
@@ -51,7 +68,6 @@ def rows_of(runs: list[RunHistory], apart: dict[str, list[Any]]) -> list[tuple[s
                 si(each.tokens).strip(),
                 *("–" if number is None else f"{number:.3f}" for number in numbers),
                 si(each.tokens_per_s).strip() if each.tokens_per_s else "–",
-                *(str(value) for value in values_at(apart, place).values()),
             )
         )
     return rows

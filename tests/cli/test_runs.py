@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from illada_cli.runs.run import shown
 from illada_core.files import LOCK
 from illada_core.training.curves import draw_curves
 from illada_core.training.history import differences, find_runs, read_run
@@ -81,6 +82,20 @@ def test_runs_are_shown_as_a_table_and_as_json(illada, runs):
     assert [each["run"] for each in told] == ["b"]
     assert told[0]["bound"] == 3.25
     assert contents(runs) == before
+
+
+def test_keys_that_would_make_lines_too_long_for_the_terminal_are_lines_themselves(runs):
+    found = [read_run(folder) for folder in find_runs([runs])]
+    apart = differences(found)
+    wide = shown(found, apart, None)
+    assert shown(found, apart, max(map(len, wide.splitlines()))) == wide
+    assert "optimizer.peak_lr" in wide.splitlines()[0]
+    for columns in (70, len(wide.splitlines()[0]) - 1):
+        head, *_, empty, names, rate = shown(found, apart, columns).splitlines()
+        assert head.split()[-1] == "tok/s"
+        assert empty == ""
+        assert names.split() == ["recipe", "a", "b"]
+        assert rate.split() == ["optimizer.peak_lr", "0.001", "0.002"]
 
 
 def test_the_stretches_of_a_run_are_told_and_drawn(illada, runs):
