@@ -34,8 +34,10 @@ def uploads(first):
         upload(path, url)
 
     remote.upload = put
-    yield
-    remote.upload = upload
+    try:
+        yield
+    finally:
+        remote.upload = upload
 
 
 def break_down(path, url):

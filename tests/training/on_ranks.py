@@ -154,6 +154,19 @@ def curve(folder, ranks):
     run_training(curve_recipe(folder), parts, ranks=ranks)
 
 
+def stretched(folder, ranks):
+    """A run whose steps take another number of rows after each stop."""
+    for rows, stop_after in ((5, 3), (7, 5), (2, None)):
+        asked = tiny_recipe(folder / "chats", *CURVE, f"batch.rows={rows}")
+        run_training(asked, folder / f"stretched-{ranks.world}", stop_after, ranks=ranks)
+
+
+def stretched_elsewhere(folder, ranks):
+    """Take up what two ranks have left, with another number of rows in a step."""
+    run = folder / f"stretched-2-on-{ranks.world}"
+    run_training(curve_recipe(folder, "batch.rows=7"), run, ranks=ranks)
+
+
 def copied_curve(folder, ranks):
     """The same, by two copies of the model."""
     asked = curve_recipe(folder, "parallel.shard=2")
@@ -294,8 +307,10 @@ def patched_writer(first):
         return write(self, *arguments)
 
     HuggingFaceStorageWriter.write_data = write_data
-    yield
-    HuggingFaceStorageWriter.write_data = write
+    try:
+        yield
+    finally:
+        HuggingFaceStorageWriter.write_data = write
 
 
 def adapters(folder, ranks):

@@ -18,7 +18,15 @@ from illada_core.training.recipe.footprint import choose_shard
 from illada_core.training.session import open_session
 from illada_core.training.setup import prepare
 from illada_core.training.source import row_source
-from tests.training.on_ranks import KINDS, adapted_recipe, curve_recipe, mixed, play
+from tests.training.on_ranks import (
+    KINDS,
+    adapted_recipe,
+    curve_recipe,
+    mixed,
+    play,
+    stretched,
+    stretched_elsewhere,
+)
 from tests.training.test_loop import CPU, losses, run_training
 from tests.training.tiny import tiny_recipe, write_conversations, write_packed
 
@@ -33,6 +41,7 @@ ALONE = (
     "slow_save",
     "full_disk",
     "unfit",
+    "stretched",
 )
 WEIGHTS = "model.safetensors"
 # Sums in another order: relative to a tensor's length, and to a loss.
@@ -62,8 +71,10 @@ def two(folder):
 def three(folder, two):
     """What three ranks found, after two had stopped."""
     shutil.copytree(folder / "stopped", folder / "resumed-2-on-3")
+    shutil.copytree(folder / "stopped", folder / "stretched-2-on-3")
     damage(shutil.copytree(folder / "stopped", folder / "damaged"))
-    return play(3, folder, "gradients", "going_on", "damaged", "refused", "mixed")
+    scenarios = ("going_on", "stretched_elsewhere", "damaged", "refused", "mixed")
+    return play(3, folder, "gradients", *scenarios)
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +186,22 @@ def test_a_mixture_is_that_of_one_process(folder, three):
     kinds = [line["kind"] for line in losses(folder / "mixed-3")]
     assert kinds.count("mixture") == 2
     assert "validation" in kinds
+
+
+def test_stretches_of_other_batch_sizes_are_those_of_one_process(folder, two):
+    stretched(folder, CPU)
+    same_losses(folder / "stretched-1", folder / "stretched-2")
+    lines = [line for line in losses(folder / "stretched-2") if line["kind"] == "step"]
+    rows = [5] * 3 + [7] * 2 + [2] * 6  # 41 of 40: the last step may pass the end
+    assert [line["tokens"] for line in lines] == [32 * sum(rows[: n + 1]) for n in range(len(rows))]
+
+
+def test_a_stretch_begun_on_other_ranks_is_that_of_one_process(folder, three):
+    """Two ranks have stopped; three, or one, go on with more rows in a step."""
+    run = shutil.copytree(folder / "stopped", folder / "stretched-2-on-1")
+    stretched_elsewhere(folder, CPU)
+    same_losses(run, folder / "stretched-2-on-3")
+    assert [line["step"] for line in losses(run) if line["kind"] == "stretch"] == [5]
 
 
 def test_resume_on_as_many_ranks_is_exact(folder, two):

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -52,8 +53,8 @@ def test_another_batch_size_is_a_stretch_of_its_own(recipe, tmp_path):
     assert told(run_training(recipe("batch.rows=7"), run, stop_after=8)) == []
 
 
-@pytest.mark.parametrize("ratio", ["uniform", "stratified"])
-def test_each_row_comes_once_an_epoch_whatever_the_stretches(recipe, tmp_path, ratio):
+@pytest.mark.parametrize(("ratio", "world"), [("uniform", 1), ("stratified", 1), ("uniform", 3)])
+def test_each_row_comes_once_an_epoch_whatever_the_stretches(recipe, tmp_path, ratio, world):
     run, seen, notes = tmp_path / "run", Counter(), []
     asked = recipe(f"objective.ratio={ratio}", "run.total_tokens=1e6")
     for rows, stop_after in ((4, 3), (7, 6), (2, 8), (5, 12)):
@@ -61,8 +62,9 @@ def test_each_row_comes_once_an_epoch_whatever_the_stretches(recipe, tmp_path, r
         with open_session(prepare(changed), run, CPU, fresh=False) as session:
             first = session.progress.step
             share, rule, dataset = session.share, session.corruption, session.setup.train
-        for step in range(first, stop_after):
-            for places in share.micro_places(step):
+        shares = [replace(share, rank=rank, world=world) for rank in range(world)]
+        for step, share in product(range(first, stop_after), shares):
+            for places in filter(len, share.micro_places(step)):
                 seen.update(places)
                 batch = read_batch(dataset, places, rule.seed)
                 notes += list(zip(batch.epochs_R.tolist(), batch.rows_R.tolist(), strict=True))
