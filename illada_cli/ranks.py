@@ -47,6 +47,11 @@ def is_rank() -> bool:
     return "RANK" in os.environ
 
 
+def is_launched() -> bool:
+    """Tell whether a launcher of illada's own has started this process."""
+    return LAUNCHED in os.environ
+
+
 def is_restarted() -> bool:
     """Tell whether a launcher has started these ranks before, and lost one of them."""
     return environment_number(RESTARTS, 0) > 0
@@ -89,5 +94,5 @@ def end_with_launcher() -> None:
             pass
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if LAUNCHED in os.environ:
+    if is_launched():
         threading.Thread(target=watch, daemon=True).start()

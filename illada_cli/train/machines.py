@@ -12,23 +12,40 @@ from illada_cli.ranks import Machines
 from illada_cli.train.options import TrainOptions
 from illada_core.errors import UsageError
 
-AUTO = "auto"
+AUTO, ALONE = "auto", "1"
 SLURM = ("SLURM_NNODES", "SLURM_NODEID", "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
 PORT, PORTS = 20_000, 12_000  # Slurm's jobs meet at ports of their own, below those of the system
 LARGEST_PORT = 65_535
 
 
-def find_machines(asked: TrainOptions) -> Machines:
-    """Return the machines that the options name. Raises UsageError."""
-    if asked.nodes is None or asked.nodes == "1":
+def find_machines(asked: TrainOptions, nodes: str) -> Machines:
+    """Return the machines that the options name: `nodes` as asked for, or as a run was on before.
+
+    Raises UsageError.
+    """
+    try:
+        return named_machines(asked, nodes)
+    except UsageError as error:
+        if asked.nodes is not None or nodes == ALONE:
+            raise
+        alone = f"go on with this machine alone: --nodes {ALONE}"
+        raise UsageError(
+            f"{asked.resume} was last started with --nodes {nodes}: {error.sentence}",
+            f"{error.hint}; or {alone}" if error.hint else alone,
+        ) from None
+
+
+def named_machines(asked: TrainOptions, nodes: str) -> Machines:
+    """Return as many machines as `nodes` says. Raises UsageError."""
+    if nodes == ALONE:
         if asked.node is not None or asked.meet is not None:
             raise UsageError("--node and --meet are for several machines", "say how many: --nodes")
         return Machines()
-    if asked.nodes == AUTO:
+    if nodes == AUTO:
         return slurm_machines(dict(os.environ))
-    if not asked.nodes.isdecimal() or asked.nodes == "0":
-        raise UsageError(f"--nodes must be a number of machines or auto, not {asked.nodes!r}")
-    count = int(asked.nodes)
+    if not nodes.isdecimal() or nodes == "0":
+        raise UsageError(f"--nodes must be a number of machines or auto, not {nodes!r}")
+    count = int(nodes)
     if asked.node is None or asked.meet is None:
         raise UsageError(
             f"--nodes {count} needs --node and --meet",

@@ -25,7 +25,7 @@ Resume = Annotated[
     typer.Option(
         "--resume",
         metavar="RUN",
-        help="Go on with a run: recipe, data and processes as they were, but for what is given.",
+        help="Go on with a run: recipe, data and ranks as they were, but for what is given.",
     ),
 ]
 Data = Annotated[
@@ -96,10 +96,11 @@ Meet = Annotated[
     ),
 ]
 Restarts = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--restarts",
-        help="Start the ranks again when one was lost, at most N times an hour.",
+        metavar="N",
+        help="Start the ranks again when one was lost, at most N times an hour [default: 0].",
         min=0,
         rich_help_panel=MACHINES,
     ),
@@ -128,7 +129,7 @@ class PretrainOptions:
     nodes: Nodes = None
     node: Node = None
     meet: Meet = None
-    restarts: Restarts = 0
+    restarts: Restarts = None
     fresh: Fresh = False
     dry_run: DryRun = False
     gpus: Gpus = None
@@ -159,7 +160,7 @@ class SftOptions:
     nodes: Nodes = None
     node: Node = None
     meet: Meet = None
-    restarts: Restarts = 0
+    restarts: Restarts = None
     fresh: Fresh = False
     dry_run: DryRun = False
     gpus: Gpus = None

@@ -10,6 +10,7 @@ from illada_cli.train.view import show
 from illada_cli.ui import Talk
 from illada_core.training.loop import train
 from illada_core.training.parallel import join_ranks
+from illada_core.training.resuming import Launch
 from illada_core.training.session import open_session
 from illada_core.training.setup import Setup
 from illada_core.training.source import row_source
@@ -26,12 +27,18 @@ class RunEnd:
 
 
 def train_rank(
-    setup: Setup, folder: Path, verb: str, fresh: bool, talk: Talk, stop: Stop
+    setup: Setup,
+    folder: Path,
+    verb: str,
+    fresh: bool,
+    launch: Launch | None,
+    talk: Talk,
+    stop: Stop,
 ) -> RunEnd:
     """Train in a run folder and show what happens."""
     with (
         join_ranks(setup.recipe.run.device) as ranks,
-        open_session(setup, folder, ranks, fresh) as session,
+        open_session(setup, folder, ranks, fresh, launch) as session,
     ):
         source = row_source(session.rows, session.corruption, session.share)
         events = train(session, source, likelihood_bound, stop.number)

@@ -15,7 +15,7 @@ import typer
 
 from illada_cli.cores import share_cores
 from illada_cli.launch import launch
-from illada_cli.ranks import check_world, end_with_launcher, is_rank, is_restarted
+from illada_cli.ranks import check_world, end_with_launcher, is_launched, is_rank, is_restarted
 from illada_cli.signals import stop_on_signals
 from illada_cli.train.machines import find_machines
 from illada_cli.train.options import TrainOptions
@@ -27,6 +27,7 @@ from illada_core.training.recipe.files import find_recipe, load_recipe, to_toml
 from illada_core.training.recipe.keys import Recipe
 from illada_core.training.recipe.plan import HERE, plan_run
 from illada_core.training.resuming import (
+    Launch,
     check_data_are_there,
     last_start,
     recipe_to_resume,
@@ -46,13 +47,17 @@ def run(verb: str, asked: TrainOptions) -> None:
         )
     if asked.dry_run:
         print_plan(recipe, Talk(quiet=asked.quiet))
-    elif launches(asked) and not is_rank():
-        machines = find_machines(asked)
-        launch(processes(asked), machines, asked.restarts, Talk(quiet=asked.quiet))
+        return
+    start = how_to_start(asked)
+    if launches(asked, start) and not is_rank():
+        machines, talk = find_machines(asked, start.nodes), Talk(quiet=asked.quiet)
+        if kept := [f"--{name} {value}" for name, value in kept_of_last(asked, start).items()]:
+            talk.say(f"ranks as at its last start: {' '.join(kept)}")
+        launch(start.nproc, machines, start.restarts, talk)
     else:
         check_world(asked.nproc)
         end_with_launcher()
-        train_here(recipe, folder, verb, asked)
+        train_here(recipe, folder, verb, asked, start if is_launched() else None)
 
 
 def what_to_train(verb: str, asked: TrainOptions) -> tuple[Recipe, Path]:
@@ -96,17 +101,26 @@ def refuse_beside_resume(asked: TrainOptions) -> None:
             )
 
 
-def processes(asked: TrainOptions) -> int:
-    """Return how many processes this machine is to run: as many as asked for, or as before."""
-    if asked.nproc is None and asked.resume is not None:
-        return last_start(asked.resume)[1]
-    return asked.nproc or 1
+def how_to_start(asked: TrainOptions) -> Launch:
+    """Return how ranks are started: as asked for, else as those of the run that is gone on with."""
+    last = Launch() if asked.resume is None else last_start(asked.resume)[1]
+    given = {name: vars(asked)[name] for name in vars(last) if vars(asked)[name] is not None}
+    return replace(last, **given)
 
 
-def launches(asked: TrainOptions) -> bool:
+def kept_of_last(asked: TrainOptions, start: Launch) -> dict[str, object]:
+    """Return what nobody has asked for now, and is unlike what all runs are started with."""
+    usual = vars(Launch())
+    return {
+        name: value
+        for name, value in vars(start).items()
+        if vars(asked)[name] is None and value != usual[name]
+    }
+
+
+def launches(asked: TrainOptions, start: Launch) -> bool:
     """Tell whether the run is to have ranks, or to be watched by a launcher."""
-    several = processes(asked) > 1 or asked.nodes is not None
-    return several or asked.node is not None or asked.meet is not None or asked.restarts > 0
+    return start != Launch() or asked.node is not None or asked.meet is not None
 
 
 def changed(recipe: Recipe, asked: TrainOptions) -> Recipe:
@@ -150,8 +164,13 @@ def print_plan(recipe: Recipe, talk: Talk) -> None:
     print(to_toml(recipe), *(f"# {line}".rstrip() for line in plan), sep="\n")
 
 
-def train_here(recipe: Recipe, folder: Path, verb: str, asked: TrainOptions) -> None:
-    """Train in this process, which may be one rank of several, and show what happens."""
+def train_here(
+    recipe: Recipe, folder: Path, verb: str, asked: TrainOptions, start: Launch | None
+) -> None:
+    """Train in this process, which may be one rank of several, and show what happens.
+
+    `start` says how the ranks were started, if by illada itself.
+    """
     is_main = os.environ.get("RANK", "0") == "0"
     talk = Talk(quiet=asked.quiet or not is_main, verbose=asked.verbose)
     setup = prepare(recipe)
@@ -162,7 +181,7 @@ def train_here(recipe: Recipe, folder: Path, verb: str, asked: TrainOptions) -> 
         from illada_cli.train.rank import train_rank  # torch, now that nothing is left to refuse
 
         fresh = asked.fresh and not is_restarted()
-        ended = train_rank(setup, folder, verb, fresh, talk, stop)
+        ended = train_rank(setup, folder, verb, fresh, start, talk, stop)
     if ended.model is None:
         hint = f"to go on: illada {verb} --resume {quote(str(folder))}, or the same command again"
         leave(ended, is_main, hint)

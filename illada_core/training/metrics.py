@@ -24,6 +24,7 @@ from illada_core.files import flush, write_all, write_file, write_json
 from illada_core.training import run_folder
 from illada_core.training.lines import METRICS_LINE, STEP_LINE, read_lines
 from illada_core.training.parallel import Ranks
+from illada_core.training.resuming import Launch
 from illada_core.training.trackers import Trackers
 
 
@@ -92,8 +93,13 @@ def jsonable(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def record_start(run: Path, step: int, ranks: Ranks, backend: str) -> None:
-    """Add this start of the run to environment.json: command line, versions, hardware."""
+def record_start(
+    run: Path, step: int, ranks: Ranks, backend: str, launch: Launch | None = None
+) -> None:
+    """Add this start of the run to environment.json: command line, versions, hardware.
+
+    `launch` says how the ranks were started, where illada itself has done it.
+    """
     starts = run_folder.read_starts(run)
     starts.append(
         {
@@ -113,6 +119,7 @@ def record_start(run: Path, step: int, ranks: Ranks, backend: str) -> None:
             "cores": os.cpu_count(),
             "world": ranks.world,
             "local_world": ranks.local_world,
+            **({"nodes": launch.nodes, "restarts": launch.restarts} if launch else {}),
         }
     )
     write_json(run / run_folder.ENVIRONMENT, {"starts": starts})

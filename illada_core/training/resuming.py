@@ -4,7 +4,7 @@ A relative path in the recipe is that of the folder where the run was last start
 command is given now; where nothing lies there any more, that of the folder at hand.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,19 @@ from illada_core.places import is_url
 from illada_core.training.recipe.files import load_recipe
 from illada_core.training.recipe.keys import Recipe
 from illada_core.training.run_folder import DAMAGED_HINT, ENVIRONMENT, is_run, read_starts
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the ranks of a run are started.
+
+    `nproc` on each machine; `nodes` is the number of machines, or auto: as Slurm says; at most
+    `restarts` times an hour they are started again where one was lost.
+    """
+
+    nproc: int = 1
+    nodes: str = "1"
+    restarts: int = 0
 
 
 def recipe_to_resume(run: Path, changes: list[str] | None = None) -> Recipe:
@@ -71,8 +84,8 @@ def check_data_are_there(run: Path, recipe: Recipe) -> None:
                 )
 
 
-def last_start(run: Path) -> tuple[Path, int]:
-    """Return where a run was last started, and with how many processes on a machine.
+def last_start(run: Path) -> tuple[Path, Launch]:
+    """Return where a run was last started, and how its ranks were.
 
     Of one that does not say: here, and one. Raises CheckpointError if what it says is damaged.
     """
@@ -80,5 +93,9 @@ def last_start(run: Path) -> tuple[Path, int]:
     with decoding(run / ENVIRONMENT, CheckpointError, DAMAGED_HINT):
         start = starts[-1] if starts else {}
         directory = shaped(start.get("directory"), str | None, "directory")
-        processes = shaped(start.get("local_world"), Count | None, "local_world")
-        return Path(directory or "").resolve(), processes or 1
+        nproc = shaped(start.get("local_world"), Count | None, "local_world") or 1
+        world = shaped(start.get("world"), Count | None, "world") or nproc
+        # Of ranks that others have started, as torchrun, only their number is known.
+        nodes = shaped(start.get("nodes"), str | None, "nodes") or str(max(1, world // nproc))
+        restarts = shaped(start.get("restarts"), Count | None, "restarts") or 0
+        return Path(directory or "").resolve(), Launch(nproc, nodes, restarts)

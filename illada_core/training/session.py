@@ -54,7 +54,7 @@ from illada_core.training.recipe.files import differing_keys, load_recipe, to_to
 from illada_core.training.recipe.footprint import choose_shard
 from illada_core.training.recipe.keys import Recipe
 from illada_core.training.recipe.plan import known_kind
-from illada_core.training.resuming import found_again
+from illada_core.training.resuming import Launch, found_again
 from illada_core.training.samples import Samples
 from illada_core.training.saving_whole import WholeSaver
 from illada_core.training.setup import Setup
@@ -216,7 +216,9 @@ class Session:
 
 
 @contextmanager
-def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator[Session]:
+def open_session(
+    setup: Setup, run: Path, ranks: Ranks, fresh: bool, launch: Launch | None = None
+) -> Iterator[Session]:
     """Begin a run in its folder, or take it up where its newest checkpoint left it.
 
     Raises UsageError if the folder holds another run, CheckpointError if the checkpoint is damaged.
@@ -258,7 +260,7 @@ def open_session(setup: Setup, run: Path, ranks: Ranks, fresh: bool) -> Iterator
             load_moments(past.moments, denoiser.transformer, optimizer, progress.updates)
         metrics = samples = None
         if ranks.is_main:
-            record_start(run, progress.step, ranks, backend)
+            record_start(run, progress.step, ranks, backend, launch)
             write_file(run / RECIPE, to_toml(setup.recipe).encode())
             trackers = open_trackers(run, progress.step, setup.recipe)
             metrics = Metrics(run, progress.step, trackers)

@@ -83,6 +83,7 @@ def test_any_metrics(run, data):
 def test_any_environment(run, data):
     path = run / "environment.json"
     start = {"time": "2026", "step": 0, "directory": "/", "local_world": 2}
+    start |= {"world": 4, "nodes": "auto", "restarts": 3}
     path.write_text(data.draw(hostile_json({"starts": [start]})))
     decode_or_refuse(lambda: run_folder.refuse_foreign(run), run)
     decode_or_refuse(lambda: record_start(run, 0, Ranks(0, 1, CPU), "sdpa"), path)

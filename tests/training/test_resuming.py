@@ -7,6 +7,7 @@ import pytest
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.training.recipe.files import load_recipe
 from illada_core.training.resuming import (
+    Launch,
     check_data_are_there,
     found_again,
     last_start,
@@ -97,7 +98,8 @@ def test_lost_data_are_told_by_their_place_and_option(project):
 def test_a_run_from_before_places_were_told_is_looked_for_here(project):
     path = project / "run" / "environment.json"
     path.write_text('{"starts": [{"step": 0}]}')
-    assert last_start(project / "run") == (project, 1)
-    path.write_text(json.dumps({"starts": [{"directory": 5}]}))
-    with pytest.raises(CheckpointError, match="directory"):
-        last_start(project / "run")
+    assert last_start(project / "run") == (project, Launch())
+    for name, value in (("directory", 5), ("nodes", 2), ("restarts", -1), ("world", "4")):
+        path.write_text(json.dumps({"starts": [{name: value}]}))
+        with pytest.raises(CheckpointError, match=name):
+            last_start(project / "run")

@@ -127,4 +127,4 @@ def test_machines_that_cannot_meet_are_a_usage_error(monkeypatch, options, said)
     for name in JOB:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UsageError, match=said):
-        find_machines(PretrainOptions(recipe="tiny", **options))
+        find_machines(PretrainOptions(recipe="tiny", **options), options.get("nodes", "1"))
