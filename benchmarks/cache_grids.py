@@ -55,7 +55,8 @@ def main() -> None:
     given = [line["infill"] for line in read_lines(asked.demo / "grids/hidden.jsonl")]
     grids = [done.text for done in model.infill(given) if done.text and is_right(done.text)]
     print(
-        f"{len(grids)} grids of {len(given)}\n\n| hidden | cache | forwards | rows | CPU | right | p |"
+        f"{len(grids)} grids of {len(given)}\n\n"
+        "| hidden | cache | forwards | rows | CPU | right | p |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for cells in asked.cells:
