@@ -20,6 +20,7 @@ from illada_core.places import with_urls
 PLAIN_PROGRESS_EVERY_S = 5.0
 WIDEST_BAR, NARROWEST_BAR = 30, 6  # columns; a narrower one gives its place to the note
 LONGEST_TIME = len("0:00:00")
+SI_UNITS = ("B", "tok")  # take prefixes; what else is counted is a noun
 
 
 def is_rich_terminal(stream: IO[str]) -> bool:
@@ -95,7 +96,8 @@ class Talk:
     ) -> Iterator[Advance]:
         """Show how far `title` is; yields the function that counts done units of `unit`.
 
-        `done` units were done before, by an earlier command: they do not count as speed.
+        A unit is one of SI_UNITS or a noun in the singular. `done` units were done before, by an
+        earlier command: they do not count as speed.
         """
         if self.quiet:
             yield ignore_progress
@@ -135,8 +137,7 @@ def live_progress(title: str, total: float | None, unit: str, before: float) -> 
             nonlocal done
             done += count
             rate = (done - before) / max(time.monotonic() - started, 1e-6)
-            share = f" of {si(total)}{unit}" if total else ""
-            counted = f"{si(done)}{unit}{share}, {si(rate)}{unit}/s"
+            counted = progress_words(done, total, unit, rate)
             reached = min(done, total) if total else done
             room = console.width - len(f"{title} {counted} ") - LONGEST_TIME - 1
             drawn.bar_width, shown = bar_and_note(room, printable(note))
@@ -178,9 +179,8 @@ class PlainProgress:
             self.write(now)
 
     def write(self, now: float) -> None:
-        share = f" of {si(self.total)}{self.unit}" if self.total else ""
         rate = (self.done - self.before) / max(now - self.started, 1e-6)
-        line = f"{self.title}: {si(self.done)}{self.unit}{share}, {si(rate)}{self.unit}/s"
+        line = f"{self.title}: {progress_words(self.done, self.total, self.unit, rate)}"
         line += f", {printable(self.note)}" if self.note else ""
         if self.total and rate and self.done < self.total:
             line += f", {duration((self.total - self.done) / rate)} left"
@@ -189,6 +189,15 @@ class PlainProgress:
     def close(self) -> None:
         if self.done != self.before:  # else there was nothing to do
             self.write(time.monotonic())
+
+
+def progress_words(done: float, total: float | None, unit: str, rate: float) -> str:
+    """Write how much is done, and how fast: `9 ktok of 1 Mtok, 2 ktok/s`, `2 of 9 items, …`."""
+    if unit in SI_UNITS:
+        share = f" of {si(total)}{unit}" if total else ""
+        return f"{si(done)}{unit}{share}, {si(rate)}{unit}/s"
+    of = f"{round(done):,} of " if total else ""
+    return f"{of}{plural(round(total or done), unit)}, {rate:.3g} {unit}s/s"
 
 
 def si(number: float) -> str:

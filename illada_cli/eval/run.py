@@ -107,7 +107,7 @@ def evaluate(
         total, known = len(missing(keys, answers)), len(answers.places)
         with (
             stop_on_signals("stopping after this batch") as stop,
-            talk.progress("asking", total, "items") as advance,
+            talk.progress("asking", total, "item") as advance,
         ):
             for count in ask_all(exams, keys, engine, answers, stop.requested, share):
                 advance(count)

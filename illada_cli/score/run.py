@@ -159,7 +159,7 @@ class ItemRun:
         with (
             stop_on_signals("stopping after this batch") as stop,
             replace(talk, quiet=talk.quiet or items.total == 1).progress(
-                "scoring", items.total, "items"
+                "scoring", items.total, "item"
             ) as advance,
         ):
             while (more_may_come or scorer.under_way) and not stop.requested():

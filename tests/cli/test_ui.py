@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from illada_cli.ui import Talk
+from illada_cli.ui import Talk, progress_words
 from tests.conftest import REPO
 
 COUNTED = re.compile(r" (new )?[a-z]{3,}s\b")
@@ -81,3 +81,10 @@ def test_a_bar_gives_its_place_to_what_it_would_hide(last_line):
         assert line.endswith(NOTE if columns > 80 else "…")
         assert ("━" in line) == (columns > 80)
     assert re.search(r"漢 ?…$", last_line(80, "漢" * 40))
+
+
+def test_what_has_no_prefixes_is_counted_in_whole_numbers():
+    assert progress_words(1_234_000, 5e6, "tok", 999) == "1.23 Mtok of 5 Mtok, 999 tok/s"
+    assert progress_words(1234, 5500, "item", 10.44) == "1,234 of 5,500 items, 10.4 items/s"
+    assert progress_words(1, 1, "item", 0.5) == "1 of 1 item, 0.5 items/s"
+    assert progress_words(1, None, "item", 0.5) == "1 item, 0.5 items/s"
