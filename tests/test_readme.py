@@ -41,9 +41,13 @@ SMALL = {
 
 
 def test_the_plan_that_is_printed_is_the_plan(illada):
-    block = re.search(r"<!-- plan: .*?```text\n(.*?)```", (REPO / "README.md").read_text(), re.S)[1]
     told = illada("pretrain", "8b", "--dry-run", "--gpus", "512", "--gpu", "h100").stdout
-    assert told.endswith("".join(f"# {line}\n" for line in block.splitlines()))
+    printed = re.compile(r"<!-- plan: .*?```text\n(.*?)```", re.S)
+    whole = printed.search((REPO / "docs/reproduce.md").read_text())[1].splitlines()
+    assert told.endswith("".join(f"# {line}\n" for line in whole))
+    some = printed.search((REPO / PAGE).read_text())[1].splitlines()
+    assert some == [line for line in whole if line in some]
+    assert len(some) > 5
 
 
 @pytest.fixture(scope="module")
