@@ -28,15 +28,9 @@ import numpy as np
 
 from illada_core.data.pack.plan import PackSettings
 from illada_core.data.pack.write import clear_packed, pack
-from illada_core.data.store.dataset import (
-    InputFile,
-    Manifest,
-    TokenDataset,
-    open_dataset,
-    open_parts,
-    write_manifest,
-)
+from illada_core.data.store.dataset import TokenDataset, open_dataset, open_parts
 from illada_core.data.store.frames import compress_tokens
+from illada_core.data.store.manifest import InputFile, Manifest, write_manifest
 from illada_core.data.store.shards import TokenShardWriter, shard_name
 from illada_core.data.store.verify import verify
 from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord

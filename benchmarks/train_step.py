@@ -29,8 +29,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from illada_core.data.batches import Share, read_batch
-from illada_core.data.store.dataset import Manifest, TokenDataset, open_dataset, write_manifest
+from illada_core.data.store.dataset import TokenDataset, open_dataset
 from illada_core.data.store.frames import narrow, token_bytes_of
+from illada_core.data.store.manifest import Manifest, write_manifest
 from illada_core.data.store.shards import RowChunk, TokenShardWriter, shard_name
 from illada_core.diffusion.corruption import Corrupted, Corruption, corrupt
 from illada_core.diffusion.denoiser import Denoiser

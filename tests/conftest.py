@@ -84,7 +84,8 @@ def write_tokens(tmp_path):
     """Write documents (arrays of ids) to a token dataset, numbers as records; return it open."""
     import numpy as np
 
-    from illada_core.data.store.dataset import InputFile, Manifest, open_dataset, write_manifest
+    from illada_core.data.store.dataset import open_dataset
+    from illada_core.data.store.manifest import InputFile, Manifest, write_manifest
     from illada_core.data.store.shards import TokenShardWriter, shard_name
     from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 

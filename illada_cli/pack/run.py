@@ -28,16 +28,9 @@ from illada_core.data.pack.plan import PackSettings, plan_facts, plan_parts
 from illada_core.data.pack.portions import portion_tokens
 from illada_core.data.portion import Portion
 from illada_core.data.sources.listing import COMPRESSIONS, LAYOUTS, STDIN
-from illada_core.data.store.dataset import (
-    TRAIN,
-    VALIDATION,
-    TokenDataset,
-    is_token_dataset,
-    open_dataset,
-    open_parts,
-    read_manifest_file,
-)
+from illada_core.data.store.dataset import TokenDataset, open_dataset, open_parts
 from illada_core.data.store.frames import Mapper
+from illada_core.data.store.manifest import TRAIN, VALIDATION, is_token_dataset, read_manifest_file
 from illada_core.data.store.verify import describe, outline
 from illada_core.errors import DataError, UsageError
 from illada_core.places import is_url, path_of, told, url_of

@@ -16,8 +16,9 @@ from illada_core.data.batches import (
     read_steps,
     row_at,
 )
-from illada_core.data.store.dataset import Manifest, open_dataset, write_manifest
+from illada_core.data.store.dataset import open_dataset
 from illada_core.data.store.frames import narrow
+from illada_core.data.store.manifest import Manifest, write_manifest
 from illada_core.data.store.shards import RowChunk, TokenShardWriter, shard_name
 from illada_core.data.store.turns import spans_of
 from illada_core.errors import DataError

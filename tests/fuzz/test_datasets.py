@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from illada_core.data.build.journal import Journal, journal_path
 from illada_core.data.build.partitions import Partition
-from illada_core.data.store.dataset import FORMAT, FORMAT_VERSION, fingerprint_of, open_parts
+from illada_core.data.store.dataset import open_parts
 from illada_core.data.store.frames import (
     INDEX_HEADER_SIZE,
     INDEX_MAGIC,
@@ -19,6 +19,7 @@ from illada_core.data.store.frames import (
     inflate,
     pack_seek_table,
 )
+from illada_core.data.store.manifest import FORMAT, FORMAT_VERSION, fingerprint_of
 from illada_core.data.store.shards import ShardReader
 from illada_core.data.store.verify import describe, verify
 from tests.fuzz.hostile import decode_or_refuse, fuzzed, hostile_bytes, hostile_json

@@ -6,13 +6,13 @@ import tomllib
 
 import numpy as np
 
-from illada_core.data.store.dataset import (
+from illada_core.data.store.frames import narrow, token_bytes_of
+from illada_core.data.store.manifest import (
     Manifest,
     read_manifest_file,
     write_manifest,
     write_manifest_file,
 )
-from illada_core.data.store.frames import narrow, token_bytes_of
 from illada_core.data.store.shards import RowChunk, TokenShardWriter, shard_name
 from illada_core.text.tokenizer_files import SpecialIds, TokenizerRecord
 from illada_core.training.recipe.files import apply_change, recipe_from

@@ -34,7 +34,7 @@ from illada_core.data.build.merging import (
 from illada_core.data.build.partitions import Partition
 from illada_core.data.build.tokenizing import earlier_headway, tokenize_partition
 from illada_core.data.portion import Portion
-from illada_core.data.store.dataset import has_foreign_manifest
+from illada_core.data.store.manifest import has_foreign_manifest
 from illada_core.data.store.outbox import Outbox
 from illada_core.data.store.shards import SHARD_NAME
 from illada_core.data.store.views import MANIFEST, keep_copy, pull

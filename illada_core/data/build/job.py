@@ -14,7 +14,7 @@ from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.build.partitions import Partition, partition_bytes, partitions_of
 from illada_core.data.build.series import SHARD_DOCUMENTS
 from illada_core.data.sources.listing import UTF8, Source
-from illada_core.data.store.dataset import CHAT, fingerprint_of
+from illada_core.data.store.manifest import CHAT, fingerprint_of
 from illada_core.errors import UsageError
 from illada_core.text.conversations import Chats, template_fingerprint
 from illada_core.text.tokenizer import Tokenizer

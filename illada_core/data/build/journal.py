@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from illada_core.data.build.partitions import Partition
-from illada_core.data.store.dataset import clear_dataset, has_foreign_manifest
+from illada_core.data.store.dataset import clear_dataset
+from illada_core.data.store.manifest import has_foreign_manifest
 from illada_core.data.store.shards import (
     DAMAGED_HINT,
     SHARD_NAME,

@@ -27,7 +27,8 @@ from illada_core.data.build.partitions import Partition
 from illada_core.data.build.tokenizing import earlier_headway
 from illada_core.data.sources.listing import Source
 from illada_core.data.sources.reading import open_bytes
-from illada_core.data.store.dataset import (
+from illada_core.data.store.frames import Mapper
+from illada_core.data.store.manifest import (
     CUT_EXAMPLES,
     LEFT_OUT,
     InputFile,
@@ -35,7 +36,6 @@ from illada_core.data.store.dataset import (
     read_manifest_file,
     write_manifest,
 )
-from illada_core.data.store.frames import Mapper
 from illada_core.data.store.shards import ShardEntry, shard_name
 from illada_core.data.store.views import MANIFEST
 from illada_core.errors import DataError, UsageError

@@ -22,16 +22,16 @@ from illada_core.data.pack.write import (
     rows_manifest,
 )
 from illada_core.data.portion import WHOLE, Portion
-from illada_core.data.store.dataset import (
+from illada_core.data.store.dataset import TokenDataset
+from illada_core.data.store.frames import Mapper
+from illada_core.data.store.manifest import (
     TRAIN,
     VALIDATION,
-    TokenDataset,
     fingerprint_of,
     has_foreign_manifest,
     write_manifest,
     write_manifest_file,
 )
-from illada_core.data.store.frames import Mapper
 from illada_core.data.store.outbox import Outbox
 from illada_core.data.store.shards import SHARD_NAME, ShardEntry, shard_name
 from illada_core.data.store.views import MANIFEST, keep_copy, pull

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illada_core.arrays import Counts
-from illada_core.data.store.dataset import VALIDATION, TokenDataset
+from illada_core.data.store.dataset import TokenDataset
 from illada_core.data.store.index import ShardIndex
+from illada_core.data.store.manifest import VALIDATION
 from illada_core.noise import STREAM_DOCUMENT_ORDER, WORD, random_words
 
 BLOCK_ORDER, DOCUMENT_ORDER = 0, 1

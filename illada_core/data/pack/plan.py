@@ -25,7 +25,8 @@ from illada_core.data.pack.order import (
     window_pieces,
 )
 from illada_core.data.pack.packing import fit_rows, stream_rows, tokens_between
-from illada_core.data.store.dataset import TRAIN, VALIDATION, TokenDataset
+from illada_core.data.store.dataset import TokenDataset
+from illada_core.data.store.manifest import TRAIN, VALIDATION
 from illada_core.errors import DataError, UsageError
 
 VALIDATION_SEED = 0

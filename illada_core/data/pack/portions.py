@@ -13,8 +13,9 @@ from illada_core.data.pack.order import Sizes
 from illada_core.data.pack.plan import SIZES, PackSettings, PartPlan, plan_parts, row_maker
 from illada_core.data.pack.write import describe_settings, finish_shard, is_finished
 from illada_core.data.portion import Portion
-from illada_core.data.store.dataset import TokenDataset, fingerprint_of
+from illada_core.data.store.dataset import TokenDataset
 from illada_core.data.store.frames import Mapper
+from illada_core.data.store.manifest import fingerprint_of
 from illada_core.data.store.shards import ShardReader, shard_name
 from illada_core.errors import DataError, UsageError
 from illada_core.files import make_folder

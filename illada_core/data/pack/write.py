@@ -23,22 +23,21 @@ from illada_core.data.pack.plan import (
     plan_parts,
     row_maker,
 )
-from illada_core.data.store.dataset import (
+from illada_core.data.store.dataset import TokenDataset, clear_dataset
+from illada_core.data.store.frames import Mapper
+from illada_core.data.store.manifest import (
     CHAT,
     CUT_EXAMPLES,
     LEFT_OUT,
     TRAIN,
     VALIDATION,
     Manifest,
-    TokenDataset,
-    clear_dataset,
     fingerprint_of,
     has_foreign_manifest,
     read_manifest_file,
     write_manifest,
     write_manifest_file,
 )
-from illada_core.data.store.frames import Mapper
 from illada_core.data.store.shards import (
     RowChunk,
     ShardEntry,

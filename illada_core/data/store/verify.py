@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from illada_core.arrays import Counts
-from illada_core.data.store.dataset import CUT_EXAMPLES, LEFT_OUT, TokenDataset
+from illada_core.data.store.dataset import TokenDataset
 from illada_core.data.store.frames import FRAME_TOKENS, Mapper, widen
 from illada_core.data.store.index import ShardIndex
+from illada_core.data.store.manifest import CUT_EXAMPLES, LEFT_OUT
 from illada_core.data.store.shards import DAMAGED_HINT, ShardReader
 from illada_core.data.store.views import MANIFEST
 from illada_core.decoding import Count, shaped

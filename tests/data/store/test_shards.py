@@ -11,12 +11,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from illada_core.data.store.dataset import (
-    fingerprint_of,
-    open_dataset,
-    open_packed,
-    write_manifest_file,
-)
+from illada_core.data.store.dataset import open_dataset, open_packed
 from illada_core.data.store.frames import (
     FRAME_TOKENS,
     INDEX_MAGIC,
@@ -26,6 +21,7 @@ from illada_core.data.store.frames import (
     widen,
 )
 from illada_core.data.store.index import index_of
+from illada_core.data.store.manifest import fingerprint_of, write_manifest_file
 from illada_core.data.store.shards import TokenShardWriter, finished_shard, first_misnamed
 from illada_core.errors import DataError, UsageError
 

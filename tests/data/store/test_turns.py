@@ -9,9 +9,7 @@ from illada_core.data.build.fitting import ChatFormat
 from illada_core.data.pack.order import Sizes
 from illada_core.data.pack.plan import PackSettings
 from illada_core.data.pack.write import pack
-from illada_core.data.store.dataset import (
-    open_packed,
-)
+from illada_core.data.store.dataset import open_packed
 from illada_core.data.store.index import index_of
 from illada_core.data.store.turns import spans_of, turns_between
 from illada_core.data.store.verify import verify

@@ -6,13 +6,8 @@ import numpy as np
 
 from illada_core.data.pack.plan import PackSettings
 from illada_core.data.pack.write import pack
-from illada_core.data.store.dataset import (
-    InputFile,
-    Manifest,
-    open_dataset,
-    open_packed,
-    write_manifest,
-)
+from illada_core.data.store.dataset import open_dataset, open_packed
+from illada_core.data.store.manifest import InputFile, Manifest, write_manifest
 from illada_core.data.store.shards import TokenShardWriter, shard_name
 from illada_core.data.store.verify import describe, verify
 from illada_core.text.tokenizer import load_tokenizer
