@@ -19,7 +19,6 @@ def chat(asked: ChatOptions) -> None:
       printf 'Hello.\\nAnd again?\\n' | illada chat --ckpt DIR
       printf 'Hello.\\n/save hello.jsonl\\n' | illada chat --ckpt DIR --json | jq -r .text
 
-    \b
     /help lists the commands: /system /reset /regen /save /load /set /trace /stats /quit. A line
     that ends in \\ goes on in the next, and so do all lines between two \"\"\". Ctrl-C stops an
     answer and clears a line; twice at an empty prompt it leaves, as Ctrl-D does. Without a

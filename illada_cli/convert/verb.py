@@ -19,7 +19,6 @@ def convert(asked: ConvertOptions) -> None:
       illada convert a2d-model -o told --attention full
       illada convert iLLaDA-8B-Base -o tuned --merge-lora runs/tuned/adapter
 
-    \b
     Tokenizer, chat template and generation defaults travel along. The folder is complete or
     absent. What a layout cannot say (biases, another attention) is refused by its name.
     """

@@ -20,7 +20,6 @@ def evaluate(asked: EvalOptions) -> None:
       illada eval --inspect gsm8k --data gsm8k.jsonl --ckpt DIR
       illada eval --report results/ --against other/
 
-    \b
     Items come from files that you have: JSON Lines, Parquet, or a hub data set (hf:NAME). The same
     command goes on where it was stopped, and asks the model nothing twice. Programs that a model
     wrote are only run with --run-code.

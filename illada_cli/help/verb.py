@@ -17,7 +17,6 @@ def show_help(asked: HelpOptions) -> None:
       illada help generate             # what illada generate --help says
       illada help formats | less
 
-    \b
     Pages are those of the folder docs/, as this version of illada came with them. A terminal shows
     them laid out, a pipe gets them as they are (Markdown).
     """

@@ -16,7 +16,6 @@ def runs(asked: RunsOptions) -> None:
       illada runs runs/first runs/second --compare both    # both.png and both.json
       illada runs --json | jq -s 'sort_by(.bound) | .[0].run'
 
-    \b
     bound is the last validation in nats per token, loss a mean over the last steps. Nothing in the
     folders is changed. A run that was killed counts as running until it is gone on with.
     """

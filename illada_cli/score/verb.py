@@ -19,7 +19,6 @@ def score(asked: ScoreOptions) -> None:
       illada score --ckpt DIR --choices arc.jsonl --rule likelihood --normalize byte -o arc.out
       illada score --ckpt DIR --text book.txt
 
-    \b
     A line of JSON Lines holds prompt (or query, or messages) and choices, or prompt_ids and
     choices_ids, and may hold answer (or gold): the right choice's place from 0, or its text.
     The fields of ARC, HellaSwag, WinoGrande and PIQA are understood, others by --map.

@@ -19,7 +19,6 @@ def serve(asked: ServeOptions) -> None:
       ILLADA_API_KEY=secret illada serve --ckpt DIR --host 0.0.0.0
       curl -s localhost:8000/v1/completions -d '{"prompt": "Once", "max_tokens": 32}' | jq .
 
-    \b
     Settings hold where a request does not say otherwise; all of them may stand in its body. Ctrl-C
     or SIGTERM lets requests end, a second one leaves at once. docs/serving.md has the rest.
     """

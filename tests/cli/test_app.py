@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 import typer
 
-from illada_cli.app import build_app, escape_help, report
+from illada_cli.app import VERBS, build_app, escape_help, report
 from illada_core import __version__
 from tests.conftest import command_environment
 
@@ -33,6 +34,17 @@ def test_unknown_verb_is_a_usage_error_with_a_hint(illada):
     assert done.stdout == ""
     assert done.stderr.startswith("illada: ")
     assert "hint: " in done.stderr
+
+
+def test_sentences_of_help_flow_at_any_width(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    command = typer.main.get_command(build_app(panels=False))
+    for verb in VERBS:
+        with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+            command.main([verb, "--help"], prog_name="illada")
+        examples = r"^  Examples:\n(    .*\n)*"  # lines to be copied, as they are
+        told = re.sub(examples, "", shown.getvalue(), flags=re.MULTILINE)
+        assert [line for line in told.splitlines() if len(line) > 60] == [], verb
 
 
 def test_help_in_panels_keeps_its_brackets():
