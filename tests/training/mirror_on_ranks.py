@@ -6,11 +6,18 @@ python -m tests.training.mirror_on_ranks FOLDER SCENARIO …
 import os
 import shutil
 import signal
+import time
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
+
+import torch.distributed as dist
 
 from illada_core import remote
 from illada_core.errors import DataError, IlladaError
+from illada_core.model.finding import list_checkpoints
+from illada_core.training import loop
 from illada_core.training.events import Noticed, Saved
 from illada_core.training.parallel import wait_for_all
 from tests.training.on_ranks import CURVE, take_part
@@ -89,6 +96,31 @@ def foreign(folder, ranks):
         (folder / "foreign").mkdir()
         (folder / "foreign" / "notes.txt").write_text("of somebody")
     return outcome(mirrored_recipe(folder, "foreign"), folder / "refused", ranks)[2]
+
+
+def slow_store(folder, ranks):
+    """Begin and end at a store that is slower than ranks else wait for each other; say if it fails.
+
+    They wait a second, as if they had just met, and after the last step.
+    """
+    short, run = timedelta(seconds=1), folder / "slow"
+    upload, list_files = remote.upload, remote.list_files
+
+    def slow_upload(path, url):
+        time.sleep(2.0 if url.endswith("step-000000008/state.json") else 0.0)
+        upload(path, url)
+
+    def slow_list(url):
+        time.sleep(0.0 if list_checkpoints(run) else 2.0)
+        return list_files(url)
+
+    dist.distributed_c10d._set_pg_timeout(short, dist.group.WORLD)
+    with (
+        patch.object(loop, "LONG_WAIT", short),
+        patch.object(remote, "upload", slow_upload),
+        patch.object(remote, "list_files", slow_list),
+    ):
+        return outcome(mirrored_recipe(folder, "bucket-of-slow"), run, ranks)[2]
 
 
 def killed(folder, ranks):

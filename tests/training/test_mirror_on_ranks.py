@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def two(folder):
     """What two ranks found before one of them was killed."""
-    scenarios = ("bare_machine", "from_one", "broken", "foreign", "killed")
+    scenarios = ("bare_machine", "from_one", "broken", "foreign", "slow_store", "killed")
     return play(2, folder, *scenarios, module=MODULE, codes=[KILLED, LOST])
 
 
@@ -103,6 +103,12 @@ def test_a_run_that_goes_on_without_copies_is_whole_and_says_so_at_its_end(folde
     assert two[1]["broken"]["continue"][0] == [], "one rank tells it"
     same_losses(folder / "whole-1", folder / "broken-continue")
     assert (folder / "broken-continue" / "model").is_dir(), "exported before it is told"
+
+
+def test_ranks_wait_for_the_one_that_copies_as_long_as_it_takes(folder, two):
+    """Before the first step and after the last, each here longer than they wait for all else."""
+    assert [rank["slow_store"] for rank in two] == [None, None]
+    assert steps_at(folder / "bucket-of-slow")[-1] == 8
 
 
 def test_what_only_one_rank_sees_at_the_url_is_refused_by_all(two):
