@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
+from textwrap import wrap
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -195,15 +197,27 @@ def show_facts(
     if as_json:
         print(json.dumps({**(subject or {}), **facts}))
     else:
-        print(ui.printable("\n".join(filter(None, (title, facts_table(facts))))))
+        columns = ui.columns_of(sys.stdout)
+        print(ui.printable("\n".join(filter(None, (title, facts_table(facts, columns))))))
 
 
-def facts_table(facts: dict[str, Any]) -> str:
-    """Lay out facts as lines of a name and a value."""
-    return ui.table(
-        [(f"  {name.replace('_', ' ')}", fact_text(name, value)) for name, value in facts.items()],
-        right_align_from=2,
-    )
+def facts_table(facts: dict[str, Any], columns: int | None = None) -> str:
+    """Lay out facts as a name and a value; a value that `columns` cannot hold goes on below."""
+    names = [f"  {name.replace('_', ' ')}" for name in facts]
+    room = columns - max(map(len, names), default=0) - 2 if columns else sys.maxsize
+    rows = []
+    for name, (key, value) in zip(names, facts.items(), strict=True):
+        text = fact_text(key, value)
+        first, *more = lines_of(text, room)
+        rows += [(name, first), *(("", line) for line in more)]
+    return ui.table(rows, right_align_from=2)
+
+
+def lines_of(text: str, room: int) -> list[str]:
+    """Break a text between words, where it is too long for the room that it has."""
+    if len(text) <= room:
+        return [text]
+    return wrap(text, max(room, 1), break_long_words=False, break_on_hyphens=False)
 
 
 def fact_text(name: str, value: Any) -> str:

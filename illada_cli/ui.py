@@ -7,6 +7,7 @@ Text that comes from data or from a model passes through `printable` and is neve
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,11 @@ def is_rich_terminal(stream: IO[str]) -> bool:
 def has_colour(stream: IO[str]) -> bool:
     """Tell whether colour may be written to a stream (terminal, NO_COLOR unset)."""
     return is_rich_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def columns_of(stream: IO[str]) -> int | None:
+    """Return how wide the terminal of a stream is; None where it is none."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def printable(text: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from illada_cli.runs.options import RunsOptions
 from illada_cli.runs.single import details
-from illada_cli.ui import Talk, printable, si, table
+from illada_cli.ui import Talk, columns_of, printable, si, table
 from illada_core.errors import CheckpointError, UsageError
 from illada_core.files import write_file, write_json
 from illada_core.training.curves import can_draw
@@ -37,8 +36,7 @@ def run(asked: RunsOptions) -> None:
             print(json.dumps({**each.fields(), "recipe": values_at(apart, place)}))
     elif found:
         told = details(found[0]) if len(found) == 1 else []
-        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(printable("\n".join([shown(found, apart, columns), *told])))
+        print(printable("\n".join([shown(found, apart, columns_of(sys.stdout)), *told])))
 
 
 def shown(runs: list[RunHistory], apart: dict[str, list[Any]], columns: int | None) -> str:

@@ -257,5 +257,5 @@ class Work:
 
     def sentence(self) -> str:
         seconds = time.monotonic() - self.started
-        rate = self.tokens / max(seconds, 1e-6)
-        return f"{plural(self.forwards, 'forward')}, {seconds:.1f} s, {si(rate)}tok/s"
+        rate = f"{si(self.tokens / max(seconds, 1e-6))}tok/s through the model"
+        return f"{plural(self.forwards, 'forward')}, {seconds:.1f} s, {rate}"

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from illada_cli.corpus import facts_table
 from illada_cli.ui import Talk, progress_words
 from tests.conftest import REPO
 
@@ -88,3 +89,14 @@ def test_what_has_no_prefixes_is_counted_in_whole_numbers():
     assert progress_words(1234, 5500, "item", 10.44) == "1,234 of 5,500 items, 10.4 items/s"
     assert progress_words(1, 1, "item", 0.5) == "1 of 1 item, 0.5 items/s"
     assert progress_words(1, None, "item", 0.5) == "1 item, 0.5 items/s"
+
+
+def test_a_fact_too_long_for_its_terminal_goes_on_below():
+    facts = {"rows": 1234, "settings": {"mode": "stream", "segments": "row", "sha256": "a" * 64}}
+    assert facts_table(facts, 40).splitlines() == [
+        "  rows      1,234",
+        "  settings  mode stream, segments row,",
+        "            sha256",
+        "            " + "a" * 64,
+    ]
+    assert facts_table(facts).splitlines()[1].endswith(f"segments row, sha256 {'a' * 64}")
