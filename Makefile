@@ -72,9 +72,10 @@ harness:
 	build/harness/bin/python -m pytest tests/benchmark/test_harness.py tests/benchmark/test_baseline.py
 
 # A server of S3's protocol and a Ray cluster on this machine, in an environment of its own.
+# aiobotocore[boto3]: the one boto3 that s3fs and moto can share, which pip does not find by itself.
 cluster:
 	test -x build/cluster/bin/python || $(PYTHON) -m venv build/cluster
-	build/cluster/bin/python -m pip install $(PIP_FLAGS) --editable '.[s3,cluster]' 'moto[server]' pytest
+	build/cluster/bin/python -m pip install $(PIP_FLAGS) --editable '.[s3,cluster]' 'aiobotocore[boto3]' 'moto[server]' pytest
 	build/cluster/bin/python -m pytest tests/test_remote_s3.py tests/cli/test_executor.py
 
 # Runs whose ranks are killed 100 times each, beside runs that are left alone: half an hour.
