@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 
+import numpy as np
 import torch
 
 from benchmarks.gpu_checks import IDS, SEED, noisy_rows
 from illada_core.diffusion.denoiser import Denoiser
 from illada_core.inference.cache import Cache
+from illada_core.inference.candidates import Choosing, OpenRows
 from illada_core.inference.canvas import continuation
+from illada_core.inference.rules import Rules
 from illada_core.inference.sampler import Sampler, generate
 from illada_core.inference.settings import Settings
 from illada_core.model.attention import PACKED_BACKENDS, choose_backend
@@ -260,6 +263,25 @@ def generation(machine: Machine) -> Iterator[Row]:
             }
 
 
+def choice(machine: Machine) -> Iterator[Row]:
+    """Time the choice of 32 tokens of the 8B's vocabulary: operator by operator, and compiled."""
+    vocab_size = TINY.vocab_size if machine.smoke else ILLADA_8B.vocab_size
+    logits_MV = torch.randn(32, vocab_size, device=machine.device)
+    zeros = np.zeros(32, np.int64)
+    rows = OpenRows(np.zeros((32, 2), np.int64), zeros, zeros, np.arange(32), np.ones(32, bool))
+    choosing = Choosing(rows, Rules(ids=IDS), machine.device)
+    ways = {"operator by operator": choosing.choose_rows}
+    if not machine.smoke:
+        ways["compiled"] = torch.compile(choosing.choose_rows)
+    for name, choose in ways.items():
+
+        @torch.inference_mode()
+        def work(choose=choose) -> None:
+            choose(logits_MV, None)
+
+        yield {"choice": name, "ms": round(1e3 * machine.seconds(work), 3)}
+
+
 def scoring(machine: Machine) -> Iterator[Row]:
     """Count packed tokens of the 8B a second, a tenth of the rows asked for."""
     machine.forget()
@@ -288,6 +310,7 @@ def scoring(machine: Machine) -> Iterator[Row]:
 
 TABLES: dict[str, Callable[[Machine], Iterator[Row]]] = {
     "generation": generation,
+    "choice": choice,
     "scoring": scoring,
     "training": training,
 }

@@ -1,7 +1,8 @@
 """One step or several of many prompts, decided on the device: the host looks when all are done.
 
 From one step to the next a call of the model differs by the tokens written in between, so it is
-made again with these put in, and nothing waits for the host. What the host alone knows (where a
+made again with these put in, and nothing waits for the host (but draws at a temperature, which ask
+how many tokens can win). What the host alone knows (where a
 text ends, when another block begins) it applies afterwards: a prompt that has ended does nothing
 in the steps that were left, and those are forgotten.
 
