@@ -2,9 +2,8 @@
 
 From one step to the next a call of the model differs by the tokens written in between, so it is
 made again with these put in, and nothing waits for the host (but draws at a temperature, which ask
-how many tokens can win). What the host alone knows (where a
-text ends, when another block begins) it applies afterwards: a prompt that has ended does nothing
-in the steps that were left, and those are forgotten.
+how many tokens can win). What the host alone knows, where a text ends and when another block
+begins, it applies afterwards: what steps decided beyond that is forgotten.
 
 Shapes: T packed ids, M open positions of all prompts or of a group, W views of a prompt, N prompts
 of a group, B open positions of one, V vocabulary, K steps.
