@@ -20,7 +20,7 @@ from illada_core.benchmark.statistics import mcnemar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recipes.sudoku import DIGITS, GAP, is_right, keeps, read_lines
+from recipes.sudoku import is_right, keeps, read_lines, with_gaps
 
 WAYS = {
     "none": {},
@@ -30,17 +30,6 @@ WAYS = {
     "vicinity 4": {"vicinity": 4},
     "block": {},
 }
-
-
-def puzzles_of(grids: list[str], cells: int) -> list[str]:
-    """Return grids with so many of their cells as gaps of one token."""
-    generator = random.Random(cells)
-    found = []
-    for grid in grids:
-        places = [at for at, letter in enumerate(grid) if letter in DIGITS]
-        hidden = set(generator.sample(places, cells))
-        found.append("".join(GAP if at in hidden else letter for at, letter in enumerate(grid)))
-    return found
 
 
 def main() -> None:
@@ -60,7 +49,8 @@ def main() -> None:
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for cells in asked.cells:
-        puzzles = puzzles_of(grids, cells)
+        generator = random.Random(cells)
+        puzzles = [with_gaps(grid, generator, cells) for grid in grids]
         exact: list[bool] = []
         for way, settings in WAYS.items():
             cache = "none" if way == "none" else "block"

@@ -74,10 +74,10 @@ def keeps(puzzle: str, answer: str) -> bool:
     return re.fullmatch(shape, answer, re.DOTALL) is not None
 
 
-def with_gaps(grid: str, generator: random.Random) -> str:
-    """Return a grid with half of its cells as gaps of one token each."""
+def with_gaps(grid: str, generator: random.Random, count: int = HIDDEN_CELLS) -> str:
+    """Return a grid with so many of its cells as gaps of one token each."""
     cells = [at for at, letter in enumerate(grid) if letter in DIGITS]
-    hidden = set(generator.sample(cells, HIDDEN_CELLS))
+    hidden = set(generator.sample(cells, count))
     return "".join(GAP if at in hidden else letter for at, letter in enumerate(grid))
 
 
