@@ -54,25 +54,27 @@ class Decision(NamedTuple):
 class Group:
     """Canvases whose tokens are chosen by the same settings: rows of a call, beside each other.
 
-    `start` is the first of these rows, `blind` the first of those without condition.
+    `start` is the first of these rows, `blind` the first of those without condition. All that the
+    steps need is sent to the device when it is made.
     """
 
     def __init__(
-        self, canvases: Sequence[Canvas], start: int, blind: int, call: Call, steps: int
+        self,
+        canvases: Sequence[Canvas],
+        start: int,
+        blind: int,
+        call: Call,
+        steps: int,
+        device: torch.device,
     ) -> None:
-        self.canvases, self.steps = canvases, steps
+        self.rules = canvases[0].rules
         self.counts = [len(canvas.open_B) for canvas in canvases]
-        firsts = (start, blind) if canvases[0].rules.settings.cfg else (start,)
+        firsts = (start, blind) if self.rules.settings.cfg else (start,)
         self.views = [slice(first, first + sum(self.counts)) for first in firsts]
-        self.rows_WM = torch.stack([call.rows_M[rows] for rows in self.views])
-
-    def go_to(self, device: torch.device) -> None:
-        """Send all that the steps need."""
-        rules = self.canvases[0].rules
-        self.choosing = Choosing(open_rows(self.canvases), rules, device, self.steps)
-        self.rows_WM = sent(self.rows_WM, device)
+        self.choosing = Choosing(open_rows(canvases), self.rules, device, steps)
+        self.rows_WM = sent(torch.stack([call.rows_M[rows] for rows in self.views]), device)
         self.place_NB = sent(torch.from_numpy(places(self.counts)), device)
-        quotas = [(canvas.quotas + [0] * self.steps)[: self.steps] for canvas in self.canvases]
+        quotas = [(canvas.quotas + [0] * steps)[:steps] for canvas in canvases]
         self.quota_KN = sent(torch.tensor(quotas).T.contiguous(), device)
         # One more than there are, never open: what fills up the places of shorter prompts.
         is_open = torch.arange(sum(self.counts) + 1) < sum(self.counts)
@@ -80,7 +82,7 @@ class Group:
 
     def decide(self, logits_MV: Tensor, step: int) -> Tensor:
         """Return what a step decides: token, probability, confidence and whether taken [4, M]."""
-        settings = self.canvases[0].rules.settings
+        settings = self.rules.settings
         own_MV, *blind_MV = (logits_MV[rows] for rows in self.views)
         if blind_MV:
             own_MV = guide(own_MV, blind_MV[0], settings.cfg)
@@ -96,17 +98,6 @@ class Group:
         token_M, _, _, taken_M = decided_4M
         ids_T[self.rows_WM] = torch.where(taken_M > 0, token_M.long(), ids_T[self.rows_WM])
 
-    def dealt(self, decided_K4M: np.ndarray) -> list[list[Decision]]:
-        """Return the decisions for each canvas, step by step."""
-        stops = np.cumsum(self.counts)[:-1]
-        return [
-            [
-                Decision(token_B.astype(np.int64), confidence_B, taken_B > 0)
-                for token_B, _, confidence_B, taken_B in own
-            ]
-            for own in np.split(decided_K4M, stops, axis=2)
-        ]
-
 
 @torch.inference_mode()
 def decide(call: Call, together: Sequence[Sequence[Canvas]], steps: int) -> list[list[Decision]]:
@@ -114,33 +105,38 @@ def decide(call: Call, together: Sequence[Sequence[Canvas]], steps: int) -> list
 
     One transfer to the host. Raises DataError for logits that are not numbers.
     """
+    logits_MV = call.logits(call.ids_T)
+    device = logits_MV.device
     groups, start = [], 0
     blind = sum(len(canvas.open_B) for canvases in together for canvas in canvases)
     for canvases in together:
-        group = Group(canvases, start, blind, call, steps)
+        group = Group(canvases, start, blind, call, steps, device)
         start += sum(group.counts)
         blind += sum(group.counts) * (len(group.views) - 1)
         groups.append(group)
-    ids_T, decided = call.ids_T, []
+    ids_T, decided = sent(call.ids_T.clone(), device), []
+    parts: list[Tensor] = []
     for step in range(steps):
-        logits_MV = call.logits(ids_T)
-        if step == 0:
-            ids_T = sent(ids_T.clone(), logits_MV.device)
-            for group in groups:
-                group.go_to(logits_MV.device)
-        parts = [group.decide(logits_MV, step) for group in groups]
-        decided.append(torch.cat(parts, dim=1))
-        if step + 1 < steps:
+        if step:
             for group, part_4M in zip(groups, parts, strict=True):
                 group.write(part_4M, ids_T)
+            logits_MV = call.logits(ids_T)
+        parts = [group.decide(logits_MV, step) for group in groups]
+        decided.append(torch.cat(parts, dim=1))
     decided_K4M = torch.stack(decided).cpu().numpy()
     if np.isnan(decided_K4M[:, 1]).any():
         raise DataError(
             "the model's logits are not numbers", "float16 may overflow: try bfloat16 or float32"
         )
-    stops = np.cumsum([sum(group.counts) for group in groups])[:-1]
-    dealt = zip(groups, np.split(decided_K4M, stops, axis=2), strict=True)
-    return [decisions for group, own in dealt for decisions in group.dealt(own)]
+    counts = [count for group in groups for count in group.counts]
+    dealt = np.split(decided_K4M, np.cumsum(counts)[:-1], axis=2)
+    return [[decision_of(step_4B) for step_4B in own_K4B] for own_K4B in dealt]
+
+
+def decision_of(step_4B: np.ndarray) -> Decision:
+    """Return what a step decided for one prompt, from the rows of `Group.decide`."""
+    token_B, _, confidence_B, taken_B = step_4B
+    return Decision(token_B.astype(np.int64), confidence_B, taken_B > 0)
 
 
 def places(counts: Sequence[int]) -> np.ndarray:
